@@ -1,0 +1,41 @@
+# Everything runs from a fresh clone with Python 3.11 (or newer) and make; each target makes .venv itself.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := runs/demo
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make demo    train IGR and Gumbel-Softmax on scikit-learn's digits and compare them"
+	@echo "make test    lint, types, tests, doctests"
+	@echo "make lint    ruff and mypy alone"
+	@echo "make bench   all of benchmarks/, with JSON under benchmarks/results/"
+	@echo "make clean   remove .venv, caches and the demo's runs"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Expected Python 3.11 or newer on the PATH; install it, or run: make PYTHON=/path/to/python3.11"; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Expected Python 3.11 or newer; got $$("$(PYTHON)" --version). Run: make PYTHON=/path/to/python3.11"; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[experiments,dev]"
+	@touch $(READY)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest tests src/igr --doctest-modules --durations=10
+
+demo: $(READY)
+	$(BIN)/python -m igr.cli.demo --out $(DEMO)
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run_all.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,3 @@
+"""Reparameterizable distributions on the simplex."""
+
+__version__ = "0.1.0"
