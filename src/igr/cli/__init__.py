@@ -1,0 +1,53 @@
+"""The command line: one module for each command, imported only when it is called."""
+
+import importlib
+import sys
+
+from igr import __version__
+from igr.errors import unknown_name
+
+COMMANDS = {
+    "train": "train one model and write its run folder",
+    "evaluate": "bounds on the log-likelihood of a trained run, and pictures",
+    "compare": "several evaluated runs in one table and one figure",
+    "data": "the data sets: igr data list",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs ``igr`` with these arguments, or with those of the process, and returns the exit code.
+
+    The code is 0 for success, 2 for input that cannot be used, 1 for a failure and 130 for an
+    interrupt.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        print(usage(), file=sys.stderr)
+        return 2
+    command, *rest = arguments
+    if command in ("-h", "--help"):
+        print(usage())
+        return 0
+    if command == "--version":
+        print(f"igr {__version__}")
+        return 0
+    if command not in COMMANDS:
+        print(f"igr: {unknown_name('the command', command, COMMANDS)}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"igr.cli.{command}").main(rest)
+
+
+def usage() -> str:
+    """What ``igr --help`` prints."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: igr COMMAND [--flag value ...]",
+            "",
+            "Reparameterizable distributions on the simplex: experiments.",
+            "",
+            *(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()),
+            "",
+            "igr COMMAND --help shows the flags of a command, igr --version the version.",
+        ]
+    )

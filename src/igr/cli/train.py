@@ -1,0 +1,142 @@
+"""``igr train``: one run, from a config or on from where it stopped."""
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from igr.cli.arguments import CommonArguments, parse, run
+from igr.errors import UserError
+from igr.training import loop
+from igr.training.config import TrainConfig, smoke
+from igr.training.progress import ProgressBar, Watcher
+from igr.training.runs import RunFolder, read_json
+
+
+@dataclass(frozen=True)
+class TrainArguments(CommonArguments):
+    """Train one model and write its run folder."""
+
+    out: Path | None = None
+    """Folder of the new run; None: runs/ and a name made of the settings."""
+
+    resume: Path | None = None
+    """Go on with the run in this folder; settings that are given have to agree with it."""
+
+    config: Path | None = None
+    """A JSON file of settings, or the config.json of a run; flags win over it."""
+
+    smoke: bool = False
+    """Start from small settings, for a check in seconds; --out is then a temporary folder."""
+
+    settings: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+
+
+def main(argv: list[str]) -> int:
+    """Runs ``igr train`` and returns the exit code."""
+    return run("train", _train, argv)
+
+
+def _train(argv: list[str]) -> int:
+    arguments = parse(TrainArguments, argv, "train")
+    if arguments.resume is not None:
+        result = _resume(arguments.resume, argv, arguments)
+        path = arguments.resume
+    else:
+        config = _new_config(argv, arguments)
+        path = _out(arguments, config)
+        for warning in config.warnings():
+            _say(f"warning: {warning}")
+        _say(
+            f"training {config.latent} with the {config.kl} KL on {config.data}, "
+            f"{config.epochs} epochs, in {path}"
+        )
+        result = loop.train(config, path, _watcher())
+    if arguments.json:
+        print(json.dumps({"run": str(path), **result}, indent=2))
+    else:
+        _print_result(result)
+    _say(f"trained in {result['training']['seconds']:.1f} s; next: igr evaluate {path}")
+    return 0
+
+
+def _new_config(argv: list[str], arguments: TrainArguments) -> TrainConfig:
+    base = TrainConfig()
+    if arguments.config is not None:
+        base = _overlaid(base, arguments.config)
+    if arguments.smoke:
+        base = smoke(base)
+    return _with_flags(base, argv).resolved()
+
+
+def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str, Any]:
+    for name in ("out", "smoke"):
+        if getattr(arguments, name):
+            raise UserError(
+                f"expected --resume without --{name}; got both; a run goes on in its own folder "
+                "and with its own settings"
+            )
+    folder = RunFolder(path)
+    stored = folder.config()
+    base = stored if arguments.config is None else _overlaid(stored, arguments.config)
+    wanted = _with_flags(base, argv)
+    differing = [
+        f"{key} {getattr(stored, key)} in the run and {getattr(wanted, key)} now"
+        for key in stored.to_json()
+        if getattr(stored, key) != getattr(wanted, key)
+    ]
+    if differing:
+        raise UserError(
+            f"expected the settings of the run {path}; got other ones ({'; '.join(differing)}); "
+            "leave them out, or start a new run"
+        )
+    if "training" in folder.result():
+        _say(f"{path} has finished, there is nothing left to train")
+    else:
+        _say(f"going on with {path} from step {folder.latest_step() or 0}")
+    return loop.resume(path, _watcher())
+
+
+def _overlaid(base: TrainConfig, path: Path) -> TrainConfig:
+    values = read_json(path)
+    # A run's own config.json has the settings beside the versions.
+    return TrainConfig.from_json(values.get("config", values), base)
+
+
+def _with_flags(base: TrainConfig, argv: list[str]) -> TrainConfig:
+    return parse(TrainArguments, argv, "train", TrainArguments(settings=base)).settings
+
+
+def _out(arguments: TrainArguments, config: TrainConfig) -> Path:
+    if arguments.out is not None:
+        return arguments.out
+    if arguments.smoke:
+        return Path(tempfile.mkdtemp(prefix="igr-smoke-"))
+    return Path("runs") / config.run_name
+
+
+def _watcher() -> Watcher:
+    return ProgressBar(Console(stderr=True)) if sys.stderr.isatty() else Watcher()
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    training = result["training"]
+    table = Table(title=f"{training['kl']} KL, epoch {training['epoch']}, nats per image")
+    table.add_column("")
+    for split in ("training", "validation"):
+        table.add_column(split, justify="right")
+    for name, key in (("bound", "bound"), ("log-likelihood", "log_likelihood"), ("KL", "kl")):
+        table.add_row(
+            name, *(f"{training[f'{part}_{key}']:.2f}" for part in ("train", "validation"))
+        )
+    Console().print(table)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

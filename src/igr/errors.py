@@ -1,0 +1,25 @@
+"""What the experiments half says when its input cannot be used."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something a user gave cannot be used.
+
+    The text is one sentence, *expected X; got Y; what to do*. The command line prints it without a
+    traceback and exits with 2.
+    """
+
+
+def unknown_name(key: str, given: object, allowed: Iterable[str]) -> UserError:
+    """The error for a name outside a closed set; it offers the nearest allowed one."""
+    names = sorted(allowed)
+    return UserError(
+        f"expected {key} to be one of {', '.join(names)}; got {given!r}; {_advice(given, names)}"
+    )
+
+
+def _advice(given: object, names: list[str]) -> str:
+    near = difflib.get_close_matches(str(given), names, n=1)
+    return f"did you mean {near[0]}?" if near else "choose one of these"

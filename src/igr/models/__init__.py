@@ -1,0 +1,1 @@
+"""Networks, latents and the models made of them."""

@@ -1,0 +1,134 @@
+"""Checkpoints: one safetensors file for each, with everything that training needs to go on."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from igr.errors import UserError
+from igr.training import atomic
+from igr.training.failures import TrainingFailure
+
+FORMAT = 1
+KEPT = 2
+_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read: where training stood, and tensors by name."""
+
+    path: Path
+    step: int
+    epoch: int
+    tensors: dict[str, Tensor]
+
+
+def write(folder: Path, step: int, epoch: int, tensors: Mapping[str, Tensor]) -> Path:
+    """Writes a checkpoint and removes all but the latest two.
+
+    Arguments:
+        folder: Where checkpoints of the run are.
+        step: Steps done.
+        epoch: Epochs finished.
+        tensors: The state, by name; a prefix up to the first dot says what each belongs to.
+
+    Raises:
+        TrainingFailure: The file cannot be written; earlier checkpoints are intact.
+    """
+    path = folder / f"step-{step:08d}.safetensors"
+    metadata = {"igr": json.dumps({"format": FORMAT, "step": step, "epoch": epoch})}
+    contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    try:
+        folder.mkdir(exist_ok=True)
+        atomic.write(path, lambda temporary: save_file(contents, temporary, metadata))
+    except (OSError, SafetensorError) as error:
+        raise TrainingFailure(
+            f"expected to write the checkpoint {path}; got {error}; earlier checkpoints are "
+            f"intact, so make room and go on with igr train --resume {folder.parent}"
+        ) from error
+    for old in every(folder)[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def every(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    steps = {path: step_of(path) for path in folder.glob("step-*") if _NAME.fullmatch(path.name)}
+    return sorted(steps, key=lambda path: steps[path])
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
+    """Reads the tensors that ``like`` names.
+
+    Nothing in a file is executed, and nothing is read before names, shapes and types agree.
+
+    Arguments:
+        path: The checkpoint.
+        like: Tensors with the names, shapes, types and devices that are expected. Others may be in
+            the file, unless they have a prefix (up to the first dot) that is in ``like``.
+
+    Raises:
+        UserError: The file is no whole checkpoint, or one of another model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = json.loads((file.metadata() or {})["igr"])
+            if progress["format"] != FORMAT:
+                raise UserError(
+                    f"expected a checkpoint of format {FORMAT} at {path}; "
+                    f"got format {progress['format']}; use the version of igr that wrote it"
+                )
+            _check_names(path, set(file.keys()), set(like))
+            for name, tensor in like.items():
+                _check_layout(path, name, file.get_slice(name), tensor)
+            tensors = {name: file.get_tensor(name).to(like[name].device) for name in like}
+            return Checkpoint(path, int(progress["step"]), int(progress["epoch"]), tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(_broken(path, error)) from error
+
+
+def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
+    prefixes = {name.partition(".")[0] for name in expected}
+    relevant = {name for name in found if name.partition(".")[0] in prefixes}
+    if relevant != expected:
+        missing, foreign = sorted(expected - relevant), sorted(relevant - expected)
+        got = f"no {missing[0]}" if missing else f"a {foreign[0]} that the model does not have"
+        raise UserError(
+            f"expected the tensors of this run's model in {path}; got {got}; "
+            "use the checkpoint with the config it was trained with"
+        )
+
+
+_TYPES = {torch.float32: "F32", torch.float64: "F64"}
+
+
+def _check_layout(path: Path, name: str, found, expected: Tensor) -> None:  # type: ignore[no-untyped-def]
+    got_shape, got_type = tuple(found.get_shape()), found.get_dtype()
+    if (got_shape, got_type) != (tuple(expected.shape), _TYPES[expected.dtype]):
+        raise UserError(
+            f"expected {name} with shape {tuple(expected.shape)} and type "
+            f"{_TYPES[expected.dtype]} in {path}; got shape {got_shape} and type {got_type}; "
+            "use the checkpoint with the config it was trained with"
+        )
+
+
+def _broken(path: Path, error: Exception) -> str:
+    older = [other for other in every(path.parent) if step_of(other) < step_of(path)]
+    advice = (
+        f"remove it to go on from {older[-1].name}"
+        if older
+        else "remove it; there is no older checkpoint"
+    )
+    return f"expected a whole checkpoint at {path}; got a broken file ({error}); {advice}"

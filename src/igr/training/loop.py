@@ -1,0 +1,306 @@
+"""The training loop: from a config to a run folder, and on from where one stopped."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from igr.data import prepare
+from igr.models.vae import VAETerms
+from igr.training import checkpoints
+from igr.training.adam import Adam
+from igr.training.build import build_model, num_parameters
+from igr.training.config import TrainConfig
+from igr.training.failures import Interrupted, TrainingFailure
+from igr.training.progress import Watcher
+from igr.training.randomness import keyed_generator
+from igr.training.runs import RunFolder, load_data, parameter_tensors
+
+# Images for which validation is computed at once. It is part of what the noise is keyed by.
+VALIDATION_BATCH = 500
+
+# Reading a number from a CUDA device waits for all work on it, so there losses are looked at in
+# groups of so many steps; on the CPU they are looked at before the weights move.
+STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 10}
+
+# Trained weights of these networks stay far below.
+PLAUSIBLE_WEIGHT = 1e3
+
+
+def train(config: TrainConfig, path: str | Path, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Trains a new run.
+
+    The noise of an image is a function of the seed, the step and its place in the batch, and the
+    order of an epoch one of the seed and the epoch, so a run gives the same numbers whether it was
+    interrupted or not.
+
+    Arguments:
+        config: What to train.
+        path: The folder of the run; it must be empty or not exist.
+        watcher: Is told how training goes.
+
+    Returns:
+        What ``result.json`` holds in the end.
+
+    Raises:
+        UserError: The config or the folder cannot be used.
+        TrainingFailure: The loss is not finite, or a checkpoint cannot be written.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+    """
+    config = config.resolved()
+    # Before the folder is made, so that a data set that cannot be read leaves none behind.
+    loop = _Loop(RunFolder(path), config)
+    with loop.folder.locked():
+        loop.folder.begin(config)
+        return loop.run(watcher or Watcher())
+
+
+def resume(path: str | Path, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Goes on with a run from its latest checkpoint, or from the start where it has none.
+
+    A run that has finished is left as it is. Arguments, result and errors are those of
+    :func:`train`.
+    """
+    folder = RunFolder(path)
+    loop = _Loop(folder, folder.config())
+    with folder.locked():
+        result = folder.result()
+        if "training" in result:
+            return result
+        loop.restore()
+        return loop.run(watcher or Watcher())
+
+
+class _Loop:
+    """A model, its optimizer and where they stand.
+
+    Everything that a further step depends on is in ``tensors()`` and ``step``.
+    """
+
+    def __init__(self, folder: RunFolder, config: TrainConfig) -> None:
+        self.folder = folder
+        self.config = config
+        dataset = load_data(config)
+        self.device = torch.device(config.device)
+        self.train_images = self._prepare(dataset.train.images)
+        self.validation_images = self._prepare(dataset.validation.images)
+        self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
+        self.num_steps = self.steps_per_epoch * config.epochs
+        self.model = build_model(config, dataset.image_shape)
+        self.parameters = list(self.model.parameters())
+        self.adam = Adam(dict(self.model.named_parameters()), config.learning_rate)
+        self.step = 0
+        # Log-likelihood and KL, summed over the samples and images of the epoch so far.
+        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        # The same of single steps, by their number, that were not looked at yet.
+        self.recent: dict[int, Tensor] = {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as a checkpoint holds it, not copied."""
+        adam = {f"adam.{name}": tensor for name, tensor in self.adam.tensors().items()}
+        return {**parameter_tensors(self.model), **adam, "epoch.sums": self.sums}
+
+    def restore(self) -> None:
+        """Takes the state of the latest checkpoint, and makes the folder fit it."""
+        latest = self.folder.latest_checkpoint()
+        if latest is not None:
+            state = self.tensors()
+            checkpoint = checkpoints.read(latest, state)
+            with torch.no_grad():
+                for name, tensor in state.items():
+                    tensor.copy_(checkpoint.tensors[name])
+            self.step = checkpoint.step
+        self.folder.rewind(self.step)
+
+    def run(self, watcher: Watcher) -> dict[str, Any]:
+        """Trains to the last epoch and writes the result."""
+        with _stop_signals() as stop, watcher:
+            watcher.begin(self.step, self.num_steps, self.config.epochs)
+            while self.step < self.num_steps:
+                self._epoch(watcher, stop)
+        return self._finish()
+
+    def _epoch(self, watcher: Watcher, stop: "_Stop") -> None:
+        """Takes the steps that are left of an epoch, and closes it."""
+        started = time.perf_counter()
+        epoch, first = divmod(self.step, self.steps_per_epoch)
+        order = torch.randperm(
+            len(self.train_images), generator=keyed_generator(self.config.seed, "order", epoch)
+        ).to(self.device)
+        batches = order.split(self.config.batch_size)
+        for batch in batches[first:]:
+            self._step(self.train_images[batch])
+            watcher.advance(self.step)
+            if stop.requested and self.step % self.steps_per_epoch:
+                self._interrupt()
+        metrics = self._close_epoch(epoch + 1)
+        self.folder.append(metrics, round(time.perf_counter() - started, 6))
+        watcher.epoch(metrics)
+        last = self.step == self.num_steps
+        if stop.requested and not last:
+            self._interrupt()
+        if last or (epoch + 1) % self.config.checkpoint_every == 0:
+            self._checkpoint()
+
+    def _step(self, x: Tensor) -> None:
+        generator = keyed_generator(self.config.seed, "noise", self.step, self.device)
+        # Drawn for a whole batch also where the last one is smaller, so that the noise of an image
+        # depends on its place and not on how many follow it.
+        shape = (self.config.num_samples, self.config.batch_size)
+        noise = self.model.latent.draw_noise(shape, generator)[:, : len(x)]
+        terms = self.model(x, noise, self.config.temperature)
+        gradients = torch.autograd.grad(terms.loss, self.parameters)
+        self.recent[self.step + 1] = _sums(terms)
+        if len(self.recent) == STEPS_BETWEEN_CHECKS[self.device.type]:
+            self._settle()
+        self.adam.step(gradients)
+        self.step += 1
+
+    def _settle(self) -> None:
+        """Adds the recent steps to the sums of the epoch; fails if one was not finite."""
+        recent, self.recent = self.recent, {}
+        for step, sums in recent.items():
+            if not all(map(math.isfinite, sums.tolist())):
+                raise self._not_finite(step, sums)
+            self.sums += sums
+
+    def _close_epoch(self, epoch: int) -> dict[str, Any]:
+        """The line of an epoch for ``metrics.jsonl``; its sums start anew."""
+        self._settle()
+        due = epoch % self.config.eval_every == 0 or epoch == self.config.epochs
+        metrics = {
+            "epoch": epoch,
+            "step": self.step,
+            "kl": self.config.kl,
+            **_bound("train", self.sums, len(self.train_images) * self.config.num_samples),
+            **(self._validate() if due else _bound("validation", None, 0)),
+        }
+        self.sums.zero_()
+        return metrics
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float | None]:
+        """The objective on the validation images, with the same noise at every epoch."""
+        sums = torch.zeros_like(self.sums)
+        for block, x in enumerate(self.validation_images.split(VALIDATION_BATCH)):
+            generator = keyed_generator(self.config.seed, "validation", block, self.device)
+            noise = self.model.latent.draw_noise((self.config.num_samples, len(x)), generator)
+            sums += _sums(self.model(x, noise, self.config.temperature))
+        return _bound("validation", sums, len(self.validation_images) * self.config.num_samples)
+
+    def _checkpoint(self) -> Path:
+        self._settle()
+        state = self.tensors()
+        broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+        if broken:
+            raise self._failure(self.step, f"{broken[0]} is not finite", "the learning rate")
+        epoch = self.step // self.steps_per_epoch
+        return checkpoints.write(self.folder.checkpoints, self.step, epoch, state)
+
+    def _interrupt(self) -> None:
+        path = self._checkpoint()
+        raise Interrupted(
+            f"stopped at step {self.step} of {self.num_steps} with the checkpoint {path.name}; "
+            f"go on with igr train --resume {self.folder.path}"
+        )
+
+    def _not_finite(self, step: int, sums: Tensor) -> TrainingFailure:
+        if not all(parameter.isfinite().all() for parameter in self.parameters):
+            return self._failure(step, "the weights are not finite", "the learning rate")
+        names = ("log-likelihood", "KL")
+        pairs = zip(names, sums.tolist(), strict=True)
+        terms = [f"the {name} is {value}" for name, value in pairs if not math.isfinite(value)]
+        largest = max(parameter.abs().max().item() for parameter in self.parameters)
+        cause = "the learning rate" if largest > PLAUSIBLE_WEIGHT else "the temperature"
+        return self._failure(step, " and ".join(terms), cause)
+
+    def _failure(self, step: int, what: str, cause: str) -> TrainingFailure:
+        latest = self.folder.latest_checkpoint()
+        intact = "none was written yet" if latest is None else str(latest)
+        advice = {
+            "the learning rate": f"a learning rate too high ({self.config.learning_rate:g})",
+            "the temperature": f"a temperature too low ({self.config.temperature:g}) for "
+            f"{self.config.precision}",
+        }
+        return TrainingFailure(
+            f"expected finite numbers; got a step ({step}, epoch "
+            f"{(step - 1) // self.steps_per_epoch + 1}) where {what}; last good checkpoint: "
+            f"{intact}; the likely cause is {advice[cause]}"
+        )
+
+    def _finish(self) -> dict[str, Any]:
+        timings = self.folder.timings()
+        self.folder.update_result(
+            {
+                "config": self.config.to_json(),
+                "training": {
+                    **self.folder.metrics()[-1],
+                    "num_parameters": num_parameters(self.model),
+                    "num_train_images": len(self.train_images),
+                    "seconds": round(sum(line["seconds"] for line in timings), 3),
+                },
+            }
+        )
+        return self.folder.result()
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return prepare(images, self.config.likelihood, self.config.dtype).to(self.device)
+
+
+def _sums(terms: VAETerms) -> Tensor:
+    """Log-likelihood and KL, summed over samples and images."""
+    return torch.stack((terms.log_likelihood.detach().sum(), terms.kl.detach().sum())).double()
+
+
+def _bound(prefix: str, sums: Tensor | None, count: int) -> dict[str, float | None]:
+    """Means in nats per image under their names in ``metrics.jsonl``."""
+    if sums is None:
+        log_likelihood = kl = bound = None
+    else:
+        log_likelihood, kl = (sums / count).tolist()
+        bound = log_likelihood - kl
+    return {
+        f"{prefix}_bound": bound,
+        f"{prefix}_log_likelihood": log_likelihood,
+        f"{prefix}_kl": kl,
+    }
+
+
+class _Stop:
+    """Whether a signal has asked training to stop."""
+
+    requested = False
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """Makes SIGINT and SIGTERM a request; a second one has its usual effect at once."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may set handlers, and only it is interrupted.
+        yield stop
+        return
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.requested = True
+        restore()
+
+    for number in usual:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        restore()

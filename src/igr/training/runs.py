@@ -1,0 +1,268 @@
+"""A run is a folder: its config, metrics, checkpoints, figures and result."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from filelock import FileLock, Timeout
+
+import igr
+from igr import data
+from igr.data import Dataset
+from igr.errors import UserError
+from igr.models.vae import VAE
+from igr.training import atomic, checkpoints
+from igr.training.build import build_model
+from igr.training.config import TrainConfig
+
+FORMAT = 1
+_LOCK = ".lock"
+
+
+class RunFolder:
+    """The folder of a run.
+
+    - ``config.json``: the resolved config, and the versions it was started with.
+    - ``metrics.jsonl``: one line for each epoch, with figures that the config determines.
+    - ``timings.jsonl``: one line for each epoch, with the seconds it took.
+    - ``checkpoints/``: the latest two, as safetensors.
+    - ``figures/``: pictures.
+    - ``result.json``: what training, and later evaluation, found.
+
+    Arguments:
+        path: The folder; it need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.figures = self.path / "figures"
+        self._config = self.path / "config.json"
+        self._metrics = self.path / "metrics.jsonl"
+        self._timings = self.path / "timings.jsonl"
+        self._result = self.path / "result.json"
+
+    def config(self) -> TrainConfig:
+        """The resolved config of the run.
+
+        Raises:
+            UserError: The folder does not exist or holds no run, or one of another version.
+        """
+        if not self.path.is_dir():
+            raise UserError(
+                f"expected the folder of a run; got {self.path}, which does not exist; "
+                "check the path"
+            )
+        if not self._config.is_file():
+            raise UserError(
+                f"expected the folder of a run; got {self.path}, which has no config.json; "
+                "name a folder that igr train wrote"
+            )
+        record = read_json(self._config)
+        if record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
+            raise UserError(
+                f"expected a config of format {FORMAT} at {self._config}; got format "
+                f"{record.get('format')!r}; use the version of igr that wrote it"
+            )
+        return TrainConfig.from_json(record["config"]).resolved()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``, one for each finished epoch, oldest first.
+
+        Each has ``epoch``, ``step``, ``kl`` (which KL the others use), and ``bound``,
+        ``log_likelihood`` and ``kl`` with the prefixes ``train_`` (the mean over the epoch) and
+        ``validation_`` (after it; ``None`` where it was not measured), in nats per image.
+        """
+        return _read_lines(self._metrics)
+
+    def timings(self) -> list[dict[str, Any]]:
+        """The lines of ``timings.jsonl``: ``epoch``, ``step`` and ``seconds``."""
+        return _read_lines(self._timings)
+
+    def latest_checkpoint(self) -> Path | None:
+        """The newest checkpoint, if there is one."""
+        found = checkpoints.every(self.checkpoints)
+        return found[-1] if found else None
+
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint, if there is one."""
+        latest = self.latest_checkpoint()
+        return None if latest is None else checkpoints.step_of(latest)
+
+    def result(self) -> dict[str, Any]:
+        """What ``result.json`` holds; empty before training has finished.
+
+        Raises:
+            UserError: The file is no JSON object.
+        """
+        return read_json(self._result) if self._result.exists() else {}
+
+    def update_result(self, entries: Mapping[str, Any]) -> None:
+        """Sets some keys of ``result.json`` and leaves the others as they are, atomically."""
+        atomic.write_json(self._result, {**self.result(), **entries})
+
+    @contextmanager
+    def locked(self) -> Iterator[Self]:
+        """Holds the folder, made if need be, against every other process.
+
+        The system frees the lock of a process that ends, however it ends.
+
+        Raises:
+            UserError: Another process holds it, or it cannot be written.
+        """
+        lock = FileLock(self.path / _LOCK, timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"expected a run folder that is free; got {self.path}, which another process is "
+                "using; wait for it to end, or choose another folder with --out"
+            ) from error
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        try:
+            yield self
+        finally:
+            lock.release()
+
+    def begin(self, config: TrainConfig) -> None:
+        """Writes the config of a new run into the folder, which must be locked.
+
+        Raises:
+            UserError: The folder is not empty, or cannot be written.
+        """
+        if any(entry.name != _LOCK for entry in self.path.iterdir()):
+            raise UserError(
+                f"expected an empty folder for a new run; got {self.path}, which is not empty; go "
+                f"on with igr train --resume {self.path}, or choose another folder with --out"
+            )
+        record = {
+            "format": FORMAT,
+            "igr": igr.__version__,
+            "torch": torch.__version__,
+            "config": config.to_json(),
+        }
+        try:
+            atomic.write_json(self._config, record)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def rewind(self, step: int) -> None:
+        """Makes the folder as it was at that step: later lines and unfinished files go."""
+        for folder in (self.path, self.checkpoints):
+            atomic.remove_unfinished(folder)
+        for path in (self._metrics, self._timings):
+            if path.exists():
+                kept = [line for line in _read_lines(path) if line["step"] <= step]
+                atomic.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def append(self, metrics: Mapping[str, Any], seconds: float) -> None:
+        """Adds the lines of a finished epoch."""
+        timing = {"epoch": metrics["epoch"], "step": metrics["step"], "seconds": seconds}
+        _append_line(self._metrics, metrics)
+        _append_line(self._timings, timing)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run that can be evaluated: its model, in evaluation mode, as of one checkpoint."""
+
+    folder: RunFolder
+    config: TrainConfig
+    dataset: Dataset
+    model: VAE
+    step: int
+    epoch: int
+
+
+def load_run(path: str | Path, device: str | None = None) -> LoadedRun:
+    """Reads a run as of its latest checkpoint.
+
+    Arguments:
+        path: The folder of the run.
+        device: Where the model goes; ``None`` takes the device it was trained on.
+
+    Raises:
+        UserError: There is no run, no checkpoint yet, or one that is broken or of another model.
+    """
+    folder = RunFolder(path)
+    config = folder.config()
+    if device is not None:
+        config = replace(config, device=device).resolved()
+    latest = folder.latest_checkpoint()
+    if latest is None:
+        raise UserError(
+            f"expected a run with a checkpoint; got {folder.path}, which has none yet; "
+            f"train it first with igr train --resume {folder.path}"
+        )
+    dataset = load_data(config)
+    model = build_model(config, dataset.image_shape)
+    checkpoint = checkpoints.read(latest, parameter_tensors(model))
+    model.load_state_dict(
+        {name.removeprefix("model."): tensor for name, tensor in checkpoint.tensors.items()}
+    )
+    return LoadedRun(folder, config, dataset, model.eval(), checkpoint.step, checkpoint.epoch)
+
+
+def load_data(config: TrainConfig) -> Dataset:
+    """The data set that a config names, cut to its ``max_images``."""
+    return data.load(config.data, config.data_dir).limited(config.max_images)
+
+
+def parameter_tensors(model: VAE) -> dict[str, torch.Tensor]:
+    """The parameters of a model under their names in a checkpoint, not copied."""
+    return {f"model.{name}": parameter for name, parameter in model.named_parameters()}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: The file cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"expected a JSON file at {path}; got {error}; name a file that holds a JSON object"
+        ) from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f"expected a JSON object in {path}; got {type(value).__name__}; "
+            "write settings by name, in braces"
+        )
+    return value
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """The error for a folder that does not take what has to be written."""
+    return UserError(
+        f"expected a folder that can be written for the run; got {path} "
+        f"({error.strerror or error}); choose another with --out"
+    )
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    # A process that was killed while it appended leaves a last line without an end.
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise UserError(
+            f"expected one JSON object on each line of {path}; got {error}; restore the file"
+        ) from error
+
+
+def _append_line(path: Path, value: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
