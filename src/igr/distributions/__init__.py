@@ -1,0 +1,9 @@
+"""Distributions on the simplex and the discrete laws behind them."""
+
+from igr.distributions import kl as _registers_divergences  # noqa: F401
+from igr.distributions.discrete import DiscreteLaw
+from igr.distributions.gumbel_softmax import GumbelSoftmax
+from igr.distributions.invertible_gaussian import InvertibleGaussian
+from igr.distributions.relaxation import SimplexRelaxation
+
+__all__ = ["DiscreteLaw", "GumbelSoftmax", "InvertibleGaussian", "SimplexRelaxation"]

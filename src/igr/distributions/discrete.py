@@ -1,0 +1,58 @@
+"""The law of the largest coordinate of a relaxation, as a distribution over one-hot vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import OneHotCategorical
+
+
+class DiscreteLaw(OneHotCategorical):
+    r"""A law over the K vertices of the simplex, exact or estimated.
+
+    Everything that ``torch.distributions.OneHotCategorical`` does, with what it was computed from kept.
+
+    Arguments:
+        log_probs: :math:`\log P(k)` as computed, with shape :math:`(*B, K)`; minus infinity is allowed.
+        standard_error: Of each probability, for an estimate; ``None`` for an exact law.
+
+    :attr:`log_probs` are the numbers as computed, whose exponentials sum to one but for the error of
+    the computation; :attr:`logits` and :attr:`probs` are normalized.
+
+    Example:
+        >>> law = DiscreteLaw(torch.tensor([0.25, 0.75]).log())
+        >>> law.probs
+        tensor([0.2500, 0.7500])
+    """
+
+    def __init__(self, log_probs: Tensor, standard_error: Tensor | None = None) -> None:
+        self.log_probs = log_probs
+        self.standard_error = standard_error
+        # The numbers come from a computation, not from a user; torch's check would refuse the minus
+        # infinity of a category that was never drawn, and wait for the device.
+        super().__init__(logits=log_probs, validate_args=False)
+
+    @classmethod
+    def from_draws(cls, one_hot: Tensor, dtype: torch.dtype) -> Self:
+        """The shares of the categories among N draws, given as one-hot vectors [N, *B, K]."""
+        share = one_hot.to(torch.float64).mean(0)
+        standard_error = torch.sqrt(share * (1.0 - share) / len(one_hot))
+        return cls(torch.log(share).to(dtype), standard_error.to(dtype))
+
+    @property
+    def num_categories(self) -> int:
+        """K, the number of categories."""
+        return self._event_shape[0]
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        """A view with another batch shape, as for every torch distribution."""
+        new = self._get_checked_instance(DiscreteLaw, _instance)
+        shape = Size(batch_shape) + self._event_shape
+        error = self.standard_error
+        new.log_probs = self.log_probs.expand(shape)
+        new.standard_error = None if error is None else error.expand(shape)
+        super().expand(Size(batch_shape), _instance=new)
+        return new  # type: ignore[no-any-return]

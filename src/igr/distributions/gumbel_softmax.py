@@ -1,0 +1,143 @@
+"""Gumbel-Softmax, also known as the Concrete distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+from igr import validation
+from igr.distributions.relaxation import SimplexRelaxation
+from igr.kernels import simplex
+from igr.kernels.gumbel import gumbel_log_density
+from igr.kernels.noise import standard_gumbel
+
+
+class GumbelSoftmax(SimplexRelaxation):
+    r"""Gumbel-Softmax (Concrete): the softmax of logits and Gumbel noise at a temperature.
+
+    .. math::
+        z = \mathrm{softmax}((l + g) / \tau), \quad g_k \sim \mathrm{Gumbel}(0, 1)
+
+    The largest coordinate follows the categorical law of the logits at every temperature. As
+    :math:`\tau \to 0` points approach the vertices and their small entries underflow;
+    :meth:`rsample_log` and :meth:`rsample_and_log_prob` stay exact there, where the density of
+    ``torch.distributions.RelaxedOneHotCategorical`` becomes NaN on its own samples.
+
+    Arguments:
+        temperature: :math:`\tau > 0`, a float or a tensor that broadcasts against the batch.
+        logits: Unnormalized log-probabilities :math:`l`, with shape :math:`(*, K)`.
+        probs: Probabilities instead of logits, with shape :math:`(*, K)`; normalized here. A
+            probability of zero becomes the smallest that the dtype holds, so that gradients are finite.
+        validate_args: Whether to check the values of arguments; torch's global default if ``None``.
+
+    Raises:
+        ValueError: unless exactly one of logits and probs is given, K is at least 2, shapes broadcast,
+            logits are finite, probabilities are not negative and the temperature is positive.
+        TypeError: unless logits or probs is a floating-point tensor.
+
+    References:
+        | Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017)
+        | The Concrete Distribution (Maddison, Mnih and Teh, 2017), equation 10
+
+    Example:
+        >>> law = GumbelSoftmax(0.5, probs=torch.tensor([0.2, 0.3, 0.5]))
+        >>> z = law.rsample((4,), generator=torch.Generator().manual_seed(0))
+        >>> z.shape, law.log_prob(z).shape
+        (torch.Size([4, 3]), torch.Size([4]))
+        >>> law.discrete().probs
+        tensor([0.2000, 0.3000, 0.5000])
+    """
+
+    arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012 (torch reads it from the class)
+
+    def __init__(
+        self,
+        temperature: float | Tensor,
+        logits: Tensor | None = None,
+        probs: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        if (logits is None) == (probs is None):
+            given = "neither" if logits is None else "both"
+            raise ValueError(f"{owner}: expected exactly one of logits and probs; got {given}.")
+        checked = self._validate_args if validate_args is None else validate_args
+        name, parameter = ("logits", logits) if probs is None else ("probs", probs)
+        validation.check_float_tensor(owner, name, parameter)
+        if parameter.dim() == 0 or parameter.shape[-1] < 2:
+            raise ValueError(
+                f"{owner}: expected {name} with at least 2 categories in the last dimension; "
+                f"got shape {tuple(parameter.shape)}."
+            )
+        if checked:
+            validation.check_values(owner, "temperature", temperature, positive=True)
+            if probs is None:
+                validation.check_values(owner, "logits", parameter)
+            else:
+                validation.check_probabilities(owner, parameter)
+        if probs is not None:
+            parameter = simplex.log_of_clamped(probs / probs.sum(-1, keepdim=True))
+        batch_shape = validation.broadcast_batch(
+            owner, **{name: parameter.shape[:-1], "temperature": validation.shape_of(temperature)}
+        )
+        self.logits = parameter.expand(batch_shape + parameter.shape[-1:])
+        super().__init__(
+            batch_shape=batch_shape,
+            num_categories=parameter.shape[-1],
+            temperature=temperature,
+            validate_args=checked,
+        )
+
+    @property
+    def probs(self) -> Tensor:
+        """Probabilities of the discrete law, with shape :math:`(*B, K)`."""
+        return torch.softmax(self.logits, dim=-1)
+
+    @property
+    def noise_shape(self) -> Size:
+        return self._event_shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.logits.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.logits.device
+
+    def with_temperature(self, temperature: float | Tensor) -> Self:
+        return type(self)(temperature, logits=self.logits, validate_args=self._validate_args)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        return self._expanded(batch_shape, _instance, "logits")  # type: ignore[no-any-return]
+
+    def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
+        return standard_gumbel(shape, dtype=dtype, device=self.device, generator=generator)
+
+    def _scores(self, noise: Tensor) -> Tensor:
+        return self.logits.to(noise.dtype) + noise
+
+    def _sample(self, noise: Tensor) -> Tensor:
+        return torch.softmax(self._divide_by_temperature(self._scores(noise)), dim=-1)
+
+    def _log_sample(self, noise: Tensor) -> Tensor:
+        return torch.log_softmax(self._divide_by_temperature(self._scores(noise)), dim=-1)
+
+    def _log_sample_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        log_z = self._log_sample(noise)
+        # l - tau log z equals -g but for a constant, which the density does not see.
+        temperature = self._temperature_in(noise.dtype)
+        return log_z, gumbel_log_density(-noise, log_z, temperature)
+
+    def _log_density(self, log_z: Tensor) -> Tensor:
+        temperature = self._temperature_in(log_z.dtype)
+        column = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
+        scores = self.logits.to(log_z.dtype) - column * log_z
+        return gumbel_log_density(scores, log_z, temperature)
+
+    def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
+        return torch.log_softmax(self.logits.to(validation.compute_dtype(self.dtype)), dim=-1)

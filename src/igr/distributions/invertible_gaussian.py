@@ -1,0 +1,377 @@
+"""The Invertible Gaussian Reparameterization."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Transform, constraints
+from torch.distributions.transforms import IndependentTransform
+
+from igr import validation
+from igr.distributions.relaxation import SimplexRelaxation
+from igr.kernels import simplex
+from igr.kernels.gaussian_law import maximum_log_probs
+from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
+from igr.kernels.noise import standard_normal
+from igr.kernels.normal import log_normal_density
+from igr.kernels.quadrature import default_num_nodes
+
+
+class InvertibleGaussian(SimplexRelaxation):
+    r"""Gaussian noise through an invertible map onto the simplex (IGR).
+
+    .. math::
+        y = \mu + \sigma \epsilon, \quad t = T(y), \quad
+        z_k = \frac{e^{t_k / \tau}}{\sum_{j<K} e^{t_j / \tau} + \delta} \; (k < K), \quad
+        z_K = \frac{\delta}{\sum_{j<K} e^{t_j / \tau} + \delta}
+
+    with :math:`\epsilon \sim N(0, I)` in :math:`R^{K-1}`. Without a transform (:math:`T` the identity)
+    this is IGR-I. The map from y to z is invertible, so the density is a change of variables and, where
+    both sides share the map, the KL divergence is that of the Gaussians.
+
+    The discrete law, that of the largest coordinate at the distribution's own temperature, is the law
+    of the largest of :math:`t_1, \dots, t_{K-1}` and the threshold :math:`c = \tau \log\delta`; for
+    IGR-I it is computed by quadrature and differentiable in loc, scale, delta and temperature. With
+    :math:`\delta = 1` the temperature has no part in it.
+
+    As :math:`\tau \to 0` points approach the vertices and small entries underflow to zero;
+    :meth:`rsample_log` and :meth:`rsample_and_log_prob` lose nothing there.
+
+    Arguments:
+        loc: :math:`\mu`, with shape :math:`(*, K - 1)`.
+        scale: :math:`\sigma > 0`, a float or a tensor that broadcasts against loc. One number for all
+            categories of a law (a float, or a last dimension of size 1) makes its discrete law cheaper.
+        temperature: :math:`\tau > 0`, a float or a tensor that broadcasts against the batch :math:`(*)`.
+        transform: :math:`T`, a torch Transform that is bijective on :math:`R^{K-1}`; ``None`` for IGR-I.
+        delta: :math:`\delta > 0`, a float or a tensor that broadcasts against the batch. A small delta
+            virtually removes the last category.
+        validate_args: Whether to check the values of arguments; torch's global default if ``None``.
+
+    Raises:
+        ValueError: for values that are not finite (or not positive where they must be), shapes that do
+            not broadcast, or a transform that does not map K - 1 numbers to K - 1 numbers one to one.
+        TypeError: unless loc is a floating-point tensor.
+
+    References:
+        Invertible Gaussian Reparameterization: Revisiting the Gumbel-Softmax
+        (Potapczynski, Loaiza-Ganem and Cunningham, 2020), section 3
+
+    Example:
+        >>> law = InvertibleGaussian(torch.tensor([0.5, -1.0]), 1.0, temperature=0.1)
+        >>> z = law.rsample((4,), generator=torch.Generator().manual_seed(0))
+        >>> z.shape, law.log_prob(z).shape
+        (torch.Size([4, 3]), torch.Size([4]))
+        >>> law.discrete().probs
+        tensor([0.6144, 0.1260, 0.2596])
+    """
+
+    arg_constraints = {  # noqa: RUF012 (torch reads it from the class)
+        "loc": constraints.real_vector,
+        "scale": constraints.independent(constraints.positive, 1),
+    }
+
+    def __init__(
+        self,
+        loc: Tensor,
+        scale: float | Tensor,
+        temperature: float | Tensor,
+        transform: Transform | None = None,
+        delta: float | Tensor = 1.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        checked = self._validate_args if validate_args is None else validate_args
+        validation.check_float_tensor(owner, "loc", loc)
+        if loc.dim() == 0 or loc.shape[-1] < 1:
+            raise ValueError(
+                f"{owner}: expected loc with K - 1 >= 1 entries in the last dimension; "
+                f"got shape {tuple(loc.shape)}."
+            )
+        if not isinstance(scale, Tensor):
+            scale = torch.full((1,), float(scale), dtype=loc.dtype, device=loc.device)
+        elif scale.dim() == 0:
+            scale = scale.unsqueeze(-1)
+        if scale.shape[-1] not in (1, loc.shape[-1]):
+            raise ValueError(
+                f"{owner}: expected scale with {loc.shape[-1]} entries in the last dimension, like loc, "
+                f"or one; got shape {tuple(scale.shape)}."
+            )
+        if checked:
+            validation.check_values(owner, "loc", loc)
+            for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
+                validation.check_values(owner, name, value, positive=True)
+        batch_shape = validation.broadcast_batch(
+            owner,
+            loc=loc.shape[:-1],
+            scale=scale.shape[:-1],
+            temperature=validation.shape_of(temperature),
+            delta=validation.shape_of(delta),
+        )
+        self._equal_scales = scale.shape[-1] == 1
+        self._transform = None if transform is None else _on_vectors(transform, loc.shape[-1])
+        self.transform = transform
+        self.delta = delta
+        dtype = torch.promote_types(loc.dtype, scale.dtype)
+        self.loc = loc.to(dtype).expand(batch_shape + loc.shape[-1:])
+        self.scale = scale.to(dtype).expand(batch_shape + loc.shape[-1:])
+        super().__init__(
+            batch_shape=batch_shape,
+            num_categories=loc.shape[-1] + 1,
+            temperature=temperature,
+            validate_args=checked,
+        )
+
+    @classmethod
+    def from_probs(
+        cls,
+        probs: Tensor,
+        scale: float | Tensor = 1.0,
+        *,
+        temperature: float | Tensor,
+        delta: float | Tensor = 1.0,
+        validate_args: bool | None = None,
+    ) -> Self:
+        r"""The IGR-I at a given scale whose discrete law is ``probs``.
+
+        At fixed scale the map from loc to the discrete law is the gradient of a convex function, and
+        Newton's method inverts it, in float64. The result is differentiable in probs, scale,
+        temperature and delta (implicit function theorem).
+
+        Arguments:
+            probs: The discrete law, with shape :math:`(*, K)`; every entry positive.
+            scale: :math:`\sigma`, a float or a tensor that broadcasts against :math:`(*, K - 1)`.
+            temperature: :math:`\tau`; it has a part in the law only where delta is not one.
+            delta: :math:`\delta`.
+            validate_args: Whether to check the values of arguments.
+
+        Raises:
+            ValueError: for probabilities that are not positive or do not sum to one.
+            RuntimeError: if Newton's method does not reach the law.
+
+        Example:
+            >>> target = torch.tensor([0.1, 0.2, 0.3, 0.4])
+            >>> InvertibleGaussian.from_probs(target, temperature=0.1).discrete().probs
+            tensor([0.1000, 0.2000, 0.3000, 0.4000])
+        """
+        owner = f"{cls.__name__}.from_probs"
+        validation.check_float_tensor(owner, "probs", probs)
+        if probs.dim() == 0 or probs.shape[-1] < 2:
+            raise ValueError(
+                f"{owner}: expected probs with at least 2 categories in the last dimension; "
+                f"got shape {tuple(probs.shape)}."
+            )
+        if cls._validate_args if validate_args is None else validate_args:
+            validation.check_probabilities(owner, probs, normalized=True)
+            validation.check_values(owner, "probs", probs, positive=True)
+            validation.check_values(owner, "scale", scale, positive=True)
+            validation.check_values(owner, "temperature", temperature, positive=True)
+            validation.check_values(owner, "delta", delta, positive=True)
+        target = probs.double() / probs.double().sum(-1, keepdim=True)
+        if not isinstance(scale, Tensor):
+            scale = torch.full((1,), float(scale), dtype=torch.float64, device=probs.device)
+        spread = scale.double().broadcast_to(
+            torch.broadcast_shapes(target[..., :-1].shape, scale.shape)
+        )
+        target = target.broadcast_to((*spread.shape[:-1], target.shape[-1]))
+        loc = loc_for_probs(target, spread)
+        threshold = _threshold(temperature, delta, torch.float64)
+        loc = loc + (threshold.unsqueeze(-1) if isinstance(threshold, Tensor) else threshold)
+        return cls(
+            loc.to(probs.dtype),
+            scale.to(probs.dtype),
+            temperature,
+            delta=delta,
+            validate_args=validate_args,
+        )
+
+    @classmethod
+    def uniform(
+        cls,
+        num_categories: int,
+        temperature: float | Tensor,
+        scale: float = 1.0,
+        delta: float | Tensor = 1.0,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        r"""The IGR-I whose discrete law is uniform, in closed form.
+
+        .. math::
+            \mu_k = \tau \log\delta - \sigma \Phi^{-1}(K^{-1/(K-1)})
+
+        Arguments:
+            num_categories: K, at least 2.
+            temperature: :math:`\tau`.
+            scale: :math:`\sigma`, one number for all categories.
+            delta: :math:`\delta`.
+            dtype: The dtype of the parameters; torch's default one if ``None``.
+            device: The device of the parameters.
+
+        Example:
+            >>> InvertibleGaussian.uniform(4, temperature=0.1).discrete().probs
+            tensor([0.2500, 0.2500, 0.2500, 0.2500])
+        """
+        if num_categories < 2:
+            raise ValueError(
+                f"{cls.__name__}.uniform: expected num_categories of at least 2; got {num_categories}."
+            )
+        dtype = dtype or torch.get_default_dtype()
+        threshold = _threshold(temperature, delta, torch.float64)
+        if isinstance(threshold, Tensor):
+            threshold = threshold.unsqueeze(-1)
+        loc = threshold + torch.full(
+            (num_categories - 1,),
+            uniform_loc(num_categories, scale),
+            dtype=torch.float64,
+            device=device,
+        )
+        return cls(loc.to(dtype), scale, temperature, delta=delta)
+
+    @property
+    def noise_shape(self) -> Size:
+        return self.loc.shape[-1:]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.loc.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.loc.device
+
+    def with_temperature(self, temperature: float | Tensor) -> Self:
+        scale = self.scale[..., :1] if self._equal_scales else self.scale
+        return type(self)(
+            self.loc, scale, temperature, self.transform, self.delta, self._validate_args
+        )
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        return self._expanded(batch_shape, _instance, "loc", "scale")  # type: ignore[no-any-return]
+
+    def pre_image(self, noise: Tensor) -> Tensor:
+        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, with shape :math:`(*S, *B, K - 1)`.
+
+        float32 for half-precision parameters.
+        """
+        noise = self._noise((), None, noise)
+        return torch.addcmul(self.loc.to(noise.dtype), self.scale.to(noise.dtype), noise)
+
+    def log_ratio_parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        r"""Mean and scale of :math:`\log(z_k / z_K)` for k < K, which is normal for IGR-I.
+
+        Arguments:
+            dtype: The dtype of the result.
+
+        Shapes:
+            Both :math:`(*B, K - 1)`.
+        """
+        log_delta = self._log_delta(dtype)
+        if isinstance(log_delta, Tensor):
+            log_delta = log_delta.unsqueeze(-1)
+        mean = self._divide_by_temperature(self.loc.to(dtype)) - log_delta
+        return mean, self._divide_by_temperature(self.scale.to(dtype))
+
+    def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
+        return standard_normal(shape, dtype=dtype, device=self.device, generator=generator)
+
+    def _transformed(self, noise: Tensor) -> Tensor:
+        y = self.pre_image(noise)
+        return y if self._transform is None else self._transform(y)
+
+    def _sample(self, noise: Tensor) -> Tensor:
+        x = self._divide_by_temperature(self._transformed(noise))
+        return simplex.softmax_plus_plus(x, self._log_delta(x.dtype))
+
+    def _log_sample(self, noise: Tensor) -> Tensor:
+        x = self._divide_by_temperature(self._transformed(noise))
+        return simplex.log_softmax_plus_plus(x, self._log_delta(x.dtype))
+
+    def _log_sample_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.pre_image(noise)
+        t = y if self._transform is None else self._transform(y)
+        x = self._divide_by_temperature(t)
+        log_z = simplex.log_softmax_plus_plus(x, self._log_delta(x.dtype))
+        return log_z, self._density(noise, y, t, log_z)
+
+    def _log_density(self, log_z: Tensor) -> Tensor:
+        x = simplex.inverse_log_softmax_plus_plus(log_z, self._log_delta(log_z.dtype))
+        temperature = self._temperature_in(x.dtype)
+        t = x * (temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature)
+        y = t if self._transform is None else self._transform.inv(t)
+        noise = (y - self.loc.to(y.dtype)) / self.scale.to(y.dtype)
+        return self._density(noise, y, t, log_z)
+
+    def _density(self, noise: Tensor, y: Tensor, t: Tensor, log_z: Tensor) -> Tensor:
+        r""":math:`\log N(y) - \log|T'(y)| + (K - 1) \log\tau - \sum_k \log z_k`."""
+        temperature = self._temperature_in(noise.dtype)
+        is_tensor = isinstance(temperature, Tensor)
+        log_temperature = torch.log(temperature) if is_tensor else math.log(temperature)
+        density = (
+            log_normal_density(noise, self.scale.to(noise.dtype))
+            + noise.shape[-1] * log_temperature
+            - log_z.sum(-1)
+        )
+        if self._transform is None:
+            return density
+        return density - self._transform.log_abs_det_jacobian(y, t)
+
+    def _scores(self, noise: Tensor) -> Tensor:
+        t = self._transformed(noise)
+        return simplex.with_reference(t, _threshold(self._temperature, self.delta, t.dtype))
+
+    def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
+        if self.transform is not None:
+            raise NotImplementedError(
+                f"discrete: no exact law is known for {type(self).__name__} with the transform "
+                f"{type(self.transform).__name__}; use method='monte_carlo'."
+            )
+        dtype = validation.compute_dtype(self.dtype)
+        threshold = _threshold(self._temperature, self.delta, dtype)
+        if isinstance(threshold, Tensor):
+            threshold = threshold.unsqueeze(-1)
+        if num_nodes is None:
+            num_nodes = default_num_nodes(dtype, self.num_categories, self._equal_scales)
+        return maximum_log_probs(self.loc.to(dtype) - threshold, self.scale.to(dtype), num_nodes)
+
+    def _log_delta(self, dtype: torch.dtype) -> float | Tensor:
+        delta = self.delta
+        return torch.log(delta.to(dtype)) if isinstance(delta, Tensor) else math.log(delta)
+
+    def _extra_repr(self) -> str:
+        return "" if self.transform is None else f", transform={type(self.transform).__name__}"
+
+
+def _threshold(
+    temperature: float | Tensor, delta: float | Tensor, dtype: torch.dtype
+) -> float | Tensor:
+    r"""c = tau log delta: what the last category must be beaten by."""
+    log_delta = torch.log(delta.to(dtype)) if isinstance(delta, Tensor) else math.log(delta)
+    if isinstance(temperature, Tensor):
+        temperature = temperature.to(dtype)
+    return temperature * log_delta
+
+
+def _on_vectors(transform: Transform, size: int) -> Transform:
+    """The transform as a map of vectors, or ValueError if it is not a bijection of R^(K-1)."""
+    name = type(transform).__name__
+    if not isinstance(transform, Transform):
+        raise TypeError(
+            f"InvertibleGaussian: expected transform to be a torch.distributions Transform or None; got {name}."
+        )
+    if not transform.bijective:
+        raise ValueError(
+            f"InvertibleGaussian: expected a bijective transform; got {name}, which is not."
+        )
+    if transform.domain.event_dim == 0 and transform.codomain.event_dim == 0:
+        return IndependentTransform(transform, 1)
+    dims = transform.domain.event_dim, transform.codomain.event_dim
+    if dims != (1, 1) or transform.forward_shape((size,)) != (size,):
+        raise ValueError(
+            f"InvertibleGaussian: expected a transform that maps vectors of {size} numbers to vectors of "
+            f"{size} numbers; got {name}, with event dimensions {dims}."
+        )
+    return transform

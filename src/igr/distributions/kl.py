@@ -1,0 +1,81 @@
+r"""Kullback-Leibler divergences: closed forms, and refusals that say why there is none.
+
+For IGR-I :math:`\log(z_k / z_K) \sim N(\mu_k / \tau - \log\delta, (\sigma_k / \tau)^2)`, so the divergence of
+two of them is that of these Gaussians, also across temperatures and deltas. Where two IGR share a transform,
+temperature and delta, both are one and the same map of Gaussians, and the divergence is theirs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, OneHotCategorical, register_kl
+
+from igr.distributions.discrete import DiscreteLaw
+from igr.distributions.invertible_gaussian import InvertibleGaussian
+from igr.distributions.relaxation import SimplexRelaxation
+from igr.validation import compute_dtype, same_number
+
+
+def _gaussian_kl(mean_p: Tensor, scale_p: Tensor, mean_q: Tensor, scale_q: Tensor) -> Tensor:
+    """The divergence of independent Gaussians, summed over the last dimension."""
+    ratio = scale_p / scale_q
+    shift = (mean_p - mean_q) / scale_q
+    # (r - 1)(r + 1) for r^2 - 1, which would lose what is left where both scales are nearly equal.
+    return 0.5 * (shift * shift + (ratio - 1.0) * (ratio + 1.0) - 2.0 * torch.log(ratio)).sum(-1)
+
+
+@register_kl(InvertibleGaussian, InvertibleGaussian)
+def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Tensor:
+    _check_categories(p, q)
+    result_dtype = torch.promote_types(p.dtype, q.dtype)
+    dtype = compute_dtype(result_dtype)
+    same_map = same_number(p.temperature, q.temperature) and same_number(p.delta, q.delta)
+    if p.transform is not q.transform:
+        raise NotImplementedError(
+            f"KL({p!r} || {q!r}) has no closed form: the transforms are two objects, so the laws are two "
+            "different maps of Gaussians; give both the same transform object, or estimate the divergence "
+            "by rsample_log and log_prob_of_log."
+        )
+    if same_map:
+        return _gaussian_kl(*(t.to(dtype) for t in (p.loc, p.scale, q.loc, q.scale))).to(
+            result_dtype
+        )
+    if p.transform is not None:
+        raise NotImplementedError(
+            f"KL({p!r} || {q!r}) has no closed form: with a transform both sides need one temperature and "
+            "delta, as equal Python numbers or as the same tensor object; otherwise estimate the "
+            "divergence by rsample_log and log_prob_of_log."
+        )
+    return _gaussian_kl(*p.log_ratio_parameters(dtype), *q.log_ratio_parameters(dtype)).to(
+        result_dtype
+    )
+
+
+@register_kl(SimplexRelaxation, SimplexRelaxation)
+def _kl_relaxations(p: SimplexRelaxation, q: SimplexRelaxation) -> Tensor:
+    raise NotImplementedError(
+        f"KL({p!r} || {q!r}) has no closed form; estimate it as the mean of p.log_prob_of_log(x) - "
+        "q.log_prob_of_log(x) over x = p.rsample_log(), or take the divergence of the discrete laws, "
+        "kl_divergence(p.discrete(), q.discrete()), which is another quantity."
+    )
+
+
+@register_kl(DiscreteLaw, DiscreteLaw)
+@register_kl(DiscreteLaw, OneHotCategorical)
+@register_kl(OneHotCategorical, DiscreteLaw)
+def _kl_discrete(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
+    _check_categories(p, q)
+    # A category that p never takes adds nothing; the mask keeps its gradient free of 0 times infinity.
+    taken = p.logits > -torch.inf
+    log_p = torch.where(taken, p.logits, 0.0)
+    log_q = torch.where(taken, q.logits, 0.0)
+    return torch.where(taken, torch.exp(log_p) * (log_p - log_q), 0.0).sum(-1)
+
+
+def _check_categories(p: Distribution, q: Distribution) -> None:
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            "kl_divergence: expected laws over the same number of categories; "
+            f"got {p.event_shape[0]} and {q.event_shape[0]}."
+        )

@@ -1,0 +1,337 @@
+"""The abstract contract of every relaxation: a distribution on the simplex that is pure given its noise."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution, constraints
+
+from igr.distributions.discrete import DiscreteLaw
+from igr.kernels import simplex
+from igr.validation import can_inspect, compute_dtype
+
+
+class _Simplex(type(constraints.simplex)):  # type: ignore[misc]
+    """Torch's simplex with the tolerance that the dtype and the number of categories call for.
+
+    Torch's own, 1e-6 for every dtype, refuses correct float32 points with a thousand categories.
+    """
+
+    def check(self, value: Tensor) -> Tensor:
+        tolerance = max(1e-6, 4.0 * torch.finfo(value.dtype).eps * value.shape[-1] ** 0.5)
+        return torch.all(value >= 0, dim=-1) & ((value.sum(-1) - 1).abs() < tolerance)
+
+
+class SimplexRelaxation(Distribution, ABC):
+    r"""A reparameterizable distribution on the simplex whose largest coordinate follows a discrete law.
+
+    A point is a deterministic, differentiable function of the parameters and of base noise whose law
+    has no parameter. :meth:`draw_noise` is the only random step; every other method is pure, and works
+    under ``torch.compile(fullgraph=True)``, ``torch.func.vmap`` and ``torch.export`` when ``noise=``
+    is given. ``generator=`` is a convenience for eager code.
+
+    Densities are with respect to Lebesgue measure on the first K - 1 coordinates and in nats
+    (TensorFlow Probability's differ by :math:`\frac{1}{2} \log K`).
+
+    Half-precision parameters (bfloat16, float16) give half-precision results; noise and arithmetic are
+    float32 in between.
+
+    To implement one:
+        1. Set the parameters as attributes of their torch names, expanded to the batch, and call
+           ``super().__init__``; give ``arg_constraints``.
+        2. Implement every abstract member; the noise and the logarithms that they see are float32 or
+           float64, and the base class converts results to :attr:`dtype`.
+        3. Register closed-form KL divergences in :mod:`igr.distributions.kl`.
+        4. Add instances to ``tests/cases.py``: every law of the test suite then applies.
+    """
+
+    has_rsample = True
+    support = _Simplex()
+
+    def __init__(
+        self,
+        *,
+        batch_shape: Size,
+        num_categories: int,
+        temperature: float | Tensor,
+        validate_args: bool,
+    ) -> None:
+        self._temperature = temperature
+        # Torch's own check of the arguments is replaced by ours, which names what came.
+        super().__init__(batch_shape, Size([num_categories]), validate_args=False)
+        self._validate_args = validate_args
+
+    # What a relaxation states.
+
+    @property
+    @abstractmethod
+    def noise_shape(self) -> Size:
+        """Shape of the noise of one draw of one variable."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters and of every result."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+
+    @abstractmethod
+    def with_temperature(self, temperature: float | Tensor) -> Self:
+        """The same distribution at another temperature."""
+
+    @abstractmethod
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        """A view with another batch shape, as for every torch distribution."""
+
+    @abstractmethod
+    def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
+        """Base noise of the given full shape."""
+
+    @abstractmethod
+    def _sample(self, noise: Tensor) -> Tensor:
+        """z [*, K] from noise [*, n]."""
+
+    @abstractmethod
+    def _log_sample(self, noise: Tensor) -> Tensor:
+        """log z [*, K] from noise [*, n]."""
+
+    @abstractmethod
+    def _log_sample_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """log z [*, K] and the log-density of z [*], from the noise and without an inverse."""
+
+    @abstractmethod
+    def _log_density(self, log_z: Tensor) -> Tensor:
+        """Log-density of z [*] from log z [*, K]."""
+
+    @abstractmethod
+    def _scores(self, noise: Tensor) -> Tensor:
+        """Numbers [*, K] the largest of which marks the category, whatever underflows in z."""
+
+    @abstractmethod
+    def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
+        """Log-probabilities [*B, K] of the law of the largest coordinate, as computed."""
+
+    # What follows.
+
+    @property
+    def num_categories(self) -> int:
+        """K, the number of categories."""
+        return self._event_shape[0]
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """The temperature as it was given; a tensor broadcasts against the batch."""
+        return self._temperature
+
+    def draw_noise(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws base noise: the only random step.
+
+        Arguments:
+            sample_shape: The shape :math:`S` of independent draws.
+            generator: The source of randomness; torch's default one if ``None``.
+
+        Returns:
+            Tensor with shape :math:`(*S, *B)` + :attr:`noise_shape`; float32 for half-precision parameters.
+        """
+        shape = Size(sample_shape) + self._batch_shape + self.noise_shape
+        return self._draw(shape, compute_dtype(self.dtype), generator)
+
+    def rsample(  # type: ignore[override]
+        self,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Points of the simplex, differentiable in every parameter.
+
+        Arguments:
+            sample_shape: The shape :math:`S` of independent draws; not needed where noise is given.
+            generator: The source of randomness where no noise is given.
+            noise: Base noise as :meth:`draw_noise` returns it.
+
+        Shapes:
+            Result :math:`(*S, *B, K)`.
+
+        Raises:
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
+        """
+        return self._sample(self._noise(sample_shape, generator, noise)).to(self.dtype)
+
+    def sample(  # type: ignore[override]
+        self,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """:meth:`rsample` without gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator, noise)
+
+    def rsample_log(
+        self,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Logarithms of the points of :meth:`rsample`, finite wherever those underflow."""
+        return self._log_sample(self._noise(sample_shape, generator, noise)).to(self.dtype)
+
+    def rsample_and_log_prob(
+        self,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Points and their log-density, computed from the pre-image: exact at every temperature.
+
+        Shapes:
+            Points :math:`(*S, *B, K)`, log-densities :math:`(*S, *B)`, in nats.
+        """
+        noise = self._noise(sample_shape, generator, noise)
+        log_z, log_prob = self._log_sample_and_density(noise)
+        return torch.exp(log_z).to(self.dtype), log_prob.to(self.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of the stored point, in nats; entries are held at the smallest normal number.
+
+        A point with underflowed entries has lost what tells it from its neighbours, so this is the density
+        of what is stored. :meth:`log_prob_of_log` and :meth:`rsample_and_log_prob` lose nothing.
+
+        Shapes:
+            Value :math:`(*S, *B, K)`, result :math:`(*S, *B)`.
+
+        Raises:
+            ValueError: if the value has another shape or is not on the simplex.
+        """
+        if self._validate_args:
+            self._check_shape("value", value)
+            if can_inspect(value) and not bool(self.support.check(value).all()):
+                raise ValueError(
+                    f"{type(self).__name__}: expected points of the simplex (entries of at least 0 that sum "
+                    "to 1); got a value outside it; for logarithms there is log_prob_of_log."
+                )
+        log_value = simplex.log_of_clamped(value.to(self._common_dtype(value)))
+        return self._log_density(log_value).to(self.dtype)
+
+    def log_prob_of_log(self, log_value: Tensor) -> Tensor:
+        """The density that :meth:`log_prob` gives (of z, not of log z), from log z, in nats."""
+        if self._validate_args:
+            self._check_shape("log_value", log_value)
+        return self._log_density(log_value.to(self._common_dtype(log_value))).to(self.dtype)
+
+    def discrete(
+        self,
+        method: str = "exact",
+        *,
+        num_nodes: int | None = None,
+        num_samples: int = 10_000,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> DiscreteLaw:
+        """The law of the largest coordinate: what the relaxation turns into at temperature zero.
+
+        Arguments:
+            method: ``"exact"``, differentiable in every parameter; or ``"monte_carlo"``, the shares of
+                the categories among draws, without gradient but with a standard error.
+            num_nodes: Quadrature nodes of the exact law, where it needs any; chosen from the dtype,
+                the number of categories and the scales if ``None``.
+            num_samples: Draws of the Monte Carlo estimate, where no noise is given.
+            generator: The source of randomness of the estimate.
+            noise: Noise of the estimate, with shape :math:`(N, *B)` + :attr:`noise_shape`.
+
+        Raises:
+            ValueError: for another method, fewer than three nodes or no sample.
+            NotImplementedError: where no exact law is known; the message says why and what to do.
+        """
+        if method == "exact":
+            if num_nodes is not None and num_nodes < 3:
+                raise ValueError(f"discrete: expected num_nodes of at least 3; got {num_nodes}.")
+            return DiscreteLaw(self._exact_log_probs(num_nodes).to(self.dtype))
+        if method != "monte_carlo":
+            raise ValueError(
+                f"discrete: expected method to be 'exact' or 'monte_carlo'; got {method!r}."
+            )
+        if noise is None and num_samples < 1:
+            raise ValueError(f"discrete: expected num_samples of at least 1; got {num_samples}.")
+        noise = self._noise((num_samples,) if noise is None else (len(noise),), generator, noise)
+        with torch.no_grad():
+            return DiscreteLaw.from_draws(simplex.nearest_vertex(self._scores(noise)), self.dtype)
+
+    def _noise(
+        self,
+        sample_shape: Sequence[int],
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        if noise is None:
+            return self.draw_noise(sample_shape, generator)
+        per_draw = self._batch_shape + self.noise_shape
+        drawn = noise.shape[: max(0, noise.dim() - len(per_draw))]
+        free = len(sample_shape) == 0
+        if noise.shape != drawn + per_draw or not (free or drawn == Size(sample_shape)):
+            wanted = ", ".join(str(n) for n in (*(["*S"] if free else sample_shape), *per_draw))
+            raise ValueError(
+                f"{type(self).__name__}: expected noise of shape ({wanted}), as draw_noise returns it; "
+                f"got {tuple(noise.shape)}."
+            )
+        return noise.to(compute_dtype(self.dtype))
+
+    def _common_dtype(self, value: Tensor) -> torch.dtype:
+        return torch.promote_types(compute_dtype(self.dtype), compute_dtype(value.dtype))
+
+    def _temperature_in(self, dtype: torch.dtype) -> float | Tensor:
+        temperature = self._temperature
+        return temperature.to(dtype) if isinstance(temperature, Tensor) else temperature
+
+    def _divide_by_temperature(self, x: Tensor) -> Tensor:
+        """x / temperature for x [*, n]."""
+        temperature = self._temperature_in(x.dtype)
+        return x / (temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature)
+
+    def _check_shape(self, name: str, value: Tensor) -> None:
+        if value.dim() == 0 or value.shape[-1] != self.num_categories:
+            raise ValueError(
+                f"{type(self).__name__}: expected {name} with {self.num_categories} categories in the "
+                f"last dimension; got shape {tuple(value.shape)}."
+            )
+        try:
+            torch.broadcast_shapes(value.shape[:-1], self._batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"{type(self).__name__}: expected {name} of a shape that broadcasts against the batch "
+                f"shape {tuple(self._batch_shape)}; got {tuple(value.shape)}."
+            ) from None
+
+    def _expanded(self, batch_shape: Sequence[int], instance: Any, *names: str) -> Any:
+        """A copy whose named parameters have the batch shape; the temperature broadcasts as it is."""
+        new = self._get_checked_instance(type(self), instance)
+        new.__dict__.update(self.__dict__)
+        for name in names:
+            value: Tensor = getattr(self, name)
+            setattr(new, name, value.expand(Size(batch_shape) + value.shape[-1:]))
+        new._batch_shape = Size(batch_shape)
+        return new
+
+    def __repr__(self) -> str:
+        temperature = self._temperature
+        if isinstance(temperature, Tensor):
+            plain = temperature.dim() == 0 and can_inspect(temperature)
+            shown = f"{temperature.item():.4g}" if plain else f"tensor{tuple(temperature.shape)}"
+        else:
+            shown = f"{temperature:.4g}"
+        return (
+            f"{type(self).__name__}(num_categories={self.num_categories}, "
+            f"batch_shape={tuple(self._batch_shape)}, temperature={shown}{self._extra_repr()})"
+        )
+
+    def _extra_repr(self) -> str:
+        return ""

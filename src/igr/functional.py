@@ -1,0 +1,213 @@
+"""One-call samplers beside ``torch.nn.functional.gumbel_softmax``, with its argument names."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from igr.kernels import simplex
+from igr.kernels.noise import standard_gumbel, standard_normal
+from igr.validation import check_float_tensor, check_values, compute_dtype
+
+
+def gumbel_softmax(
+    logits: Tensor,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *,
+    dim: int = -1,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+) -> Tensor:
+    r"""Points from Gumbel-Softmax: ``torch.nn.functional.gumbel_softmax``, made safe and faster.
+
+    Half precision is computed in float32, so that small temperatures do not overflow; a one-hot result is
+    exactly one-hot; the noise can be given or drawn from a generator, and its tails are finer than the
+    grain of float32 uniforms.
+
+    Arguments:
+        logits: Unnormalized log-probabilities, with K categories along ``dim``.
+        tau: The temperature, a float or a tensor whose shape broadcasts against that of logits without
+            ``dim``.
+        hard: Whether to return the nearest vertex, with the gradient of the relaxed point
+            (straight-through).
+        dim: The dimension of the categories.
+        generator: The source of randomness where no noise is given.
+        noise: Standard Gumbel variables with the shape of logits.
+
+    Returns:
+        Tensor with the shape and dtype of logits; sums to one along ``dim``.
+
+    Raises:
+        TypeError: unless logits is a floating-point tensor.
+        ValueError: for a temperature that is not positive and finite, or noise of another shape.
+
+    References:
+        Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017)
+
+    Example:
+        >>> logits = torch.tensor([0.0, 1.0, 2.0])
+        >>> gumbel_softmax(logits, tau=0.5, hard=True, generator=torch.Generator().manual_seed(0))
+        tensor([0., 0., 1.])
+    """
+    check_float_tensor("gumbel_softmax", "logits", logits)
+    _check_temperature("gumbel_softmax", tau)
+    dtype = compute_dtype(logits.dtype)
+    scores = logits.to(dtype).movedim(dim, -1)
+    if noise is None:
+        noise = standard_gumbel(
+            scores.shape, dtype=dtype, device=logits.device, generator=generator
+        )
+    else:
+        noise = _given_noise("gumbel_softmax", noise, logits.shape, dim, dtype)
+    points = _points(scores + noise, tau, hard, reference=None)
+    return points.to(logits.dtype).movedim(-1, dim)
+
+
+def invertible_gaussian(
+    loc: Tensor,
+    scale: float | Tensor,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *,
+    dim: int = -1,
+    delta: float | Tensor = 1.0,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+) -> Tensor:
+    r"""Points from IGR-I: the softmax++ of Gaussian variables, for K categories from K - 1 of them.
+
+    Arguments:
+        loc: Means :math:`\mu`, with K - 1 entries along ``dim``.
+        scale: Standard deviations :math:`\sigma > 0`, a float or a tensor that broadcasts against loc.
+        tau: The temperature, a float or a tensor whose shape broadcasts against that of loc without ``dim``.
+        hard: Whether to return the nearest vertex, with the gradient of the relaxed point
+            (straight-through).
+        dim: The dimension of the categories.
+        delta: :math:`\delta > 0` of softmax++, a float or a tensor like tau.
+        generator: The source of randomness where no noise is given.
+        noise: Standard normal variables with the shape of loc.
+
+    Returns:
+        Tensor with the dtype of loc and its shape, but K entries along ``dim``; sums to one along it.
+
+    Raises:
+        TypeError: unless loc is a floating-point tensor.
+        ValueError: for a temperature, scale or delta that is a number and not positive and finite, or
+            noise of another shape.
+
+    References:
+        Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3
+
+    Example:
+        >>> loc = torch.tensor([0.0, 1.0])
+        >>> invertible_gaussian(loc, 1.0, tau=0.1, generator=torch.Generator().manual_seed(0))
+        tensor([1.2220e-01, 2.5573e-06, 8.7780e-01])
+    """
+    check_float_tensor("invertible_gaussian", "loc", loc)
+    _check_temperature("invertible_gaussian", tau)
+    for name, value in (("scale", scale), ("delta", delta)):
+        if not isinstance(value, Tensor):
+            check_values("invertible_gaussian", name, value, positive=True)
+    dtype = compute_dtype(loc.dtype)
+    if isinstance(scale, Tensor):
+        scale = scale.to(dtype).expand(loc.shape).movedim(dim, -1)
+    mean = loc.to(dtype).movedim(dim, -1)
+    if noise is None:
+        noise = standard_normal(mean.shape, dtype=dtype, device=loc.device, generator=generator)
+    else:
+        noise = _given_noise("invertible_gaussian", noise, loc.shape, dim, dtype)
+    log_delta = torch.log(delta.to(dtype)) if isinstance(delta, Tensor) else math.log(delta)
+    points = _points(mean + scale * noise, tau, hard, reference=log_delta)
+    return points.to(loc.dtype).movedim(-1, dim)
+
+
+def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> Tensor:
+    r"""softmax++: K weights from K - 1 numbers, :math:`z_k = e^{x_k} / (\sum_j e^{x_j} + \delta)`.
+
+    Arguments:
+        x: K - 1 numbers along ``dim``.
+        delta: :math:`\delta > 0`, a float or a tensor whose shape broadcasts against that of x without ``dim``.
+        dim: The dimension of the categories.
+
+    Returns:
+        Tensor with K entries along ``dim``, the last of which belongs to :math:`\delta`.
+
+    Raises:
+        TypeError: unless x is a floating-point tensor.
+        ValueError: if delta is a number that is not positive and finite.
+
+    References:
+        Invertible Gaussian Reparameterization (Potapczynski et al., 2020), equation 5
+
+    Example:
+        >>> softmax_plus_plus(torch.zeros(3))
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    check_float_tensor("softmax_plus_plus", "x", x)
+    if not isinstance(delta, Tensor):
+        check_values("softmax_plus_plus", "delta", delta, positive=True)
+    dtype = compute_dtype(x.dtype)
+    log_delta = torch.log(delta.to(dtype)) if isinstance(delta, Tensor) else math.log(delta)
+    points = simplex.softmax_plus_plus(x.to(dtype).movedim(dim, -1), log_delta)
+    return points.to(x.dtype).movedim(-1, dim)
+
+
+def stick_breaking_lengths(logits: Tensor, dim: int = -1) -> Tensor:
+    r"""Lengths of K - 1 sticks from K - 1 logits: :math:`\pi_k = \eta_k \prod_{j<k} (1 - \eta_j)`.
+
+    With :math:`\eta = \mathrm{sigmoid}(y)`, computed as :math:`\exp(y_k - \sum_{j \le k}
+    \mathrm{softplus}(y_j))`: one cumulative sum, linear in K. What is left of the stick,
+    :math:`\prod_j (1 - \eta_j)`, is not part of the result.
+
+    Arguments:
+        logits: :math:`y`, with K - 1 entries along ``dim``.
+        dim: The dimension of the sticks.
+
+    Returns:
+        Tensor with the shape and dtype of logits, entries in (0, 1) that sum to less than one along ``dim``.
+
+    Raises:
+        TypeError: unless logits is a floating-point tensor.
+
+    References:
+        Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3.3
+
+    Example:
+        >>> stick_breaking_lengths(torch.zeros(3))
+        tensor([0.5000, 0.2500, 0.1250])
+    """
+    check_float_tensor("stick_breaking_lengths", "logits", logits)
+    lengths = simplex.stick_breaking_lengths(
+        logits.to(compute_dtype(logits.dtype)).movedim(dim, -1)
+    )
+    return lengths.to(logits.dtype).movedim(-1, dim)
+
+
+def _check_temperature(owner: str, tau: float | Tensor) -> None:
+    # Values of a tensor are not read: a sampler in a training loop must not wait for the device.
+    if not isinstance(tau, Tensor):
+        check_values(owner, "tau", tau, positive=True)
+
+
+def _given_noise(
+    owner: str, noise: Tensor, shape: torch.Size, dim: int, dtype: torch.dtype
+) -> Tensor:
+    if noise.shape != shape:
+        raise ValueError(
+            f"{owner}: expected noise of shape {tuple(shape)}; got {tuple(noise.shape)}."
+        )
+    return noise.to(dtype).movedim(dim, -1)
+
+
+def _points(
+    scores: Tensor, tau: float | Tensor, hard: bool, reference: float | Tensor | None
+) -> Tensor:
+    """Softmax of scores / tau, after the reference coordinate log delta is appended if there is one."""
+    x = scores / (tau.to(scores.dtype).unsqueeze(-1) if isinstance(tau, Tensor) else tau)
+    if reference is not None:
+        x = simplex.with_reference(x, reference)
+    soft = torch.softmax(x, dim=-1)
+    return simplex.straight_through(simplex.nearest_vertex(x), soft) if hard else soft

@@ -1,0 +1,80 @@
+r"""The means of IGR-I for a given discrete law: the inverse of :mod:`igr.kernels.gaussian_law`.
+
+At fixed scales the law is the gradient, in the means, of the convex function
+:math:`E \max(y_1, \dots, y_{K-1}, 0)`, and the map onto the interior of the simplex is one to one.
+Newton's method is run on :math:`\log P(k) - \log P(K)`, in which the map is close to linear (for Gumbel noise
+it would be the identity), so that small probabilities count as much as large ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from igr.kernels.gaussian_law import maximum_log_probs, maximum_log_probs_and_jacobian
+from igr.kernels.quadrature import default_num_nodes
+
+_MAX_ITERATIONS = 100
+_TOLERANCE = 1e-12
+
+
+def uniform_loc(num_categories: int, scale: float) -> float:
+    r"""The common mean at which all categories are equally likely: :math:`-\sigma \Phi^{-1}(K^{-1/(K-1)})`."""
+    # Phi^-1(q) by 1 - q, which for a thousand categories is 0.0069 and would round in q.
+    tail = -math.expm1(-math.log(num_categories) / (num_categories - 1))
+    return scale * torch.special.ndtri(torch.tensor(tail, dtype=torch.float64)).item()
+
+
+def loc_for_probs(probs: Tensor, scale: Tensor) -> Tensor:
+    r"""Means :math:`\mu` (threshold zero) whose law of the maximum is ``probs``.
+
+    Arguments:
+        probs: Positive, summing to one, float64, with shape :math:`(*, K)`.
+        scale: :math:`\sigma`, float64, with shape :math:`(*, K - 1)`.
+
+    Returns:
+        Tensor with shape :math:`(*, K - 1)`, differentiable in both by the implicit function theorem.
+
+    Raises:
+        RuntimeError: if Newton's method does not converge.
+    """
+    flat_probs, flat_scale = probs.reshape(-1, probs.shape[-1]), scale.reshape(-1, scale.shape[-1])
+    num_nodes = default_num_nodes(torch.float64, probs.shape[-1], equal_scales=False)
+    goal = torch.log(flat_probs[:, :-1]) - torch.log(flat_probs[:, -1:])
+    loc = _newton(goal.detach(), flat_scale.detach(), num_nodes)
+    # One more step from the solution moves nothing and carries the derivative.
+    _, jacobian = maximum_log_probs_and_jacobian(loc, flat_scale.detach(), num_nodes)
+    log_probs = maximum_log_probs(loc, flat_scale, num_nodes)
+    residual = _log_ratios(log_probs, -1) - goal
+    step = torch.linalg.solve(_log_ratios(jacobian, -2), residual.unsqueeze(-1)).squeeze(-1)
+    return (loc - step).view(scale.shape)
+
+
+def _log_ratios(x: Tensor, dim: int) -> Tensor:
+    """The first K - 1 entries less the last one."""
+    count = x.shape[dim] - 1
+    return x.narrow(dim, 0, count) - x.narrow(dim, count, 1)
+
+
+def _newton(goal: Tensor, scale: Tensor, num_nodes: int) -> Tensor:
+    loc = (0.8 * goal).clamp(-3.0, 3.0) * scale
+    active = torch.arange(len(goal), device=goal.device)
+    for _ in range(_MAX_ITERATIONS):
+        log_probs, jacobian = maximum_log_probs_and_jacobian(loc[active], scale[active], num_nodes)
+        residual = _log_ratios(log_probs, -1) - goal[active]
+        missing = residual.abs().amax(-1) > _TOLERANCE * goal[active].abs().amax(-1).clamp(min=1.0)
+        if not bool(missing.any()):
+            return loc
+        active, residual, jacobian = active[missing], residual[missing], jacobian[missing]
+        matrix = _log_ratios(jacobian, -2)
+        step = torch.linalg.solve(matrix, residual.unsqueeze(-1)).squeeze(-1)
+        # A step longer than the scale of a category would leave the region where the slope holds.
+        length = (step / scale[active]).abs().amax(-1, keepdim=True)
+        loc[active] -= step / length.clamp(min=1.0)
+    raise RuntimeError(
+        f"from_probs: Newton's method did not reach {len(active)} of {len(goal)} laws within "
+        f"{_MAX_ITERATIONS} iterations; expected probabilities and scales within about ten orders of "
+        "magnitude of one another."
+    )

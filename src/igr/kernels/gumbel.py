@@ -1,0 +1,31 @@
+"""The density of Gumbel-Softmax in log space."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def gumbel_log_density(scores: Tensor, log_z: Tensor, temperature: float | Tensor) -> Tensor:
+    r"""Log-density of z (Maddison et al. 2017, equation 10), with :math:`s_k = l_k - \tau \log z_k`:
+
+    .. math::
+        \log \Gamma(K) + (K - 1) \log\tau + \sum_k \log \mathrm{softmax}(s)_k - \sum_k \log z_k
+
+    Arguments:
+        scores: :math:`s`, known up to a constant, with shape :math:`(*, K)`.
+        log_z: :math:`\log z`, with shape :math:`(*, K)`.
+        temperature: :math:`\tau`, a float or a tensor that broadcasts against :math:`(*)`.
+    """
+    num_categories = log_z.shape[-1]
+    is_tensor = isinstance(temperature, Tensor)
+    log_temperature = torch.log(temperature) if is_tensor else math.log(temperature)
+    # The sum of log_softmax, since K logsumexp(s) and sum(s) would cancel.
+    return (
+        torch.log_softmax(scores, dim=-1).sum(-1)
+        - log_z.sum(-1)
+        + (num_categories - 1) * log_temperature
+        + math.lgamma(num_categories)
+    )

@@ -1,0 +1,86 @@
+"""The base noise of the laws: the only random step of the library.
+
+Torch's ``exponential_``, from which ``torch.nn.functional.gumbel_softmax`` takes its Gumbel noise, costs
+several times as much on the CPU as all the arithmetic after it; a logarithm of ``rand`` is cheap, but in
+float32 ``rand`` has a grain of 2^-24, which shows in both tails. Here the outermost 2^-11 on either side is
+drawn anew from a uniform of its own, so that the grain there is 2^-35.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_TAIL = 2.0**-11
+
+
+def _needs_static_shapes(tensor: Tensor) -> bool:
+    """Whether the tail must be redrawn for all entries: tracing, vmap, or a device that would wait."""
+    return (
+        torch.compiler.is_compiling()
+        or tensor.device.type != "cpu"
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def standard_exponential(
+    shape: torch.Size,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Exponential variables of mean 1 with both tails finer than the grain of ``torch.rand``.
+
+    Arguments:
+        shape: The shape of the result.
+        dtype: ``torch.float32`` or ``torch.float64``.
+        device: Where the result is made.
+        generator: The source of randomness; torch's default one if ``None``.
+    """
+    uniform = torch.rand(shape, dtype=dtype, device=device, generator=generator)
+    grain = torch.finfo(dtype).eps / 2  # 2^-24 in float32, 2^-53 in float64
+    if dtype == torch.float64:
+        return -torch.log1p(-uniform.clamp_(min=0.5 * grain))
+    low, high = uniform < _TAIL, uniform >= 1.0 - _TAIL
+    if _needs_static_shapes(uniform):
+        fine = torch.rand(shape, dtype=dtype, device=device, generator=generator)
+        fine = fine.clamp(min=0.5 * grain)
+        bulk = -torch.log1p(-torch.where(low, fine * _TAIL, uniform))
+        return torch.where(high, -torch.log(fine) - math.log(_TAIL), bulk)
+    tails = torch.nonzero((low | high).view(-1)).view(-1)
+    result = torch.log1p(uniform.neg_()).neg_()
+    if tails.numel():
+        fine = torch.rand(tails.shape, dtype=dtype, device=device, generator=generator)
+        fine.clamp_(min=0.5 * grain)
+        result.view(-1)[tails] = torch.where(
+            low.view(-1)[tails], -torch.log1p(-fine * _TAIL), -torch.log(fine) - math.log(_TAIL)
+        )
+    return result
+
+
+def standard_gumbel(
+    shape: torch.Size,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Standard Gumbel variables: minus the logarithm of :func:`standard_exponential`."""
+    exponential = standard_exponential(shape, dtype=dtype, device=device, generator=generator)
+    if torch.compiler.is_compiling():
+        return -torch.log(exponential)
+    return exponential.log_().neg_()
+
+
+def standard_normal(
+    shape: torch.Size,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Standard normal variables."""
+    return torch.randn(shape, dtype=dtype, device=device, generator=generator)

@@ -1,0 +1,64 @@
+r"""The maps onto the simplex, in ordinary and in log space.
+
+``softmax++`` appends one coordinate to :math:`x \in R^{K-1}` that is held at :math:`\log \delta` and takes
+the softmax of the K numbers. The last weight is thus computed like every other one, never as one minus a sum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def with_reference(x: Tensor, log_delta: float | Tensor) -> Tensor:
+    r"""Appends the reference coordinate :math:`\log\delta`: shape :math:`(*, K-1)` to :math:`(*, K)`.
+
+    A tensor ``log_delta`` broadcasts against the batch :math:`(*)`.
+    """
+    if isinstance(log_delta, Tensor):
+        column = log_delta.to(x.dtype).unsqueeze(-1).expand(*x.shape[:-1], 1)
+        return torch.cat([x, column], dim=-1)
+    return torch.nn.functional.pad(x, (0, 1), value=log_delta)
+
+
+def softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
+    r"""Points of the simplex: :math:`z_k = e^{x_k} / (\sum_j e^{x_j} + \delta)`, with shape :math:`(*, K)`."""
+    return torch.softmax(with_reference(x, log_delta), dim=-1)
+
+
+def log_softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
+    r""":math:`\log z` of :func:`softmax_plus_plus`, finite wherever z underflows."""
+    return torch.log_softmax(with_reference(x, log_delta), dim=-1)
+
+
+def inverse_log_softmax_plus_plus(log_z: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
+    r"""The x that :func:`log_softmax_plus_plus` maps to ``log_z``: :math:`\log z_k - \log z_K + \log\delta`."""
+    if isinstance(log_delta, Tensor):
+        log_delta = log_delta.to(log_z.dtype).unsqueeze(-1)
+    return log_z[..., :-1] - log_z[..., -1:] + log_delta
+
+
+def log_of_clamped(z: Tensor) -> Tensor:
+    """log z, with z held at or above the smallest normal number of its dtype."""
+    return torch.log(torch.clamp(z, min=torch.finfo(z.dtype).tiny))
+
+
+def nearest_vertex(scores: Tensor) -> Tensor:
+    """The one-hot vector of the largest entry along the last dimension, in the dtype of ``scores``."""
+    index = scores.argmax(dim=-1, keepdim=True)
+    return torch.zeros_like(scores).scatter(-1, index, 1.0)
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """Value of ``hard``, exactly; gradient of ``soft``."""
+    # soft - soft.detach() is exactly zero, so the sum leaves the one-hot entries as they are;
+    # torch's own (hard - soft.detach()) + soft rounds them.
+    return hard.detach() + (soft - soft.detach())
+
+
+def stick_breaking_lengths(logits: Tensor) -> Tensor:
+    r"""Lengths :math:`\pi_k = \eta_k \prod_{j<k} (1 - \eta_j)` with :math:`\eta = \mathrm{sigmoid}(y)`.
+
+    Computed as :math:`\exp(y_k - \sum_{j \le k} \mathrm{softplus}(y_j))`: one cumulative sum, linear in K.
+    """
+    return torch.exp(logits - torch.cumsum(torch.nn.functional.softplus(logits), dim=-1))

@@ -1,0 +1,109 @@
+"""Torch transforms onto the simplex."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Transform, constraints
+
+from igr.kernels import simplex
+from igr.validation import check_values, same_number
+
+
+class SoftmaxPlusPlusTransform(Transform):
+    r"""softmax++: a bijection from :math:`R^{K-1}` to the interior of the simplex with K categories.
+
+    .. math::
+        z_k = \frac{e^{t_k / \tau}}{\sum_{j<K} e^{t_j / \tau} + \delta} \; (k < K), \quad
+        z_K = \frac{\delta}{\sum_{j<K} e^{t_j / \tau} + \delta}
+
+    The log-determinant, :math:`\sum_{k \le K} \log z_k - (K - 1) \log\tau`, is with respect to Lebesgue
+    measure on the first K - 1 coordinates. Small entries underflow at low temperature;
+    :class:`igr.InvertibleGaussian` works in log space instead and loses nothing.
+
+    Arguments:
+        temperature: :math:`\tau > 0`, a float or a tensor that broadcasts against the batch.
+        delta: :math:`\delta > 0`, a float or a tensor that broadcasts against the batch.
+        cache_size: As for every torch Transform.
+
+    Shapes:
+        Domain :math:`(*, K - 1)`, codomain :math:`(*, K)`.
+
+    Raises:
+        ValueError: unless temperature and delta are positive and finite.
+
+    References:
+        Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3.1
+
+    Example:
+        >>> transform = SoftmaxPlusPlusTransform(temperature=0.5)
+        >>> z = transform(torch.tensor([0.0, 1.0]))
+        >>> z
+        tensor([0.1065, 0.7870, 0.1065])
+        >>> transform.inv(z)
+        tensor([0., 1.])
+    """
+
+    domain = constraints.real_vector
+    codomain = constraints.simplex
+    bijective = True
+
+    def __init__(
+        self,
+        temperature: float | Tensor = 1.0,
+        delta: float | Tensor = 1.0,
+        cache_size: int = 0,
+    ) -> None:
+        for name, value in (("temperature", temperature), ("delta", delta)):
+            check_values(type(self).__name__, name, value, positive=True)
+        super().__init__(cache_size=cache_size)
+        self.temperature = temperature
+        self.delta = delta
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SoftmaxPlusPlusTransform):
+            return False
+        same_temperature = same_number(self.temperature, other.temperature)
+        return same_temperature and same_number(self.delta, other.delta)
+
+    __hash__ = Transform.__hash__
+
+    def with_cache(self, cache_size: int = 1) -> SoftmaxPlusPlusTransform:
+        if self._cache_size == cache_size:
+            return self
+        return SoftmaxPlusPlusTransform(self.temperature, self.delta, cache_size=cache_size)
+
+    def forward_shape(self, shape: Any) -> Size:
+        return Size((*shape[:-1], shape[-1] + 1))
+
+    def inverse_shape(self, shape: Any) -> Size:
+        if shape[-1] < 2:
+            raise ValueError(
+                f"SoftmaxPlusPlusTransform: expected at least 2 categories; got {shape[-1]}."
+            )
+        return Size((*shape[:-1], shape[-1] - 1))
+
+    def _column(self) -> float | Tensor:
+        temperature = self.temperature
+        return temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
+
+    def _log_delta(self) -> float | Tensor:
+        return torch.log(self.delta) if isinstance(self.delta, Tensor) else math.log(self.delta)
+
+    def _call(self, x: Tensor) -> Tensor:
+        return simplex.softmax_plus_plus(x / self._column(), self._log_delta())
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        log_z = simplex.log_of_clamped(y)
+        return simplex.inverse_log_softmax_plus_plus(log_z, self._log_delta()) * self._column()
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """From x alone, which has lost nothing where y has underflowed; shape :math:`(*)`."""
+        log_z = simplex.log_softmax_plus_plus(x / self._column(), self._log_delta())
+        temperature = self.temperature
+        is_tensor = isinstance(temperature, Tensor)
+        log_temperature = torch.log(temperature) if is_tensor else math.log(temperature)
+        return log_z.sum(-1) - x.shape[-1] * log_temperature

@@ -1,0 +1,95 @@
+"""Checks of arguments: one sentence each, and none where values cannot be read."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Size, Tensor
+
+
+def can_inspect(*values: object) -> bool:
+    """Whether a Python branch on the values is possible: not while tracing, nor under torch.func."""
+    if torch.compiler.is_compiling():
+        return False
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return not any(isinstance(value, Tensor) and wrapped(value) for value in values)
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the arithmetic: float32 for half precision, otherwise the dtype itself."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def check_float_tensor(owner: str, name: str, value: object) -> None:
+    """Raises TypeError unless the value is a tensor of floating-point numbers."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{owner}: expected {name} to be a tensor; got {type(value).__name__}; wrap it in torch.tensor."
+        )
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{owner}: expected {name} of a floating-point dtype; got {value.dtype}; convert it with .float()."
+        )
+
+
+def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool = False) -> None:
+    """Raises ValueError unless every entry is finite (and positive)."""
+    if not can_inspect(value):
+        return
+    kind = "positive and finite" if positive else "finite"
+    if isinstance(value, Tensor):
+        good = torch.isfinite(value) & (value > 0) if positive else torch.isfinite(value)
+        if not bool(good.all()):
+            bad = value[~good].flatten()
+            where = "" if value.dim() == 0 else f" in {bad.numel()} of {value.numel()} entries"
+            raise ValueError(
+                f"{owner}: expected {name} to be {kind}; got {bad[0].item()!r}{where}."
+            )
+    elif not (math.isfinite(value) and (value > 0 or not positive)):
+        raise ValueError(f"{owner}: expected {name} to be {kind}; got {value!r}.")
+
+
+def check_probabilities(owner: str, probs: Tensor, *, normalized: bool = False) -> None:
+    """Raises ValueError unless the last dimension holds probabilities (that sum to one)."""
+    if not can_inspect(probs):
+        return
+    if not bool(torch.isfinite(probs).all()) or not bool((probs >= 0).all()):
+        bad = probs[~(torch.isfinite(probs) & (probs >= 0))].flatten()[0].item()
+        raise ValueError(f"{owner}: expected probs to be at least 0 and finite; got {bad!r}.")
+    total = probs.sum(-1)
+    if normalized:
+        # Probabilities that a user normalized in float32 are off by a few of its units.
+        off = (
+            (total - 1.0).abs() > 1e-4 if probs.dtype.itemsize >= 4 else (total - 1.0).abs() > 0.02
+        )
+        if bool(off.any()):
+            raise ValueError(
+                f"{owner}: expected probs to sum to 1; got a sum of {total[off].flatten()[0].item()!r}; "
+                "divide by the sum."
+            )
+    elif bool((total <= 0).any()):
+        raise ValueError(f"{owner}: expected probs with a positive sum; got a row of zeros.")
+
+
+def broadcast_batch(owner: str, **shapes: Size | tuple[int, ...]) -> Size:
+    """The common batch shape; ValueError that names every argument and its shape if there is none."""
+    try:
+        return Size(torch.broadcast_shapes(*shapes.values()))
+    except RuntimeError:
+        listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+        raise ValueError(
+            f"{owner}: expected batch shapes that broadcast against each other; got {listed}."
+        ) from None
+
+
+def shape_of(value: float | Tensor) -> Size:
+    """The shape of a tensor, or that of a number."""
+    return value.shape if isinstance(value, Tensor) else Size()
+
+
+def same_number(a: float | Tensor, b: float | Tensor) -> bool:
+    """Equal Python numbers or one tensor object; comparing values of tensors would wait for the device."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a is b
+    return a == b
