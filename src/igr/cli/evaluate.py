@@ -1,0 +1,158 @@
+"""``igr evaluate``: bounds on the log-likelihood of a trained run, and pictures of it."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from igr import plot
+from igr.cli.arguments import CommonArguments, parse, run
+from igr.errors import UserError
+from igr.evaluation import (
+    BOUND_KINDS,
+    Evaluation,
+    evaluate,
+    hard_reconstructions,
+    images_of_split,
+    prior_samples,
+    temperature_of,
+)
+from igr.training.runs import LoadedRun, load_run
+
+NUM_RECONSTRUCTIONS = 16
+PRIOR_ROWS, PRIOR_COLUMNS = 4, 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments(CommonArguments):
+    """Bounds on the log-likelihood of a trained run, and pictures of it."""
+
+    run: tyro.conf.Positional[Path]
+    """The folder of the run; its latest checkpoint is evaluated."""
+
+    num_eval_samples: int | None = None
+    """Latent samples per image; None: as many as the config of the run says."""
+
+    split: str = "test"
+    """The images to evaluate on: test or validation."""
+
+    seed: int = 0
+    """Fixes the latent samples."""
+
+    device: str | None = None
+    """Where to evaluate: cpu, cuda, cuda:1, ...; None: where the run was trained."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs ``igr evaluate`` and returns the exit code."""
+    return run("evaluate", _evaluate, argv)
+
+
+def _evaluate(argv: list[str]) -> int:
+    arguments = parse(EvaluateArguments, argv, "evaluate")
+    loaded = load_run(arguments.run, arguments.device)
+    evaluation = evaluate_and_draw(
+        loaded,
+        split=arguments.split,
+        num_samples=arguments.num_eval_samples,
+        seed=arguments.seed,
+    )
+    if arguments.json:
+        print(json.dumps({"run": str(arguments.run), **evaluation.to_json()}, indent=2))
+    else:
+        Console().print(_table(loaded, evaluation))
+    print(
+        f"evaluated in {evaluation.seconds:.1f} s; pictures are in {loaded.folder.figures}; "
+        f"next: igr compare {arguments.run} OTHER_RUN ...",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def evaluate_and_draw(
+    loaded: LoadedRun, *, split: str = "test", num_samples: int | None = None, seed: int = 0
+) -> Evaluation:
+    """Evaluates a run into its ``result.json`` and draws its pictures into ``figures/``.
+
+    Raises:
+        UserError: A setting cannot be used, or the folder of the run cannot be written.
+    """
+    images = images_of_split(loaded, split)
+    try:
+        with _progress(len(images)) as progress:
+            evaluation = evaluate(loaded, split=split, num_samples=num_samples, seed=seed, progress=progress)
+        _draw(loaded, split, seed)
+    except OSError as error:
+        raise UserError(
+            f"expected a run folder that can be written; got {loaded.folder.path} "
+            f"({error.strerror or error}); make it writable, since the figures go there"
+        ) from error
+    return evaluation
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], object] | None]:
+    """A bar on standard error while the body runs, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    bar = Progress(
+        TextColumn("evaluating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images"),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _draw(loaded: LoadedRun, split: str, seed: int) -> None:
+    config = loaded.config
+    folder = loaded.folder.figures
+    folder.mkdir(exist_ok=True)
+    origin = f"{config.latent}, {config.kl} KL, epoch {loaded.epoch}"
+
+    originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
+    decoded = hard_reconstructions(loaded.model, originals, temperature_of(loaded))
+    figure, (axes,) = plot.new_figure(9, 1.8)
+    title = f"{config.data} ({split}) and reconstructions from one-hot latents: {origin}"
+    plot.reconstructions(axes, originals, decoded, title=title)
+    plot.save(figure, folder / "reconstructions.png")
+
+    drawn = prior_samples(loaded.model, PRIOR_ROWS * PRIOR_COLUMNS, seed=seed)
+    figure, (axes,) = plot.new_figure(9, 2.8)
+    title = f"{config.data}: mean images of one-hot latents drawn from the prior: {origin}"
+    plot.image_grid(axes, torch.split(drawn, PRIOR_COLUMNS), title=title)
+    plot.save(figure, folder / "prior_samples.png")
+
+
+def _table(loaded: LoadedRun, evaluation: Evaluation) -> Table:
+    config = loaded.config
+    table = Table(
+        title=f"{config.latent} trained with the {config.kl} KL, epoch {evaluation.epoch}",
+        caption=(
+            f"Mean ± its standard error over {evaluation.num_data} {evaluation.split} images of "
+            f"{config.data}, S = {evaluation.num_samples} samples each, seed {evaluation.seed}. "
+            "Figures of the relaxed and of the discrete model are different quantities."
+        ),
+        caption_justify="left",
+    )
+    table.add_column("figure")
+    table.add_column("nats per image", justify="right", no_wrap=True)
+    table.add_column("what it is")
+    for kind in BOUND_KINDS:
+        figure = evaluation.bounds[kind.key]
+        table.add_row(kind.name, "-" if figure is None else str(figure), kind.meaning)
+    return table

@@ -1,0 +1,287 @@
+r"""Four bounds on the log-likelihood of a trained VAE with a discrete latent.
+
+A VAE trained through a relaxation is two models with one decoder: the *relaxed* model, whose latent
+lies inside the simplex, and the *discrete* model, whose latent is one-hot and which is what one
+wants in the end. The relaxed ELBO bounds the first, the other three bound the second; figures of
+different kinds are different quantities.
+
+The one-hot latents come from the exact law :math:`q(d \mid x)` as it was computed and then
+normalized, and the same numbers stand in the weights, so that the bounds hold whatever the error of
+the quadrature behind that law.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from igr.distributions.relaxation import SimplexRelaxation
+from igr.errors import UserError
+from igr.models.latents import Latent
+from igr.models.vae import VAE
+from igr.training.randomness import keyed_generator
+
+# The noise of so many samples for so many data is one keyed draw. They are part of what a seed
+# means: a change of either changes every figure within its sampling error.
+SAMPLES_PER_DRAW = 10
+DATA_PER_DRAW = 32
+
+# Elements of the largest tensor that a chunk of samples may make, 8 MiB in float32: it fits the
+# caches of current CPUs.
+ELEMENT_BUDGET = 2**21
+
+
+@dataclass(frozen=True)
+class BoundKind:
+    """One kind of figure: its key in ``result.json``, its plain name and what it bounds."""
+
+    key: str
+    name: str
+    meaning: str
+
+
+RELAXED_ELBO = BoundKind(
+    "relaxed_elbo",
+    "relaxed ELBO",
+    "lower bound on log p(x) of the relaxed model, latent inside the simplex",
+)
+DISCRETE_ELBO = BoundKind(
+    "discrete_elbo",
+    "discrete ELBO",
+    "lower bound on log p(x) of the discrete model, latent one-hot",
+)
+IMPORTANCE_WEIGHTED = BoundKind(
+    "importance_weighted",
+    "IW bound, exact q",
+    "the same log p(x), tighter: S one-hot samples weighted by the exact q(d | x)",
+)
+PRE_IMAGE = BoundKind(
+    "importance_weighted_pre_image",
+    "IW bound, pre-image",
+    "the same log p(x), looser than by the exact q: S samples weighted by the Gaussians of y",
+)
+BOUND_KINDS = (RELAXED_ELBO, DISCRETE_ELBO, IMPORTANCE_WEIGHTED, PRE_IMAGE)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over data, in nats per datum, with the standard error of that mean.
+
+    The standard error is the standard deviation of the per-datum figures over the square root of
+    their number. It covers the choice of the data and the sampling of the latents, which is
+    independent between data; it does not cover the training seed. It is ``None`` for one datum.
+    """
+
+    value: float
+    standard_error: float | None
+
+    def __str__(self) -> str:
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
+        return f"{self.value:.2f}{error}"
+
+
+def estimate(per_datum: Tensor) -> Estimate:
+    """The mean of independent figures, with shape :math:`(N,)`, and its standard error."""
+    count = len(per_datum)
+    spread = per_datum.std().item() / math.sqrt(count) if count > 1 else None
+    return Estimate(per_datum.mean().item(), spread)
+
+
+@torch.no_grad()
+def per_datum_bounds(
+    model: VAE,
+    images: Tensor,
+    temperature: float,
+    *,
+    num_samples: int,
+    seed: int = 0,
+    element_budget: int = ELEMENT_BUDGET,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Tensor | None]:
+    r"""Every bound of every datum.
+
+    With :math:`z_s` drawn from the relaxed posterior and :math:`d_s` from the exact discrete one,
+
+    .. math::
+        \text{relaxed ELBO} &= \tfrac1S \sum_s \log p(x \mid z_s) - \mathrm{KL}(q(z|x) \| p(z)) \\
+        \text{discrete ELBO} &= \tfrac1S \sum_s \log p(x \mid d_s) - \mathrm{KL}(q(d|x) \| p(d)) \\
+        \text{IW bound} &= \log \tfrac1S \sum_s p(x \mid d_s)\, p(d_s) / q(d_s \mid x)
+
+    and over the pre-image the ratio in the last line is that of the Gaussians of y, where
+    :math:`d_s` is the largest category at :math:`y_s`. The KL is in closed form where there is one
+    and otherwise taken at the same :math:`z_s`.
+
+    The figures depend on the seed, the data and ``num_samples``, and but for rounding on nothing
+    else; the first samples of a longer evaluation are those of a shorter one.
+
+    Arguments:
+        model: The VAE, in evaluation mode; its device is where the work is done.
+        images: The data in the form that the likelihood needs, with shape :math:`(N, C, H, W)`.
+        temperature: The temperature of the posterior.
+        num_samples: The number S of samples for each datum.
+        seed: Together with the position of a datum and of a sample it fixes the noise.
+        element_budget: Elements of the largest tensor that one chunk of samples may make, as far
+            as a single sample of 32 data leaves a choice. Memory does not grow with S.
+        progress: Called with the number of data done, after every 32.
+
+    Returns:
+        For each key of :data:`BOUND_KINDS` a float64 tensor on the CPU with shape :math:`(N,)`, in
+        nats; ``None`` for the pre-image where the law has none.
+
+    Raises:
+        UserError: ``num_samples`` is below one, or there are no images.
+    """
+    if num_samples < 1:
+        raise UserError(
+            f"expected a number of samples of at least 1; got {num_samples}; "
+            "give each datum one sample or more"
+        )
+    if len(images) == 0:
+        raise UserError("expected at least one image; got none; choose a split that has data")
+    parameter = next(model.parameters())
+    largest = _largest_tensor_per_sample(model, images[0], parameter)
+    blocks = torch.split(images, DATA_PER_DRAW)
+    results: dict[str, list[Tensor]] = {kind.key: [] for kind in BOUND_KINDS}
+    done = 0
+    for position, images_of_block in enumerate(blocks):
+        x = images_of_block.to(parameter.device)
+        samples = _Samples(
+            num_samples=num_samples,
+            seed=seed,
+            # Keys of one stream are numbers: those of the blocks interleave, whatever S is.
+            first_key=position,
+            key_step=len(blocks),
+            per_chunk=max(1, element_budget // (largest * len(x))),
+            device=parameter.device,
+        )
+        posterior = model.encode(x, temperature)
+        figures = _relaxed_pass(model, x, posterior, temperature, samples)
+        figures |= _discrete_pass(model, x, posterior, samples)
+        for key, values in figures.items():
+            results[key].append(values.cpu())
+        done += len(x)
+        if progress is not None:
+            progress(done)
+    return {key: torch.cat(parts) if parts else None for key, parts in results.items()}
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The samples of a block of data: how many, from which keys, how many at a time."""
+
+    num_samples: int
+    seed: int
+    first_key: int
+    key_step: int
+    per_chunk: int
+    device: torch.device
+
+    def chunks(self, stream: str, draw: Callable[[torch.Generator], Tensor]) -> Iterator[Tensor]:
+        """Noise for all samples, ``per_chunk`` of them at a time, the sample dimension first."""
+        draws_per_chunk = max(1, self.per_chunk // SAMPLES_PER_DRAW)
+        samples_per_group = draws_per_chunk * SAMPLES_PER_DRAW
+        for first in range(0, self.num_samples, samples_per_group):
+            count = min(samples_per_group, self.num_samples - first)
+            keys = range(first // SAMPLES_PER_DRAW, -(-(first + count) // SAMPLES_PER_DRAW))
+            noise = torch.cat([draw(self._generator(stream, key)) for key in keys])[:count]
+            yield from torch.split(noise, self.per_chunk)
+
+    def _generator(self, stream: str, key: int) -> torch.Generator:
+        return keyed_generator(self.seed, stream, self.first_key + key * self.key_step, device=self.device)
+
+
+def _relaxed_pass(
+    model: VAE, x: Tensor, posterior: SimplexRelaxation, temperature: float, samples: _Samples
+) -> dict[str, Tensor]:
+    latent = model.latent
+    dtype = next(model.parameters()).dtype
+
+    def draw(generator: torch.Generator) -> Tensor:
+        shape = (SAMPLES_PER_DRAW, len(x))
+        return latent.draw_noise(shape, generator=generator, device=samples.device, dtype=dtype)
+
+    elbo = torch.zeros(len(x), dtype=torch.float64, device=samples.device)
+    weighted = torch.full_like(elbo, -math.inf)
+    for noise in samples.chunks("evaluation/relaxed", draw):
+        log_z = posterior.rsample_log(noise=noise)
+        kl = latent.relaxed_kl(posterior, log_z, temperature)
+        elbo += (model.decode(log_z.exp()).log_prob(x) - kl).double().sum(0)
+        if latent.has_pre_image:
+            d, log_ratio = latent.pre_image(posterior, noise)
+            log_weight = model.decode(d).log_prob(x).double() + log_ratio.double()
+            weighted = torch.logaddexp(weighted, log_weight.logsumexp(0))
+    figures = {RELAXED_ELBO.key: elbo / samples.num_samples}
+    if latent.has_pre_image:
+        figures[PRE_IMAGE.key] = weighted - math.log(samples.num_samples)
+    return figures
+
+
+def _discrete_pass(
+    model: VAE, x: Tensor, posterior: SimplexRelaxation, samples: _Samples
+) -> dict[str, Tensor]:
+    law = _DiscretePosterior(posterior.discrete().logits, model.latent)
+    dtype = next(model.parameters()).dtype
+
+    def draw(generator: torch.Generator) -> Tensor:
+        shape = (SAMPLES_PER_DRAW, len(x), model.latent.num_variables)
+        # 53 bits: with 24 the frequencies of rare categories would differ from q.
+        return torch.rand(shape, generator=generator, dtype=torch.float64, device=samples.device)
+
+    log_likelihood = torch.zeros(len(x), dtype=torch.float64, device=samples.device)
+    weighted = torch.full_like(log_likelihood, -math.inf)
+    for uniform in samples.chunks("evaluation/discrete", draw):
+        d, log_ratio = law.sample(uniform, dtype)
+        log_p_x = model.decode(d).log_prob(x).double()
+        log_likelihood += log_p_x.sum(0)
+        weighted = torch.logaddexp(weighted, (log_p_x + log_ratio).logsumexp(0))
+    return {
+        DISCRETE_ELBO.key: log_likelihood / samples.num_samples - law.kl,
+        IMPORTANCE_WEIGHTED.key: weighted - math.log(samples.num_samples),
+    }
+
+
+class _DiscretePosterior:
+    """The law q(d | x) of a block of data, normalized in float64, beside the prior.
+
+    Arguments:
+        logits: Log-probabilities, with shape :math:`(B, V, K)`.
+        latent: Owns the prior.
+    """
+
+    def __init__(self, logits: Tensor, latent: Latent) -> None:
+        log_q = logits.double().log_softmax(-1)
+        log_p = latent.discrete_prior().logits.to(log_q).log_softmax(-1)
+        q = log_q.exp()
+        self.kl = -(torch.special.entr(q) + q * log_p).sum((-2, -1))  # [B]
+        self._log_ratio = log_p - log_q  # [B, V, K]
+        cumulative = q.cumsum(-1)
+        self._edges = (cumulative / cumulative[..., -1:])[..., :-1].contiguous()  # [B, V, K-1]
+
+    def sample(self, uniform: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """One-hot samples, [S, B, V, K], and log p(d) - log q(d | x), [S, B], from [S, B, V]."""
+        # Intervals closed on the left: a category of probability zero is never taken.
+        index = torch.searchsorted(self._edges, uniform.permute(1, 2, 0).contiguous(), right=True)
+        log_ratio = self._log_ratio.gather(-1, index).sum(1).T
+        index = index.permute(2, 0, 1).unsqueeze(-1)
+        shape = (*index.shape[:-1], self._log_ratio.shape[-1])
+        d = torch.zeros(shape, dtype=dtype, device=index.device).scatter_(-1, index, 1.0)
+        return d, log_ratio
+
+
+def _largest_tensor_per_sample(model: VAE, image: Tensor, parameter: Tensor) -> int:
+    """Elements of the largest tensor that decoding one latent makes."""
+    latent = model.latent
+    z = parameter.new_zeros((1, latent.num_variables, latent.num_categories))
+    sizes = [z.numel(), image.numel()]
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: sizes.append(output.numel()))
+        for module in model.decoder.modules()
+    ]
+    try:
+        model.decode(z)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)

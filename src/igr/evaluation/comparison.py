@@ -1,0 +1,211 @@
+"""Several evaluated runs side by side: one table, ranked within its columns only."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from igr.errors import UserError
+from igr.evaluation.bounds import BOUND_KINDS, BoundKind
+from igr.evaluation.evaluation import Evaluation, stored_evaluation
+from igr.training.config import TrainConfig
+from igr.training.runs import RunFolder
+
+# Where two runs differ in one of these, their figures are of different things.
+WHAT_WAS_MEASURED = ("data", "likelihood", "split", "num_data", "num_samples")
+# Where they differ in one of these, a comparison is about more than the law and the KL.
+BUDGET = (
+    "network",
+    "num_variables",
+    "num_categories",
+    "max_images",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+)
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A run as it enters a comparison; ``metrics`` are the lines of ``metrics.jsonl``."""
+
+    name: str
+    config: TrainConfig
+    evaluation: Evaluation
+    metrics: list[dict[str, Any]]
+
+    def setting(self, field: str) -> Any:
+        """A field of the evaluation or of the config."""
+        source = self.evaluation if hasattr(self.evaluation, field) else self.config
+        return getattr(source, field)
+
+    def curve(self, key: str) -> list[tuple[int, float]]:
+        """A figure of ``metrics.jsonl`` as pairs of epoch and value, where it was measured."""
+        return [(line["epoch"], line[key]) for line in self.metrics if line[key] is not None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, and what may be said about them.
+
+    ``best`` holds, for each key of :data:`igr.evaluation.BOUND_KINDS` that at least two runs have,
+    the name of the run with the highest figure. It is empty where ``obstacle`` says why figures of
+    these runs cannot be ranked.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    obstacle: str | None
+    best: dict[str, str]
+
+    def header(self) -> list[str]:
+        """The titles of the columns."""
+        return ["run", "trained KL", *(kind.name for kind in BOUND_KINDS)]
+
+    def rows(self) -> list[list[str]]:
+        """One row of text for each run."""
+        return [
+            [run.name, run.config.kl, *(self._cell(run, kind) for kind in BOUND_KINDS)] for run in self.runs
+        ]
+
+    def notes(self) -> list[str]:
+        """What a reader of the table has to know, a sentence or two each."""
+        notes = []
+        if self.obstacle is None:
+            e = self.runs[0].evaluation
+            notes.append(
+                f"Nats per image, higher is better; mean ± its standard error over {e.num_data} "
+                f"{e.split} images of {self.runs[0].config.data}, {e.num_samples} samples each. "
+                "* marks the best of a column; columns are different quantities and are never "
+                "ranked against each other."
+            )
+        else:
+            notes.append(f"Nats per image; mean ± its standard error. {self.obstacle}")
+        notes.append(
+            "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "
+            "the discrete model, the importance-weighted (IW) ones more tightly."
+        )
+        differing = _differing(self.runs, BUDGET)
+        if differing:
+            notes.append(
+                f"The runs also differ in {', '.join(differing)}, so the table shows more than "
+                "the law and the KL."
+            )
+        unfinished = [run for run in self.runs if run.evaluation.epoch < run.config.epochs]
+        if unfinished:
+            where = ", ".join(
+                f"{run.name} (epoch {run.evaluation.epoch} of {run.config.epochs})" for run in unfinished
+            )
+            notes.append(f"Evaluated before the end of training: {where}.")
+        return notes
+
+    def to_markdown(self) -> str:
+        """The table with its notes."""
+        columns = len(self.header())
+        lines = [self.header(), [":--", ":--", *["--:"] * (columns - 2)], *self.rows()]
+        table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in x)} |" for x in lines)
+        # A star alone would open emphasis in Markdown.
+        return "\n\n".join([table, *self.notes()]).replace("*", "\\*") + "\n"
+
+    def to_csv(self) -> str:
+        """One line for each run: settings, figures and standard errors, unrounded."""
+        records = [self._flat(run) for run in self.runs]
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        return buffer.getvalue()
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for scripts."""
+        return {
+            "runs": [
+                {"name": run.name, "config": asdict(run.config), **run.evaluation.to_json()}
+                for run in self.runs
+            ],
+            "best": self.best,
+            "obstacle": self.obstacle,
+        }
+
+    def _cell(self, run: ComparedRun, kind: BoundKind) -> str:
+        figure = run.evaluation.bounds[kind.key]
+        if figure is None:
+            return "-"
+        return f"{figure} *" if self.best.get(kind.key) == run.name else str(figure)
+
+    def _flat(self, run: ComparedRun) -> dict[str, Any]:
+        record = {"run": run.name, **asdict(run.config)}
+        # Prefixed, because the config has a seed and numbers of samples of its own.
+        record |= {
+            f"evaluation_{field}": getattr(run.evaluation, field)
+            for field in ("split", "num_data", "num_samples", "seed", "step", "epoch")
+        }
+        for kind in BOUND_KINDS:
+            figure = run.evaluation.bounds[kind.key]
+            record[kind.key] = None if figure is None else figure.value
+            record[f"{kind.key}_standard_error"] = None if figure is None else figure.standard_error
+        return record
+
+
+def compare(paths: Sequence[Path]) -> Comparison:
+    """Read evaluated runs and find the best of each column.
+
+    Raises:
+        UserError: A folder is no run, is given twice, or its latest checkpoint was not evaluated.
+    """
+    if not paths:
+        raise UserError("expected at least one run folder; got none; name the runs to compare")
+    resolved = [path.resolve() for path in paths]
+    for position, path in enumerate(resolved):
+        if path in resolved[:position]:
+            raise UserError(f"expected every run once; got {paths[position]} twice; name it only once")
+    folders = [RunFolder(path) for path in paths]
+    configs = [folder.config() for folder in folders]
+    evaluations = [stored_evaluation(folder) for folder in folders]
+    missing = [folder for folder, found in zip(folders, evaluations, strict=True) if found is None]
+    if missing:
+        commands = " && ".join(f"igr evaluate {folder.path}" for folder in missing)
+        raise UserError(
+            f"expected runs whose latest checkpoint was evaluated; got {len(missing)} of "
+            f"{len(folders)} that still have to be; run {commands}"
+        )
+    runs = tuple(
+        ComparedRun(name, config, evaluation, folder.metrics())
+        for name, config, evaluation, folder in zip(
+            _names(resolved), configs, evaluations, folders, strict=True
+        )
+        if evaluation is not None
+    )
+    differing = _differing(runs, WHAT_WAS_MEASURED)
+    if differing:
+        values = "; ".join(
+            f"{field}: {', '.join(dict.fromkeys(str(run.setting(field)) for run in runs))}"
+            for field in differing
+        )
+        obstacle = f"Not ranked, because these runs were not measured alike ({values})."
+        return Comparison(runs, obstacle, {})
+    return Comparison(runs, None, _best(runs))
+
+
+def _differing(runs: Sequence[ComparedRun], fields: Sequence[str]) -> list[str]:
+    return [field for field in fields if len({run.setting(field) for run in runs}) > 1]
+
+
+def _best(runs: Sequence[ComparedRun]) -> dict[str, str]:
+    best = {}
+    for kind in BOUND_KINDS:
+        figures = {
+            run.name: figure.value for run in runs if (figure := run.evaluation.bounds[kind.key]) is not None
+        }
+        if len(figures) > 1:
+            best[kind.key] = max(figures, key=lambda name: figures[name])
+    return best
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as many as tell them apart."""
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in paths]

@@ -1,0 +1,43 @@
+"""Images from the discrete model of a VAE, to be looked at."""
+
+import torch
+from torch import Tensor
+
+from igr.models.vae import VAE
+from igr.training.randomness import keyed_generator
+
+
+@torch.no_grad()
+def hard_reconstructions(model: VAE, images: Tensor, temperature: float) -> Tensor:
+    """The mean image for the most probable one-hot latent of each image.
+
+    Arguments:
+        model: The VAE, in evaluation mode.
+        images: In the form that the likelihood needs, with shape :math:`(N, C, H, W)`.
+        temperature: The temperature of the posterior.
+
+    Returns:
+        Means of the likelihood, with shape :math:`(N, C, H, W)`, on the CPU.
+    """
+    parameter = next(model.parameters())
+    law = model.encode(images.to(parameter.device), temperature).discrete()
+    return _mean_image(model, law.logits.argmax(-1))
+
+
+@torch.no_grad()
+def prior_samples(model: VAE, num_images: int, *, seed: int = 0) -> Tensor:
+    """The mean images for one-hot latents drawn from the prior.
+
+    Returns:
+        Means of the likelihood, with shape :math:`(N, C, H, W)`, on the CPU.
+    """
+    probs = model.latent.discrete_prior().probs  # [V, K]
+    generator = keyed_generator(seed, "evaluation/prior samples", 0, device=probs.device)
+    index = torch.multinomial(probs, num_images, replacement=True, generator=generator).T
+    return _mean_image(model, index)
+
+
+def _mean_image(model: VAE, index: Tensor) -> Tensor:
+    parameter = next(model.parameters())
+    d = torch.nn.functional.one_hot(index, model.latent.num_categories)
+    return model.decode(d.to(parameter)).mean.cpu()

@@ -1,0 +1,177 @@
+"""``igr evaluate`` through its arguments: what it prints, what it writes, what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from igr.cli import evaluate, main
+from igr.evaluation import BOUND_KINDS
+from igr.training.config import TrainConfig
+from igr.training.loop import train
+from igr.training.runs import RunFolder
+
+CONFIG = TrainConfig(
+    network="dense", num_variables=3, num_categories=4, max_images=40, epochs=1, num_eval_samples=6
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "igr"
+    train(CONFIG, path)
+    return path
+
+
+@pytest.fixture
+def path(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_prints_each_figure_with_its_error_and_meaning(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["evaluate", str(path)]) == 0
+    captured = capsys.readouterr()
+    bounds = RunFolder(path).result()["evaluation"]["bounds"]
+    for kind in BOUND_KINDS:
+        value, error = bounds[kind.key]["value"], bounds[kind.key]["standard_error"]
+        line = next(line for line in captured.out.splitlines() if kind.name in line)
+        assert f"{value:.2f} ± {error:.2f}" in line
+        assert kind.meaning in line
+    assert "nats per image" in captured.out
+    assert f"igr compare {path}" in captured.err
+
+
+def test_json_is_the_record_in_the_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--num-eval-samples", "3", "--split", "validation", "--seed", "5", "--json"]
+    assert main(["evaluate", str(path), *flags]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"run": str(path), **RunFolder(path).result()["evaluation"]}
+    assert (printed["num_samples"], printed["split"], printed["seed"]) == (3, "validation", 5)
+
+
+def test_draws_two_pictures(path: Path) -> None:
+    assert main(["evaluate", str(path), "--json"]) == 0
+    drawn = {file.name: imread(file) for file in (path / "figures").iterdir()}
+    assert set(drawn) == {"reconstructions.png", "prior_samples.png"}
+    assert all(picture.std() > 0.05 for picture in drawn.values())
+
+
+def test_gumbel_softmax_has_no_pre_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(TrainConfig(**{**CONFIG.to_json(), "latent": "gumbel-softmax"}), tmp_path / "run")
+    assert main(["evaluate", str(tmp_path / "run"), "--json"]) == 0
+    bounds = json.loads(capsys.readouterr().out)["bounds"]
+    assert bounds["importance_weighted_pre_image"] is None
+    assert bounds["importance_weighted"] is not None
+
+
+def rewrite(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def no_such_folder(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+def not_a_run(path: Path) -> None:
+    (path / "config.json").unlink()
+
+
+def no_checkpoint(path: Path) -> None:
+    shutil.rmtree(path / "checkpoints")
+
+
+def other_version(path: Path) -> None:
+    rewrite(path / "config.json", '"format": 1', '"format": 99')
+
+
+def unknown_setting(path: Path) -> None:
+    rewrite(path / "config.json", '"epochs"', '"epoch"')
+
+
+def wrong_shape(path: Path) -> None:
+    rewrite(path / "config.json", '"num_variables": 3', '"num_variables": 4')
+
+
+def truncated_checkpoint(path: Path) -> None:
+    latest = RunFolder(path).latest_checkpoint()
+    latest.write_bytes(latest.read_bytes()[:100])
+
+
+def broken_result(path: Path) -> None:
+    (path / "result.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (no_such_folder, "does not exist"),
+        (not_a_run, "no config.json"),
+        (no_checkpoint, "none yet"),
+        (other_version, "format 99"),
+        (unknown_setting, "epoch"),
+        (wrong_shape, "shape"),
+        (truncated_checkpoint, "whole checkpoint"),
+        (broken_result, "JSON"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_folder_that_cannot_be_evaluated(
+    path: Path, capsys: pytest.CaptureFixture[str], damage: object, said: str
+) -> None:
+    damage(path)
+    assert_refused(["evaluate", str(path)], capsys, said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--num-eval-samples", "0"], "at least 1; got 0"),
+        (["--num-eval-samples", "many"], "whole number; got 'many'"),
+        (["--split", "train"], "split to be one of test, validation; got 'train'"),
+        (["--device", "tpu"], "device"),
+        (["--sead", "1"], "did you mean --seed?"),
+    ],
+)
+def test_flags_that_cannot_be_used(
+    path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert_refused(["evaluate", str(path), *flags], capsys, said)
+    assert "evaluation" not in RunFolder(path).result()
+
+
+def test_no_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert_refused(["evaluate"], capsys, "run; got none")
+
+
+def test_a_folder_that_cannot_be_written(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("igr.training.atomic.write", fail)
+    assert_refused(["evaluate", str(path)], capsys, "can be written; got")
+
+
+def assert_refused(argv: list[str], capsys: pytest.CaptureFixture[str], said: str) -> None:
+    """One sentence on standard error, exit code 2, nothing on standard output."""
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_help_says_what_each_flag_means(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for flag in ("--num-eval-samples", "--split", "--seed", "--device", "--json"):
+        assert flag in text
+    assert "latest checkpoint is evaluated" in text

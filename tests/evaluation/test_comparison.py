@@ -1,0 +1,170 @@
+"""Runs are ranked within a column, and only where they were measured alike."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from igr.data import SOURCES
+from igr.errors import UserError
+from igr.evaluation import BOUND_KINDS, Comparison, Estimate, Evaluation, compare
+from igr.training.config import TrainConfig
+from igr.training.runs import RunFolder
+
+STEP, EPOCHS = 130, 10
+KEYS = [kind.key for kind in BOUND_KINDS]
+
+MakeRun = Callable[..., Path]
+
+
+def evaluation(figures: list[float | None], **settings: Any) -> Evaluation:
+    bounds = {
+        key: None if value is None else Estimate(value, 0.25)
+        for key, value in zip(KEYS, figures, strict=True)
+    }
+    common = {"split": "test", "num_data": 300, "num_samples": 100, "seed": 0, "step": STEP}
+    record: dict[str, Any] = {**common, "epoch": EPOCHS, "seconds": 1.0, "bounds": bounds}
+    return Evaluation(**{**record, **settings})
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Writes the folder of a run with such figures; ``compare`` never opens a checkpoint."""
+
+    def make(name: str, figures: list[float | None] | None, *, train: Any = (), **settings: Any) -> Path:
+        folder = RunFolder(tmp_path / name)
+        with folder.locked():
+            folder.begin(TrainConfig(**{"epochs": EPOCHS, **dict(train)}).resolved())
+        folder.checkpoints.mkdir()
+        (folder.checkpoints / f"step-{STEP:08d}.safetensors").touch()
+        if figures is not None:
+            folder.update_result({"evaluation": evaluation(figures, **settings).to_json()})
+        return folder.path
+
+    return make
+
+
+@pytest.fixture
+def three(make_run: MakeRun) -> Comparison:
+    gumbel: dict[str, Any] = {"latent": "gumbel-softmax"}
+    return compare(
+        [
+            make_run("a", [-20.0, -25.0, -19.0, -20.0]),
+            make_run("b", [-21.0, -24.0, -18.0, -22.0]),
+            make_run("c", [-19.5, -26.0, -17.5, None], train=gumbel),
+        ]
+    )
+
+
+def test_the_best_of_each_column_is_marked_and_no_other(three: Comparison) -> None:
+    assert three.best == dict(zip(KEYS, ["c", "b", "c", "a"], strict=True))
+    marked = {
+        (row[0], title)
+        for row in three.rows()
+        for title, cell in zip(three.header(), row, strict=True)
+        if "*" in cell
+    }
+    names = [kind.name for kind in BOUND_KINDS]
+    assert marked == set(zip(["c", "b", "c", "a"], names, strict=True))
+
+
+def test_a_figure_that_only_one_run_has_wins_nothing(make_run: MakeRun) -> None:
+    runs = [make_run("a", [-1.0, -1.0, -1.0, -1.0]), make_run("b", [-2.0, -2.0, -2.0, None])]
+    assert KEYS[-1] not in compare(runs).best
+
+
+def test_cells_hold_figure_and_standard_error(three: Comparison) -> None:
+    assert three.rows()[0][2:] == [
+        "-20.00 ± 0.25",
+        "-25.00 ± 0.25",
+        "-19.00 ± 0.25",
+        "-20.00 ± 0.25 *",
+    ]
+    assert three.rows()[2][-1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "said"),
+    [
+        ({"split": "validation"}, {}, "split: test, validation"),
+        ({"num_samples": 7}, {}, "num_samples: 100, 7"),
+        ({"num_data": 20}, {}, "num_data: 300, 20"),
+        ({}, {"data": "faces"}, "data: digits, faces"),
+    ],
+)
+def test_runs_measured_differently_are_not_ranked(
+    make_run: MakeRun,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    train: dict[str, Any],
+    said: str,
+) -> None:
+    monkeypatch.setitem(SOURCES, "faces", SOURCES["digits"])
+    figures = [-20.0, -25.0, -19.0, -20.0]
+    found = compare([make_run("a", figures), make_run("b", figures, train=train, **settings)])
+    assert not found.best
+    assert found.obstacle is not None
+    assert said in found.obstacle
+    assert not any("*" in cell for row in found.rows() for cell in row)
+    assert found.obstacle in " ".join(found.notes())
+
+
+def test_notes_name_what_else_differs(make_run: MakeRun) -> None:
+    figures = [-20.0, -25.0, -19.0, -20.0]
+    run = make_run("a", figures)
+    other = make_run("b", figures, train={"epochs": 50, "network": "dense"})
+    notes = " ".join(compare([run, other]).notes())
+    assert "differ in network, epochs" in notes
+    assert "b (epoch 10 of 50)" in notes
+    same = " ".join(compare([run, make_run("c", figures, train={"kl": "relaxed"})]).notes())
+    assert "differ in" not in same
+    assert "before the end" not in same
+
+
+def test_markdown_is_one_table_with_every_run(three: Comparison) -> None:
+    table, *notes = three.to_markdown().split("\n\n")
+    lines = table.splitlines()
+    assert [line.count("|") for line in lines] == [len(three.header()) + 1] * 5
+    assert notes
+    assert table.count("\\*") == table.count("*") == len(three.best)
+
+
+def test_csv_gives_the_figures_back(three: Comparison) -> None:
+    records = list(csv.DictReader(io.StringIO(three.to_csv())))
+    for run, record in zip(three.runs, records, strict=True):
+        assert record["run"] == run.name
+        assert record["latent"] == run.config.latent
+        assert record["evaluation_num_samples"] == "100"
+        for key in KEYS:
+            figure = run.evaluation.bounds[key]
+            assert record[key] == ("" if figure is None else str(figure.value))
+
+
+def test_equal_folder_names_are_told_apart(make_run: MakeRun) -> None:
+    figures = [-20.0, -25.0, -19.0, -20.0]
+    found = compare([make_run("x/igr", figures), make_run("y/igr", figures)])
+    assert [run.name for run in found.runs] == ["x/igr", "y/igr"]
+
+
+def test_runs_that_were_not_evaluated_are_named_with_the_command(make_run: MakeRun) -> None:
+    figures = [-20.0, -25.0, -19.0, -20.0]
+    good = make_run("good", figures)
+    fresh, stale = make_run("fresh", None), make_run("stale", figures, step=STEP - 1)
+    with pytest.raises(UserError) as caught:
+        compare([good, fresh, stale])
+    assert str(caught.value).endswith(f"run igr evaluate {fresh} && igr evaluate {stale}")
+    assert "2 of 3" in str(caught.value)
+
+
+def test_a_run_given_twice_is_refused(make_run: MakeRun) -> None:
+    run = make_run("a", [-20.0, -25.0, -19.0, -20.0])
+    with pytest.raises(UserError, match="twice"):
+        compare([run, run.parent / "." / "a"])
+
+
+def test_no_run_is_refused() -> None:
+    with pytest.raises(UserError, match="at least one run folder; got none"):
+        compare([])

@@ -1,0 +1,87 @@
+"""Pictures hold what they were given and say what it is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.image import imread
+
+from igr import plot
+
+CURVES = [
+    plot.Curve("first", [(1, -30.0), (2, -25.0), (3, -22.0)], [(1, -31.0), (3, -23.0)]),
+    plot.Curve("second", [(1, -40.0), (2, -35.0), (3, -32.0)], [(1, -41.0), (3, -33.0)]),
+]
+
+
+@pytest.fixture
+def axes() -> Axes:
+    return plot.new_figure(6, 4)[1][0]
+
+
+def test_bounds_over_epochs_draws_every_figure(axes: Axes) -> None:
+    assert plot.bounds_over_epochs(axes, CURVES, title="t", quantity="relaxed ELBO") is axes
+    drawn = [list(zip(*line.get_data(), strict=True)) for line in axes.lines]
+    assert drawn == [points for curve in CURVES for points in (curve.training, curve.validation)]
+    assert axes.get_xlabel() == "epoch"
+    assert "relaxed ELBO" in axes.get_ylabel()
+    assert "nats" in axes.get_ylabel()
+
+
+def test_curves_differ_in_more_than_colour(axes: Axes) -> None:
+    plot.bounds_over_epochs(axes, CURVES, title="t", quantity="q")
+    training, validation = axes.lines[::2], axes.lines[1::2]
+    assert {line.get_linestyle() for line in training} == {"--"}
+    assert {line.get_linestyle() for line in validation} == {"-"}
+    assert len({line.get_marker() for line in validation}) == len(CURVES)
+    assert len({line.get_color() for line in validation}) == len(CURVES)
+
+
+def test_legend_names_the_runs_and_covers_no_data(axes: Axes) -> None:
+    plot.bounds_over_epochs(axes, CURVES, title="t", quantity="q")
+    axes.figure.draw_without_rendering()
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "first",
+        "second",
+        "validation",
+        "training",
+    ]
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+
+
+def test_a_run_without_figures_yet_can_be_drawn(axes: Axes) -> None:
+    plot.bounds_over_epochs(axes, [plot.Curve("new", [], [])], title="t", quantity="q")
+    assert not axes.lines
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_grid_keeps_every_pixel_upright_and_in_order(axes: Axes, channels: int) -> None:
+    images = torch.rand(6, channels, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert plot.image_grid(axes, images.split(3), title="t") is axes
+    assert len(axes.images) == 6
+    for number, drawn in enumerate(axes.images):
+        expected = images[number].expand(3, -1, -1).permute(1, 2, 0)
+        torch.testing.assert_close(torch.as_tensor(drawn.get_array()), expected)
+        left, _, bottom, top = drawn.get_extent()
+        assert (round(left), round(top)) == (number % 3, number // 3)
+        assert top < bottom
+    # The vertical axis points down, as rows of pixels do.
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_reconstructions_stand_below_their_originals(axes: Axes) -> None:
+    originals, decoded = torch.zeros(3, 1, 4, 4), torch.ones(3, 1, 4, 4)
+    assert plot.reconstructions(axes, originals, decoded, title="t") is axes
+    levels = [(image.get_extent()[3] > 1, image.get_array().mean()) for image in axes.images]
+    assert levels == [(False, 0.0)] * 3 + [(True, 1.0)] * 3
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["original", "decoded"]
+
+
+def test_saved_figure_is_a_picture(tmp_path: Path) -> None:
+    figure, panels = plot.new_figure(4, 3, 2)
+    assert len(panels) == 2
+    plot.save(figure, tmp_path / "figure.png")
+    assert imread(tmp_path / "figure.png").std() > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
