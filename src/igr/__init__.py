@@ -1,8 +1,8 @@
 """Reparameterizable distributions on the simplex for PyTorch.
 
 The Invertible Gaussian Reparameterization (Potapczynski, Loaiza-Ganem and Cunningham, 2020) beside
-Gumbel-Softmax: laws that are right at every temperature, KL divergences in closed form, and the exact discrete
-law behind each relaxation. Importing this package changes nothing in torch.
+Gumbel-Softmax: laws that are right at every temperature, KL divergences in closed form, and the exact
+discrete law behind each relaxation. Importing this package changes nothing in torch.
 """
 
 from igr import functional

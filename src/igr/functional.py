@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from igr.kernels import simplex
 from igr.kernels.noise import standard_gumbel, standard_normal
+from igr.kernels.numbers import column, log_number
 from igr.validation import check_float_tensor, check_values, compute_dtype
 
 
@@ -57,9 +56,7 @@ def gumbel_softmax(
     dtype = compute_dtype(logits.dtype)
     scores = logits.to(dtype).movedim(dim, -1)
     if noise is None:
-        noise = standard_gumbel(
-            scores.shape, dtype=dtype, device=logits.device, generator=generator
-        )
+        noise = standard_gumbel(scores.shape, dtype=dtype, device=logits.device, generator=generator)
     else:
         noise = _given_noise("gumbel_softmax", noise, logits.shape, dim, dtype)
     points = _points(scores + noise, tau, hard, reference=None)
@@ -82,7 +79,8 @@ def invertible_gaussian(
     Arguments:
         loc: Means :math:`\mu`, with K - 1 entries along ``dim``.
         scale: Standard deviations :math:`\sigma > 0`, a float or a tensor that broadcasts against loc.
-        tau: The temperature, a float or a tensor whose shape broadcasts against that of loc without ``dim``.
+        tau: The temperature, a float or a tensor whose shape broadcasts against that of loc without
+            ``dim``.
         hard: Whether to return the nearest vertex, with the gradient of the relaxed point
             (straight-through).
         dim: The dimension of the categories.
@@ -103,8 +101,8 @@ def invertible_gaussian(
 
     Example:
         >>> loc = torch.tensor([0.0, 1.0])
-        >>> invertible_gaussian(loc, 1.0, tau=0.1, generator=torch.Generator().manual_seed(0))
-        tensor([1.2220e-01, 2.5573e-06, 8.7780e-01])
+        >>> invertible_gaussian(loc, 1.0, tau=0.1, hard=True, generator=torch.Generator().manual_seed(0))
+        tensor([1., 0., 0.])
     """
     check_float_tensor("invertible_gaussian", "loc", loc)
     _check_temperature("invertible_gaussian", tau)
@@ -119,7 +117,7 @@ def invertible_gaussian(
         noise = standard_normal(mean.shape, dtype=dtype, device=loc.device, generator=generator)
     else:
         noise = _given_noise("invertible_gaussian", noise, loc.shape, dim, dtype)
-    log_delta = torch.log(delta.to(dtype)) if isinstance(delta, Tensor) else math.log(delta)
+    log_delta = log_number(delta, dtype)
     points = _points(mean + scale * noise, tau, hard, reference=log_delta)
     return points.to(loc.dtype).movedim(-1, dim)
 
@@ -129,7 +127,8 @@ def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> 
 
     Arguments:
         x: K - 1 numbers along ``dim``.
-        delta: :math:`\delta > 0`, a float or a tensor whose shape broadcasts against that of x without ``dim``.
+        delta: :math:`\delta > 0`, a float or a tensor whose shape broadcasts against that of x without
+            ``dim``.
         dim: The dimension of the categories.
 
     Returns:
@@ -150,7 +149,7 @@ def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> 
     if not isinstance(delta, Tensor):
         check_values("softmax_plus_plus", "delta", delta, positive=True)
     dtype = compute_dtype(x.dtype)
-    log_delta = torch.log(delta.to(dtype)) if isinstance(delta, Tensor) else math.log(delta)
+    log_delta = log_number(delta, dtype)
     points = simplex.softmax_plus_plus(x.to(dtype).movedim(dim, -1), log_delta)
     return points.to(x.dtype).movedim(-1, dim)
 
@@ -180,9 +179,7 @@ def stick_breaking_lengths(logits: Tensor, dim: int = -1) -> Tensor:
         tensor([0.5000, 0.2500, 0.1250])
     """
     check_float_tensor("stick_breaking_lengths", "logits", logits)
-    lengths = simplex.stick_breaking_lengths(
-        logits.to(compute_dtype(logits.dtype)).movedim(dim, -1)
-    )
+    lengths = simplex.stick_breaking_lengths(logits.to(compute_dtype(logits.dtype)).movedim(dim, -1))
     return lengths.to(logits.dtype).movedim(-1, dim)
 
 
@@ -192,21 +189,15 @@ def _check_temperature(owner: str, tau: float | Tensor) -> None:
         check_values(owner, "tau", tau, positive=True)
 
 
-def _given_noise(
-    owner: str, noise: Tensor, shape: torch.Size, dim: int, dtype: torch.dtype
-) -> Tensor:
+def _given_noise(owner: str, noise: Tensor, shape: torch.Size, dim: int, dtype: torch.dtype) -> Tensor:
     if noise.shape != shape:
-        raise ValueError(
-            f"{owner}: expected noise of shape {tuple(shape)}; got {tuple(noise.shape)}."
-        )
+        raise ValueError(f"{owner}: expected noise of shape {tuple(shape)}; got {tuple(noise.shape)}.")
     return noise.to(dtype).movedim(dim, -1)
 
 
-def _points(
-    scores: Tensor, tau: float | Tensor, hard: bool, reference: float | Tensor | None
-) -> Tensor:
+def _points(scores: Tensor, tau: float | Tensor, hard: bool, reference: float | Tensor | None) -> Tensor:
     """Softmax of scores / tau, after the reference coordinate log delta is appended if there is one."""
-    x = scores / (tau.to(scores.dtype).unsqueeze(-1) if isinstance(tau, Tensor) else tau)
+    x = scores / column(tau, scores.dtype)
     if reference is not None:
         x = simplex.with_reference(x, reference)
     soft = torch.softmax(x, dim=-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,7 +9,8 @@ from torch import Size, Tensor
 from torch.distributions import Transform, constraints
 
 from igr.kernels import simplex
-from igr.validation import check_values, same_number
+from igr.kernels.numbers import column, log_number, same_number
+from igr.validation import check_values
 
 
 class SoftmaxPlusPlusTransform(Transform):
@@ -81,29 +81,20 @@ class SoftmaxPlusPlusTransform(Transform):
 
     def inverse_shape(self, shape: Any) -> Size:
         if shape[-1] < 2:
-            raise ValueError(
-                f"SoftmaxPlusPlusTransform: expected at least 2 categories; got {shape[-1]}."
-            )
+            raise ValueError(f"SoftmaxPlusPlusTransform: expected at least 2 categories; got {shape[-1]}.")
         return Size((*shape[:-1], shape[-1] - 1))
 
-    def _column(self) -> float | Tensor:
-        temperature = self.temperature
-        return temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
-
-    def _log_delta(self) -> float | Tensor:
-        return torch.log(self.delta) if isinstance(self.delta, Tensor) else math.log(self.delta)
+    def _log_softmax(self, t: Tensor) -> Tensor:
+        log_delta = log_number(self.delta, t.dtype)
+        return simplex.log_softmax_plus_plus(t / column(self.temperature, t.dtype), log_delta)
 
     def _call(self, x: Tensor) -> Tensor:
-        return simplex.softmax_plus_plus(x / self._column(), self._log_delta())
+        return torch.exp(self._log_softmax(x))
 
     def _inverse(self, y: Tensor) -> Tensor:
-        log_z = simplex.log_of_clamped(y)
-        return simplex.inverse_log_softmax_plus_plus(log_z, self._log_delta()) * self._column()
+        x = simplex.inverse_log_softmax_plus_plus(simplex.log_of_clamped(y), log_number(self.delta, y.dtype))
+        return x * column(self.temperature, y.dtype)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """From x alone, which has lost nothing where y has underflowed; shape :math:`(*)`."""
-        log_z = simplex.log_softmax_plus_plus(x / self._column(), self._log_delta())
-        temperature = self.temperature
-        is_tensor = isinstance(temperature, Tensor)
-        log_temperature = torch.log(temperature) if is_tensor else math.log(temperature)
-        return log_z.sum(-1) - x.shape[-1] * log_temperature
+        return self._log_softmax(x).sum(-1) - x.shape[-1] * log_number(self.temperature, x.dtype)

@@ -29,7 +29,7 @@ def check_float_tensor(owner: str, name: str, value: object) -> None:
         )
     if not value.is_floating_point():
         raise TypeError(
-            f"{owner}: expected {name} of a floating-point dtype; got {value.dtype}; convert it with .float()."
+            f"{owner}: expected {name} of a floating-point dtype; got {value.dtype}; use .float()."
         )
 
 
@@ -43,9 +43,7 @@ def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool
         if not bool(good.all()):
             bad = value[~good].flatten()
             where = "" if value.dim() == 0 else f" in {bad.numel()} of {value.numel()} entries"
-            raise ValueError(
-                f"{owner}: expected {name} to be {kind}; got {bad[0].item()!r}{where}."
-            )
+            raise ValueError(f"{owner}: expected {name} to be {kind}; got {bad[0].item()!r}{where}.")
     elif not (math.isfinite(value) and (value > 0 or not positive)):
         raise ValueError(f"{owner}: expected {name} to be {kind}; got {value!r}.")
 
@@ -60,9 +58,7 @@ def check_probabilities(owner: str, probs: Tensor, *, normalized: bool = False) 
     total = probs.sum(-1)
     if normalized:
         # Probabilities that a user normalized in float32 are off by a few of its units.
-        off = (
-            (total - 1.0).abs() > 1e-4 if probs.dtype.itemsize >= 4 else (total - 1.0).abs() > 0.02
-        )
+        off = (total - 1.0).abs() > 1e-4 if probs.dtype.itemsize >= 4 else (total - 1.0).abs() > 0.02
         if bool(off.any()):
             raise ValueError(
                 f"{owner}: expected probs to sum to 1; got a sum of {total[off].flatten()[0].item()!r}; "
@@ -86,10 +82,3 @@ def broadcast_batch(owner: str, **shapes: Size | tuple[int, ...]) -> Size:
 def shape_of(value: float | Tensor) -> Size:
     """The shape of a tensor, or that of a number."""
     return value.shape if isinstance(value, Tensor) else Size()
-
-
-def same_number(a: float | Tensor, b: float | Tensor) -> bool:
-    """Equal Python numbers or one tensor object; comparing values of tensors would wait for the device."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return a is b
-    return a == b

@@ -55,4 +55,4 @@ class DiscreteLaw(OneHotCategorical):
         new.log_probs = self.log_probs.expand(shape)
         new.standard_error = None if error is None else error.expand(shape)
         super().expand(Size(batch_shape), _instance=new)
-        return new  # type: ignore[no-any-return]
+        return new

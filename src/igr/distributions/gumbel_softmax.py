@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Size, Tensor
@@ -14,6 +14,7 @@ from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex
 from igr.kernels.gumbel import gumbel_log_density
 from igr.kernels.noise import standard_gumbel
+from igr.kernels.numbers import column
 
 
 class GumbelSoftmax(SimplexRelaxation):
@@ -66,7 +67,8 @@ class GumbelSoftmax(SimplexRelaxation):
             given = "neither" if logits is None else "both"
             raise ValueError(f"{owner}: expected exactly one of logits and probs; got {given}.")
         checked = self._validate_args if validate_args is None else validate_args
-        name, parameter = ("logits", logits) if probs is None else ("probs", probs)
+        name = "logits" if probs is None else "probs"
+        parameter = cast(Tensor, logits if probs is None else probs)
         validation.check_float_tensor(owner, name, parameter)
         if parameter.dim() == 0 or parameter.shape[-1] < 2:
             raise ValueError(
@@ -113,7 +115,7 @@ class GumbelSoftmax(SimplexRelaxation):
         return type(self)(temperature, logits=self.logits, validate_args=self._validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        return self._expanded(batch_shape, _instance, "logits")  # type: ignore[no-any-return]
+        return self._expanded(batch_shape, _instance, "logits")
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
         return standard_gumbel(shape, dtype=dtype, device=self.device, generator=generator)
@@ -130,14 +132,11 @@ class GumbelSoftmax(SimplexRelaxation):
     def _log_sample_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         log_z = self._log_sample(noise)
         # l - tau log z equals -g but for a constant, which the density does not see.
-        temperature = self._temperature_in(noise.dtype)
-        return log_z, gumbel_log_density(-noise, log_z, temperature)
+        return log_z, gumbel_log_density(-noise, log_z, self._temperature)
 
     def _log_density(self, log_z: Tensor) -> Tensor:
-        temperature = self._temperature_in(log_z.dtype)
-        column = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
-        scores = self.logits.to(log_z.dtype) - column * log_z
-        return gumbel_log_density(scores, log_z, temperature)
+        scores = self.logits.to(log_z.dtype) - column(self._temperature, log_z.dtype) * log_z
+        return gumbel_log_density(scores, log_z, self._temperature)
 
     def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
         return torch.log_softmax(self.logits.to(validation.compute_dtype(self.dtype)), dim=-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from igr.kernels.gaussian_law import maximum_log_probs
 from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
 from igr.kernels.normal import log_normal_density
+from igr.kernels.numbers import column, log_number
 from igr.kernels.quadrature import default_num_nodes
 
 
@@ -66,7 +66,7 @@ class InvertibleGaussian(SimplexRelaxation):
         >>> z.shape, law.log_prob(z).shape
         (torch.Size([4, 3]), torch.Size([4]))
         >>> law.discrete().probs
-        tensor([0.6144, 0.1260, 0.2596])
+        tensor([0.6605, 0.0799, 0.2596])
     """
 
     arg_constraints = {  # noqa: RUF012 (torch reads it from the class)
@@ -173,13 +173,10 @@ class InvertibleGaussian(SimplexRelaxation):
         target = probs.double() / probs.double().sum(-1, keepdim=True)
         if not isinstance(scale, Tensor):
             scale = torch.full((1,), float(scale), dtype=torch.float64, device=probs.device)
-        spread = scale.double().broadcast_to(
-            torch.broadcast_shapes(target[..., :-1].shape, scale.shape)
-        )
+        spread = scale.double().broadcast_to(torch.broadcast_shapes(target[..., :-1].shape, scale.shape))
         target = target.broadcast_to((*spread.shape[:-1], target.shape[-1]))
         loc = loc_for_probs(target, spread)
-        threshold = _threshold(temperature, delta, torch.float64)
-        loc = loc + (threshold.unsqueeze(-1) if isinstance(threshold, Tensor) else threshold)
+        loc = loc + column(_threshold(temperature, delta, torch.float64), torch.float64)
         return cls(
             loc.to(probs.dtype),
             scale.to(probs.dtype),
@@ -220,15 +217,12 @@ class InvertibleGaussian(SimplexRelaxation):
                 f"{cls.__name__}.uniform: expected num_categories of at least 2; got {num_categories}."
             )
         dtype = dtype or torch.get_default_dtype()
-        threshold = _threshold(temperature, delta, torch.float64)
-        if isinstance(threshold, Tensor):
-            threshold = threshold.unsqueeze(-1)
-        loc = threshold + torch.full(
+        loc = torch.full(
             (num_categories - 1,),
             uniform_loc(num_categories, scale),
             dtype=torch.float64,
             device=device,
-        )
+        ) + column(_threshold(temperature, delta, torch.float64), torch.float64)
         return cls(loc.to(dtype), scale, temperature, delta=delta)
 
     @property
@@ -245,12 +239,10 @@ class InvertibleGaussian(SimplexRelaxation):
 
     def with_temperature(self, temperature: float | Tensor) -> Self:
         scale = self.scale[..., :1] if self._equal_scales else self.scale
-        return type(self)(
-            self.loc, scale, temperature, self.transform, self.delta, self._validate_args
-        )
+        return type(self)(self.loc, scale, temperature, self.transform, self.delta, self._validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        return self._expanded(batch_shape, _instance, "loc", "scale")  # type: ignore[no-any-return]
+        return self._expanded(batch_shape, _instance, "loc", "scale")
 
     def pre_image(self, noise: Tensor) -> Tensor:
         r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, with shape :math:`(*S, *B, K - 1)`.
@@ -270,9 +262,7 @@ class InvertibleGaussian(SimplexRelaxation):
             Both :math:`(*B, K - 1)`.
         """
         log_delta = self._log_delta(dtype)
-        if isinstance(log_delta, Tensor):
-            log_delta = log_delta.unsqueeze(-1)
-        mean = self._divide_by_temperature(self.loc.to(dtype)) - log_delta
+        mean = self._divide_by_temperature(self.loc.to(dtype)) - column(log_delta, dtype)
         return mean, self._divide_by_temperature(self.scale.to(dtype))
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
@@ -299,20 +289,16 @@ class InvertibleGaussian(SimplexRelaxation):
 
     def _log_density(self, log_z: Tensor) -> Tensor:
         x = simplex.inverse_log_softmax_plus_plus(log_z, self._log_delta(log_z.dtype))
-        temperature = self._temperature_in(x.dtype)
-        t = x * (temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature)
+        t = x * column(self._temperature, x.dtype)
         y = t if self._transform is None else self._transform.inv(t)
         noise = (y - self.loc.to(y.dtype)) / self.scale.to(y.dtype)
         return self._density(noise, y, t, log_z)
 
     def _density(self, noise: Tensor, y: Tensor, t: Tensor, log_z: Tensor) -> Tensor:
         r""":math:`\log N(y) - \log|T'(y)| + (K - 1) \log\tau - \sum_k \log z_k`."""
-        temperature = self._temperature_in(noise.dtype)
-        is_tensor = isinstance(temperature, Tensor)
-        log_temperature = torch.log(temperature) if is_tensor else math.log(temperature)
         density = (
             log_normal_density(noise, self.scale.to(noise.dtype))
-            + noise.shape[-1] * log_temperature
+            + noise.shape[-1] * log_number(self._temperature, noise.dtype)
             - log_z.sum(-1)
         )
         if self._transform is None:
@@ -331,28 +317,23 @@ class InvertibleGaussian(SimplexRelaxation):
             )
         dtype = validation.compute_dtype(self.dtype)
         threshold = _threshold(self._temperature, self.delta, dtype)
-        if isinstance(threshold, Tensor):
-            threshold = threshold.unsqueeze(-1)
         if num_nodes is None:
             num_nodes = default_num_nodes(dtype, self.num_categories, self._equal_scales)
-        return maximum_log_probs(self.loc.to(dtype) - threshold, self.scale.to(dtype), num_nodes)
+        above_threshold = self.loc.to(dtype) - column(threshold, dtype)
+        return maximum_log_probs(above_threshold, self.scale.to(dtype), num_nodes)
 
     def _log_delta(self, dtype: torch.dtype) -> float | Tensor:
-        delta = self.delta
-        return torch.log(delta.to(dtype)) if isinstance(delta, Tensor) else math.log(delta)
+        return log_number(self.delta, dtype)
 
     def _extra_repr(self) -> str:
         return "" if self.transform is None else f", transform={type(self.transform).__name__}"
 
 
-def _threshold(
-    temperature: float | Tensor, delta: float | Tensor, dtype: torch.dtype
-) -> float | Tensor:
+def _threshold(temperature: float | Tensor, delta: float | Tensor, dtype: torch.dtype) -> float | Tensor:
     r"""c = tau log delta: what the last category must be beaten by."""
-    log_delta = torch.log(delta.to(dtype)) if isinstance(delta, Tensor) else math.log(delta)
     if isinstance(temperature, Tensor):
         temperature = temperature.to(dtype)
-    return temperature * log_delta
+    return temperature * log_number(delta, dtype)
 
 
 def _on_vectors(transform: Transform, size: int) -> Transform:
@@ -360,12 +341,10 @@ def _on_vectors(transform: Transform, size: int) -> Transform:
     name = type(transform).__name__
     if not isinstance(transform, Transform):
         raise TypeError(
-            f"InvertibleGaussian: expected transform to be a torch.distributions Transform or None; got {name}."
+            f"InvertibleGaussian: expected transform to be a torch Transform or None; got {name}."
         )
     if not transform.bijective:
-        raise ValueError(
-            f"InvertibleGaussian: expected a bijective transform; got {name}, which is not."
-        )
+        raise ValueError(f"InvertibleGaussian: expected a bijective transform; got {name}, which is not.")
     if transform.domain.event_dim == 0 and transform.codomain.event_dim == 0:
         return IndependentTransform(transform, 1)
     dims = transform.domain.event_dim, transform.codomain.event_dim

@@ -14,7 +14,8 @@ from torch.distributions import Distribution, OneHotCategorical, register_kl
 from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.relaxation import SimplexRelaxation
-from igr.validation import compute_dtype, same_number
+from igr.kernels.numbers import same_number
+from igr.validation import compute_dtype
 
 
 def _gaussian_kl(mean_p: Tensor, scale_p: Tensor, mean_q: Tensor, scale_q: Tensor) -> Tensor:
@@ -38,18 +39,14 @@ def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Ten
             "by rsample_log and log_prob_of_log."
         )
     if same_map:
-        return _gaussian_kl(*(t.to(dtype) for t in (p.loc, p.scale, q.loc, q.scale))).to(
-            result_dtype
-        )
+        return _gaussian_kl(*(t.to(dtype) for t in (p.loc, p.scale, q.loc, q.scale))).to(result_dtype)
     if p.transform is not None:
         raise NotImplementedError(
             f"KL({p!r} || {q!r}) has no closed form: with a transform both sides need one temperature and "
             "delta, as equal Python numbers or as the same tensor object; otherwise estimate the "
             "divergence by rsample_log and log_prob_of_log."
         )
-    return _gaussian_kl(*p.log_ratio_parameters(dtype), *q.log_ratio_parameters(dtype)).to(
-        result_dtype
-    )
+    return _gaussian_kl(*p.log_ratio_parameters(dtype), *q.log_ratio_parameters(dtype)).to(result_dtype)
 
 
 @register_kl(SimplexRelaxation, SimplexRelaxation)

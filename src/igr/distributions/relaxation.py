@@ -12,6 +12,7 @@ from torch.distributions import Distribution, constraints
 
 from igr.distributions.discrete import DiscreteLaw
 from igr.kernels import simplex
+from igr.kernels.numbers import column
 from igr.validation import can_inspect, compute_dtype
 
 
@@ -145,7 +146,7 @@ class SimplexRelaxation(Distribution, ABC):
         shape = Size(sample_shape) + self._batch_shape + self.noise_shape
         return self._draw(shape, compute_dtype(self.dtype), generator)
 
-    def rsample(  # type: ignore[override]
+    def rsample(
         self,
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
@@ -166,7 +167,7 @@ class SimplexRelaxation(Distribution, ABC):
         """
         return self._sample(self._noise(sample_shape, generator, noise)).to(self.dtype)
 
-    def sample(  # type: ignore[override]
+    def sample(
         self,
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
@@ -257,9 +258,7 @@ class SimplexRelaxation(Distribution, ABC):
                 raise ValueError(f"discrete: expected num_nodes of at least 3; got {num_nodes}.")
             return DiscreteLaw(self._exact_log_probs(num_nodes).to(self.dtype))
         if method != "monte_carlo":
-            raise ValueError(
-                f"discrete: expected method to be 'exact' or 'monte_carlo'; got {method!r}."
-            )
+            raise ValueError(f"discrete: expected method to be 'exact' or 'monte_carlo'; got {method!r}.")
         if noise is None and num_samples < 1:
             raise ValueError(f"discrete: expected num_samples of at least 1; got {num_samples}.")
         noise = self._noise((num_samples,) if noise is None else (len(noise),), generator, noise)
@@ -288,14 +287,9 @@ class SimplexRelaxation(Distribution, ABC):
     def _common_dtype(self, value: Tensor) -> torch.dtype:
         return torch.promote_types(compute_dtype(self.dtype), compute_dtype(value.dtype))
 
-    def _temperature_in(self, dtype: torch.dtype) -> float | Tensor:
-        temperature = self._temperature
-        return temperature.to(dtype) if isinstance(temperature, Tensor) else temperature
-
     def _divide_by_temperature(self, x: Tensor) -> Tensor:
         """x / temperature for x [*, n]."""
-        temperature = self._temperature_in(x.dtype)
-        return x / (temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature)
+        return x / column(self._temperature, x.dtype)
 
     def _check_shape(self, name: str, value: Tensor) -> None:
         if value.dim() == 0 or value.shape[-1] != self.num_categories:

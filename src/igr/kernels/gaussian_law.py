@@ -15,7 +15,7 @@ shift of all means by -c.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -63,9 +63,7 @@ def maximum_log_probs_reference(loc: Tensor, scale: Tensor, nodes: Nodes) -> Ten
     return torch.logsumexp(common + log_pdf - log_cdf, dim=-1)
 
 
-def maximum_log_probs_and_jacobian(
-    loc: Tensor, scale: Tensor, num_nodes: int
-) -> tuple[Tensor, Tensor]:
+def maximum_log_probs_and_jacobian(loc: Tensor, scale: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     """Log-probabilities [N, K] and their derivatives in loc [N, K, K-1], without a graph.
 
     Arguments:
@@ -79,7 +77,8 @@ def maximum_log_probs_and_jacobian(
         at = -loc / scale
         last = log_ndtr(at).sum(-1, keepdim=True)
         last_by_loc = -(reversed_hazard(at) / scale).unsqueeze(-2)
-        return torch.cat([above_zero, last], -1), torch.cat([by_loc, last_by_loc], -2)
+        by_loc = torch.cat([cast(Tensor, by_loc), last_by_loc], -2)
+        return torch.cat([above_zero, last], -1), by_loc
 
 
 class _MaximumLogProbs(torch.autograd.Function):
@@ -91,12 +90,10 @@ class _MaximumLogProbs(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, loc: Tensor, scale: Tensor, points: Tensor, log_weights: Tensor
-    ) -> Tensor:
-        rows = [t.reshape(-1, t.shape[-1]) for t in (loc, scale, points, log_weights)]
-        wanted = ctx.needs_input_grad[:2]
-        log_probs, by_loc, by_scale = _in_chunks(*rows[:2], Nodes(*rows[2:]), *wanted)
+    def forward(ctx: Any, loc: Tensor, scale: Tensor, points: Tensor, log_weights: Tensor) -> Tensor:
+        mu, sigma, at, weights = (t.reshape(-1, t.shape[-1]) for t in (loc, scale, points, log_weights))
+        with_loc, with_scale, *_ = ctx.needs_input_grad
+        log_probs, by_loc, by_scale = _in_chunks(mu, sigma, Nodes(at, weights), with_loc, with_scale)
         ctx.save_for_backward(loc, scale, points, log_weights, by_loc, by_scale)
         return log_probs.view(loc.shape)
 
@@ -116,16 +113,16 @@ class _MaximumLogProbs(torch.autograd.Function):
 
 def _in_chunks(
     loc: Tensor, scale: Tensor, nodes: Nodes, with_loc: bool, with_scale: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """:func:`_log_probs_and_jacobians` over [N, K-1], a few laws at a time on the CPU."""
     per_law = loc.shape[-1] * nodes.points.shape[-1]
     size = max(1, _CHUNK // per_law) if loc.device.type == "cpu" else max(1, len(loc))
     chunks = zip(*(t.split(size) for t in (loc, scale, *nodes)), strict=True)
-    results = [_log_probs_and_jacobians(*chunk, with_loc, with_scale) for chunk in chunks]
+    results = [_log_probs_and_jacobians(*chunk, with_loc, with_scale) for chunk in chunks]  # type: ignore[call-arg]
     log_probs, by_loc, by_scale = (
         None if parts[0] is None else torch.cat(parts) for parts in zip(*results, strict=True)
     )
-    return log_probs, by_loc, by_scale
+    return cast(Tensor, log_probs), by_loc, by_scale
 
 
 def _log_probs_and_jacobians(

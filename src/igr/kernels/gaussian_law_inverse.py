@@ -21,7 +21,7 @@ _TOLERANCE = 1e-12
 
 
 def uniform_loc(num_categories: int, scale: float) -> float:
-    r"""The common mean at which all categories are equally likely: :math:`-\sigma \Phi^{-1}(K^{-1/(K-1)})`."""
+    r"""The mean at which all categories are equally likely: :math:`-\sigma \Phi^{-1}(K^{-1/(K-1)})`."""
     # Phi^-1(q) by 1 - q, which for a thousand categories is 0.0069 and would round in q.
     tail = -math.expm1(-math.log(num_categories) / (num_categories - 1))
     return scale * torch.special.ndtri(torch.tensor(tail, dtype=torch.float64)).item()

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from igr.kernels.numbers import log_number
+
 
 def gumbel_log_density(scores: Tensor, log_z: Tensor, temperature: float | Tensor) -> Tensor:
     r"""Log-density of z (Maddison et al. 2017, equation 10), with :math:`s_k = l_k - \tau \log z_k`:
@@ -20,12 +22,10 @@ def gumbel_log_density(scores: Tensor, log_z: Tensor, temperature: float | Tenso
         temperature: :math:`\tau`, a float or a tensor that broadcasts against :math:`(*)`.
     """
     num_categories = log_z.shape[-1]
-    is_tensor = isinstance(temperature, Tensor)
-    log_temperature = torch.log(temperature) if is_tensor else math.log(temperature)
     # The sum of log_softmax, since K logsumexp(s) and sum(s) would cancel.
     return (
         torch.log_softmax(scores, dim=-1).sum(-1)
         - log_z.sum(-1)
-        + (num_categories - 1) * log_temperature
+        + (num_categories - 1) * log_number(temperature, log_z.dtype)
         + math.lgamma(num_categories)
     )

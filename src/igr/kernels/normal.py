@@ -74,12 +74,12 @@ class _LogNdtr(torch.autograd.Function):
 
 def reversed_hazard(x: Tensor) -> Tensor:
     r"""The reversed hazard rate :math:`\varphi(x) / \Phi(x)`, the derivative of :func:`log_ndtr`."""
-    return _ReversedHazard.apply(x)  # type: ignore[no-any-return]
+    return _ReversedHazard.apply(x)
 
 
 def log_ndtr(x: Tensor) -> Tensor:
     r""":math:`\log \Phi(x)`, with derivatives of every order that stay accurate in the tails."""
-    return _LogNdtr.apply(x)  # type: ignore[no-any-return]
+    return _LogNdtr.apply(x)
 
 
 def log_normal_density(noise: Tensor, scale: Tensor) -> Tensor:

@@ -37,9 +37,7 @@ def default_num_nodes(dtype: torch.dtype, num_categories: int, equal_scales: boo
     return (32, 48, 64)[size] if equal_scales else (56, 104, 160)[size]
 
 
-def clenshaw_curtis(
-    num_nodes: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def clenshaw_curtis(num_nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     r"""The Clenshaw-Curtis rule on [0, 1]: points and weights in closed form, each with shape [Q].
 
     References:

@@ -22,7 +22,7 @@ def with_reference(x: Tensor, log_delta: float | Tensor) -> Tensor:
 
 
 def softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
-    r"""Points of the simplex: :math:`z_k = e^{x_k} / (\sum_j e^{x_j} + \delta)`, with shape :math:`(*, K)`."""
+    r"""Points of the simplex: :math:`z_k = e^{x_k} / (\sum_j e^{x_j} + \delta)`, shape :math:`(*, K)`."""
     return torch.softmax(with_reference(x, log_delta), dim=-1)
 
 
@@ -32,7 +32,7 @@ def log_softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
 
 
 def inverse_log_softmax_plus_plus(log_z: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
-    r"""The x that :func:`log_softmax_plus_plus` maps to ``log_z``: :math:`\log z_k - \log z_K + \log\delta`."""
+    r"""What :func:`log_softmax_plus_plus` maps to log z: :math:`\log z_k - \log z_K + \log\delta`."""
     if isinstance(log_delta, Tensor):
         log_delta = log_delta.to(log_z.dtype).unsqueeze(-1)
     return log_z[..., :-1] - log_z[..., -1:] + log_delta

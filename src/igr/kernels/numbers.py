@@ -1,0 +1,25 @@
+"""Settings such as the temperature, which are Python numbers or tensors that broadcast against the batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log_number(value: float | Tensor, dtype: torch.dtype) -> float | Tensor:
+    """The logarithm; of a tensor in the given dtype."""
+    return torch.log(value.to(dtype)) if isinstance(value, Tensor) else math.log(value)
+
+
+def column(value: float | Tensor, dtype: torch.dtype) -> float | Tensor:
+    """A tensor with shape [*B] as [*B, 1], to meet numbers with shape [*B, n]."""
+    return value.to(dtype).unsqueeze(-1) if isinstance(value, Tensor) else value
+
+
+def same_number(a: float | Tensor, b: float | Tensor) -> bool:
+    """Equal Python numbers or one tensor object; comparing values would wait for the device."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a is b
+    return a == b
