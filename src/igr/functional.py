@@ -200,5 +200,5 @@ def _points(scores: Tensor, tau: float | Tensor, hard: bool, reference: float | 
     x = scores / column(tau, scores.dtype)
     if reference is not None:
         x = simplex.with_reference(x, reference)
-    soft = torch.softmax(x, dim=-1)
+    soft = simplex.softmax(x)
     return simplex.straight_through(simplex.nearest_vertex(x), soft) if hard else soft

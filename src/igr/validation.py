@@ -7,13 +7,7 @@ import math
 import torch
 from torch import Size, Tensor
 
-
-def can_inspect(*values: object) -> bool:
-    """Whether a Python branch on the values is possible: not while tracing, nor under torch.func."""
-    if torch.compiler.is_compiling():
-        return False
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return not any(isinstance(value, Tensor) and wrapped(value) for value in values)
+from igr.kernels.tracing import is_traced
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -35,7 +29,7 @@ def check_float_tensor(owner: str, name: str, value: object) -> None:
 
 def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool = False) -> None:
     """Raises ValueError unless every entry is finite (and positive)."""
-    if not can_inspect(value):
+    if is_traced(value):
         return
     kind = "positive and finite" if positive else "finite"
     if isinstance(value, Tensor):
@@ -50,7 +44,7 @@ def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool
 
 def check_probabilities(owner: str, probs: Tensor, *, normalized: bool = False) -> None:
     """Raises ValueError unless the last dimension holds probabilities (that sum to one)."""
-    if not can_inspect(probs):
+    if is_traced(probs):
         return
     if not bool(torch.isfinite(probs).all()) or not bool((probs >= 0).all()):
         bad = probs[~(torch.isfinite(probs) & (probs >= 0))].flatten()[0].item()

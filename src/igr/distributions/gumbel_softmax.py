@@ -124,10 +124,10 @@ class GumbelSoftmax(SimplexRelaxation):
         return self.logits.to(noise.dtype) + noise
 
     def _sample(self, noise: Tensor) -> Tensor:
-        return torch.softmax(self._divide_by_temperature(self._scores(noise)), dim=-1)
+        return simplex.softmax(self._divide_by_temperature(self._scores(noise)))
 
     def _log_sample(self, noise: Tensor) -> Tensor:
-        return torch.log_softmax(self._divide_by_temperature(self._scores(noise)), dim=-1)
+        return simplex.log_softmax(self._divide_by_temperature(self._scores(noise)))
 
     def _log_sample_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         log_z = self._log_sample(noise)
@@ -139,4 +139,4 @@ class GumbelSoftmax(SimplexRelaxation):
         return gumbel_log_density(scores, log_z, self._temperature)
 
     def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
-        return torch.log_softmax(self.logits.to(validation.compute_dtype(self.dtype)), dim=-1)
+        return simplex.log_softmax(self.logits.to(validation.compute_dtype(self.dtype)))

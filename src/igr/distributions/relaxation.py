@@ -13,7 +13,8 @@ from torch.distributions import Distribution, constraints
 from igr.distributions.discrete import DiscreteLaw
 from igr.kernels import simplex
 from igr.kernels.numbers import column
-from igr.validation import can_inspect, compute_dtype
+from igr.kernels.tracing import is_traced
+from igr.validation import compute_dtype
 
 
 class _Simplex(type(constraints.simplex)):  # type: ignore[misc]
@@ -215,7 +216,7 @@ class SimplexRelaxation(Distribution, ABC):
         """
         if self._validate_args:
             self._check_shape("value", value)
-            if can_inspect(value) and not bool(self.support.check(value).all()):
+            if not is_traced(value) and not bool(self.support.check(value).all()):
                 raise ValueError(
                     f"{type(self).__name__}: expected points of the simplex (entries of at least 0 that sum "
                     "to 1); got a value outside it; for logarithms there is log_prob_of_log."
@@ -318,7 +319,7 @@ class SimplexRelaxation(Distribution, ABC):
     def __repr__(self) -> str:
         temperature = self._temperature
         if isinstance(temperature, Tensor):
-            plain = temperature.dim() == 0 and can_inspect(temperature)
+            plain = temperature.dim() == 0 and not is_traced(temperature)
             shown = f"{temperature.item():.4g}" if plain else f"tensor{tuple(temperature.shape)}"
         else:
             shown = f"{temperature:.4g}"

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr, reversed_hazard
 from igr.kernels.quadrature import Nodes, nodes_for_maximum
+from igr.kernels.tracing import is_traced
 
 _SQRT_HALF = math.sqrt(0.5)
 # Numbers per array in one pass of the fused form: small enough to stay in cache and to be given from the
@@ -41,11 +42,8 @@ def maximum_log_probs(loc: Tensor, scale: Tensor, num_nodes: int) -> Tensor:
         Tensor with shape :math:`(*, K)`, differentiable to every order in loc and scale.
     """
     nodes = nodes_for_maximum(loc.detach(), scale.detach(), num_nodes)
-    traced = torch.compiler.is_compiling() or any(
-        torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in (loc, scale)
-    )
     # The fused form keeps a Jacobian, (K - 1)^2 numbers, which pays only while that is a small array.
-    if traced or loc.shape[-1] > num_nodes:
+    if is_traced(loc, scale) or loc.shape[-1] > num_nodes:
         above_zero = maximum_log_probs_reference(loc, scale, nodes)
     else:
         above_zero = _MaximumLogProbs.apply(loc, scale, *nodes)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from igr.kernels.numbers import log_number
+from igr.kernels.simplex import log_softmax
 
 
 def gumbel_log_density(scores: Tensor, log_z: Tensor, temperature: float | Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def gumbel_log_density(scores: Tensor, log_z: Tensor, temperature: float | Tenso
     num_categories = log_z.shape[-1]
     # The sum of log_softmax, since K logsumexp(s) and sum(s) would cancel.
     return (
-        torch.log_softmax(scores, dim=-1).sum(-1)
+        log_softmax(scores).sum(-1)
         - log_z.sum(-1)
         + (num_categories - 1) * log_number(temperature, log_z.dtype)
         + math.lgamma(num_categories)

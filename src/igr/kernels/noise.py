@@ -13,16 +13,9 @@ import math
 import torch
 from torch import Tensor
 
+from igr.kernels.tracing import is_traced
+
 _TAIL = 2.0**-11
-
-
-def _needs_static_shapes(tensor: Tensor) -> bool:
-    """Whether the tail must be redrawn for all entries: tracing, vmap, or a device that would wait."""
-    return (
-        torch.compiler.is_compiling()
-        or tensor.device.type != "cpu"
-        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )
 
 
 def standard_exponential(
@@ -45,7 +38,8 @@ def standard_exponential(
     if dtype == torch.float64:
         return -torch.log1p(-uniform.clamp_(min=0.5 * grain))
     low, high = uniform < _TAIL, uniform >= 1.0 - _TAIL
-    if _needs_static_shapes(uniform):
+    # A redraw of the tails alone has a shape that depends on values, for which a device would wait.
+    if is_traced(uniform) or device.type != "cpu":
         fine = torch.rand(shape, dtype=dtype, device=device, generator=generator)
         fine = fine.clamp(min=0.5 * grain)
         bulk = -torch.log1p(-torch.where(low, fine * _TAIL, uniform))
@@ -70,8 +64,6 @@ def standard_gumbel(
 ) -> Tensor:
     """Standard Gumbel variables: minus the logarithm of :func:`standard_exponential`."""
     exponential = standard_exponential(shape, dtype=dtype, device=device, generator=generator)
-    if torch.compiler.is_compiling():
-        return -torch.log(exponential)
     return exponential.log_().neg_()
 
 
