@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 
 from igr import __version__
 from igr.errors import unknown_name
@@ -34,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"igr: {unknown_name('the command', command, COMMANDS)}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"igr.cli.{command}").main(rest)
+    run: Callable[[list[str]], int] = importlib.import_module(f"igr.cli.{command}").main
+    return run(rest)
 
 
 def usage() -> str:

@@ -121,8 +121,11 @@ def _field_names(kind: type) -> set[str]:
     names: set[str] = set()
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        nested = hints[field.name]
-        names |= _field_names(nested) if dataclasses.is_dataclass(nested) else {field.name}
+        nested: type = hints[field.name]
+        if dataclasses.is_dataclass(nested):
+            names |= _field_names(nested)
+        else:
+            names.add(field.name)
     return names
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +34,7 @@ def _data(argv: list[str]) -> int:
     if argv[0] != "list":
         raise unknown_name("the command after data", argv[0], ["list"])
     arguments = parse(ListArguments, argv[1:], "data list")
-    records = [
+    records: list[dict[str, Any]] = [
         {
             "name": name,
             "origin": source.origin,

@@ -15,12 +15,12 @@ SIZES = (1300, 197, 300)
 def split_order() -> list[int]:
     """The fixed order of the 1,797 images, of which the splits are consecutive pieces.
 
-    Image ``i`` of scikit-learn's order is ranked by the SHA-256 of the text ``digits/i``. This
+    Image ``i`` of scikit-learn's order is ranked by the SHA-256 of the text ``igr digits i``. This
     depends on no random number generator, so no release of anything can move an image between
     splits.
     """
     return sorted(
-        range(sum(SIZES)), key=lambda index: hashlib.sha256(f"digits/{index}".encode()).digest()
+        range(sum(SIZES)), key=lambda index: hashlib.sha256(f"igr digits {index}".encode()).digest()
     )
 
 
@@ -53,10 +53,8 @@ def load(data_dir: Path | None) -> Dataset:
     sixteenths = torch.from_numpy(bunch.images).to(torch.int64)[order].unsqueeze(1)
     images = ((sixteenths * 255 + 8) // 16).to(torch.uint8)
     labels = torch.from_numpy(bunch.target).to(torch.int64)[order]
-    train, validation, test = (
-        Split(*pieces)
-        for pieces in zip(images.split(list(SIZES)), labels.split(list(SIZES)), strict=True)
-    )
+    pieces = zip(torch.split(images, list(SIZES)), torch.split(labels, list(SIZES)), strict=True)
+    train, validation, test = (Split(*piece) for piece in pieces)
     return Dataset("digits", train, validation, test)
 
 

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.distributions import Normal, OneHotCategorical, kl_divergence
+from torch.distributions import kl_divergence
 
+from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.gumbel_softmax import GumbelSoftmax
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.relaxation import SimplexRelaxation
@@ -31,7 +32,7 @@ class Latent(nn.Module, ABC):
     Arguments:
         num_variables: The number V of variables.
         num_categories: The number K of categories of each.
-        prior_temperature: The temperature of the relaxed prior.
+        prior_temperature: The temperature of the relaxed prior; ``None`` takes the posterior's.
     """
 
     outputs_per_variable: int
@@ -39,9 +40,7 @@ class Latent(nn.Module, ABC):
     # Settings beyond the common ones, by name; all others are refused in a config.
     options: ClassVar[frozenset[str]]
 
-    def __init__(
-        self, num_variables: int, num_categories: int, prior_temperature: float | None
-    ) -> None:
+    def __init__(self, num_variables: int, num_categories: int, prior_temperature: float | None) -> None:
         super().__init__()
         self.num_variables = num_variables
         self.num_categories = num_categories
@@ -71,7 +70,7 @@ class Latent(nn.Module, ABC):
         Returns:
             A relaxation with batch shape :math:`(*, V)` and event shape :math:`(K,)`.
         """
-        per_variable = outputs.unflatten(-1, (self.num_variables, self.outputs_per_variable))
+        per_variable = outputs.reshape(*outputs.shape[:-1], self.num_variables, self.outputs_per_variable)
         return self._posterior(per_variable, temperature)
 
     @abstractmethod
@@ -85,9 +84,9 @@ class Latent(nn.Module, ABC):
         Its discrete law is uniform.
         """
 
-    def discrete_prior(self) -> OneHotCategorical:
+    def discrete_prior(self) -> DiscreteLaw:
         """The prior of the discrete model, uniform, with batch shape :math:`(V,)`."""
-        return OneHotCategorical(logits=self._zeros, validate_args=False)
+        return DiscreteLaw(self._zeros - math.log(self.num_categories))
 
     def draw_noise(
         self,
@@ -111,9 +110,7 @@ class Latent(nn.Module, ABC):
         return self._posterior(outputs, 1.0).draw_noise(sample_shape, generator=generator)
 
     @abstractmethod
-    def relaxed_kl(
-        self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float
-    ) -> Tensor:
+    def relaxed_kl(self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float) -> Tensor:
         """The KL of the relaxed laws from the posterior to the prior.
 
         Arguments:
@@ -125,6 +122,9 @@ class Latent(nn.Module, ABC):
             The KL in closed form, with shape :math:`(*)`; or, where there is none, its
             single-sample estimate at each point, with shape :math:`(S, *)`.
         """
+
+    def _temperature_of_prior(self, temperature: Tensor | float) -> Tensor | float:
+        return temperature if self.prior_temperature is None else self.prior_temperature
 
     def discrete_kl(self, posterior: SimplexRelaxation) -> Tensor:
         """The exact KL of the discrete laws from the posterior to the prior, shape :math:`(*)`."""
@@ -185,6 +185,9 @@ class InvertibleGaussianLatent(Latent):
         super().__init__(num_variables, num_categories, prior_temperature)
         self.free_scale = scale == "free"
         self.delta = delta
+        # The means of the uniform law over the threshold of the last category, all equal.
+        uniform = InvertibleGaussian.uniform(num_categories, 1.0, dtype=torch.float64)
+        self._uniform_loc = uniform.loc[0].item()
         self.outputs_per_variable = (num_categories - 1) * (2 if self.free_scale else 1)
 
     @classmethod
@@ -195,46 +198,42 @@ class InvertibleGaussianLatent(Latent):
         return {"temperature": 0.15, "scale": "free"}
 
     def _posterior(self, outputs: Tensor, temperature: Tensor | float) -> InvertibleGaussian:
-        offset = self._uniform(temperature, outputs).loc
+        uniform_loc = self._uniform_loc + self._threshold(temperature)
         if self.free_scale:
             loc, log_scale = outputs.chunk(2, dim=-1)
-            return self._law(loc + offset, log_scale.exp(), temperature)
-        return self._law(outputs + offset, torch.ones_like(outputs), temperature)
+            return self._law(loc + uniform_loc, log_scale.exp(), temperature)
+        return self._law(outputs + uniform_loc, 1.0, temperature)
 
     def prior(self, temperature: Tensor | float) -> InvertibleGaussian:
-        if self.prior_temperature is not None:
-            temperature = self.prior_temperature
-        return self._uniform(temperature, self._zeros).expand((self.num_variables,))
+        temperature = self._temperature_of_prior(temperature)
+        loc = self._zeros[:, 1:] + (self._uniform_loc + self._threshold(temperature))
+        return self._law(loc, 1.0, temperature)
 
-    def relaxed_kl(
-        self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float
-    ) -> Tensor:
+    def relaxed_kl(self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float) -> Tensor:
         return kl_divergence(posterior, self.prior(temperature)).sum(-1)
 
     def pre_image(self, posterior: SimplexRelaxation, noise: Tensor) -> tuple[Tensor, Tensor]:
+        if not isinstance(posterior, InvertibleGaussian):
+            raise TypeError(
+                f"expected an InvertibleGaussian; got {type(posterior).__name__}; "
+                "give a posterior of this latent"
+            )
         y = posterior.loc + posterior.scale * noise
-        # The last category is largest where no other exceeds this; at a temperature that differs
-        # from the prior's it is still the posterior's map that defines d, so the prior over y is
-        # the one that is uniform under that map.
-        threshold = posterior.temperature * math.log(self.delta)
-        last = torch.as_tensor(threshold).to(y).expand(y.shape[:-1]).unsqueeze(-1)
+        threshold = torch.as_tensor(self._threshold(posterior.temperature), dtype=y.dtype, device=y.device)
+        last = threshold.expand(y.shape[:-1]).unsqueeze(-1)
         winner = torch.cat([y, last], dim=-1).argmax(-1)
         d = torch.nn.functional.one_hot(winner, self.num_categories).to(y)
-        prior = self._uniform(posterior.temperature, y)
-        log_prior = Normal(prior.loc, prior.scale, validate_args=False).log_prob(y)
-        log_posterior = Normal(posterior.loc, posterior.scale, validate_args=False).log_prob(y)
-        return d, (log_prior - log_posterior).sum((-2, -1))
+        # At a prior temperature of its own it is still the posterior's map that defines d, so the
+        # prior over y is the one that is uniform under that map.
+        shift = y - (self._uniform_loc + threshold)
+        log_ratio = posterior.scale.log() + 0.5 * (noise * noise - shift * shift)
+        return d, log_ratio.sum((-2, -1))
 
-    def _uniform(self, temperature: Tensor | float, like: Tensor) -> InvertibleGaussian:
-        return InvertibleGaussian.uniform(
-            self.num_categories,
-            temperature,
-            delta=self.delta,
-            dtype=like.dtype,
-            device=like.device,
-        )
+    def _threshold(self, temperature: Tensor | float) -> Tensor | float:
+        """What the others have to exceed so that the last category is not the largest."""
+        return temperature * math.log(self.delta)
 
-    def _law(self, loc: Tensor, scale: Tensor, temperature: Tensor | float) -> InvertibleGaussian:
+    def _law(self, loc: Tensor, scale: Tensor | float, temperature: Tensor | float) -> InvertibleGaussian:
         return InvertibleGaussian(loc, scale, temperature, delta=self.delta, validate_args=False)
 
 
@@ -244,15 +243,13 @@ class GumbelSoftmaxLatent(Latent):
     Arguments:
         num_variables: The number V of variables.
         num_categories: The number K of categories of each.
-        prior_temperature: The temperature of the relaxed prior.
+        prior_temperature: The temperature of the relaxed prior; ``None`` takes the posterior's.
     """
 
     has_pre_image = False
     options = frozenset()
 
-    def __init__(
-        self, num_variables: int, num_categories: int, prior_temperature: float = 0.5
-    ) -> None:
+    def __init__(self, num_variables: int, num_categories: int, prior_temperature: float = 0.5) -> None:
         super().__init__(num_variables, num_categories, prior_temperature)
         self.outputs_per_variable = num_categories
 
@@ -264,11 +261,10 @@ class GumbelSoftmaxLatent(Latent):
         return GumbelSoftmax(temperature, logits=outputs, validate_args=False)
 
     def prior(self, temperature: Tensor | float) -> GumbelSoftmax:
-        return GumbelSoftmax(self.prior_temperature, logits=self._zeros, validate_args=False)
+        temperature = self._temperature_of_prior(temperature)
+        return GumbelSoftmax(temperature, logits=self._zeros, validate_args=False)
 
-    def relaxed_kl(
-        self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float
-    ) -> Tensor:
+    def relaxed_kl(self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float) -> Tensor:
         log_prior = self.prior(temperature).log_prob_of_log(log_z)
         return (posterior.log_prob_of_log(log_z) - log_prior).sum(-1)
 

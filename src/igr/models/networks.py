@@ -7,7 +7,6 @@ from functools import partial
 from typing import NamedTuple
 
 from torch import Generator, nn
-from torch.nn.utils import skip_init
 
 
 class Networks(NamedTuple):
@@ -42,8 +41,8 @@ def _layers(widths: list[int], generator: Generator) -> list[nn.Module]:
     """Linear layers between the widths, with a ReLU between two of them."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(widths):
-        # Without skip_init torch would draw weights from its global generator and discard them.
-        linear = skip_init(nn.Linear, fan_in, fan_out)
+        # On no device at first, or torch would draw weights from its global generator.
+        linear = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
         nn.init.xavier_uniform_(linear.weight, generator=generator)
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.ReLU()]

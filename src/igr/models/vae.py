@@ -67,7 +67,8 @@ class VAE(nn.Module):
         Returns:
             A relaxation with batch shape :math:`(B, V)` and event shape :math:`(K,)`.
         """
-        return self.latent(self.encoder(x), temperature)
+        posterior: SimplexRelaxation = self.latent(self.encoder(x), temperature)
+        return posterior
 
     def decode(self, z: Tensor) -> Distribution:
         """The law of images given points of the simplex, vertices included.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from igr.errors import UserError
@@ -47,7 +47,7 @@ def write(folder: Path, step: int, epoch: int, tensors: Mapping[str, Tensor]) ->
     contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
         folder.mkdir(exist_ok=True)
-        atomic.write(path, lambda temporary: save_file(contents, temporary, metadata))
+        atomic.write(path, lambda unfinished: unfinished.write_bytes(save(contents, metadata)))
     except (OSError, SafetensorError) as error:
         raise TrainingFailure(
             f"expected to write the checkpoint {path}; got {error}; earlier checkpoints are "
@@ -84,19 +84,31 @@ def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            progress = json.loads((file.metadata() or {})["igr"])
-            if progress["format"] != FORMAT:
-                raise UserError(
-                    f"expected a checkpoint of format {FORMAT} at {path}; "
-                    f"got format {progress['format']}; use the version of igr that wrote it"
-                )
+            step, epoch = _progress(path, file.metadata() or {})
             _check_names(path, set(file.keys()), set(like))
             for name, tensor in like.items():
                 _check_layout(path, name, file.get_slice(name), tensor)
             tensors = {name: file.get_tensor(name).to(like[name].device) for name in like}
-            return Checkpoint(path, int(progress["step"]), int(progress["epoch"]), tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(_broken(path, error)) from error
+            return Checkpoint(path, step, epoch, tensors)
+    except (OSError, SafetensorError) as error:
+        raise _broken(path, str(error)) from error
+
+
+def _progress(path: Path, metadata: Mapping[str, str]) -> tuple[int, int]:
+    """The step and the epoch that the header of a file states."""
+    try:
+        record = json.loads(metadata["igr"])
+        found, step, epoch = (record[key] for key in ("format", "step", "epoch"))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _broken(path, "its header states no step") from error
+    if found != FORMAT:
+        raise UserError(
+            f"expected a checkpoint of format {FORMAT} at {path}; got format {found!r}; "
+            "use the version of igr that wrote it"
+        )
+    if step != step_of(path) or type(epoch) is not int:
+        raise _broken(path, f"its header states step {step!r} and epoch {epoch!r}")
+    return step, epoch
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
@@ -124,11 +136,9 @@ def _check_layout(path: Path, name: str, found, expected: Tensor) -> None:  # ty
         )
 
 
-def _broken(path: Path, error: Exception) -> str:
+def _broken(path: Path, what: str) -> UserError:
     older = [other for other in every(path.parent) if step_of(other) < step_of(path)]
     advice = (
-        f"remove it to go on from {older[-1].name}"
-        if older
-        else "remove it; there is no older checkpoint"
+        f"remove it to go on from {older[-1].name}" if older else "remove it; there is no older checkpoint"
     )
-    return f"expected a whole checkpoint at {path}; got a broken file ({error}); {advice}"
+    return UserError(f"expected a whole checkpoint at {path}; got a broken file ({what}); {advice}")

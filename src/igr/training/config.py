@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, get_args, get_type_hints
 
@@ -119,9 +119,7 @@ class TrainConfig:
     @property
     def run_name(self) -> str:
         """A readable name for the run of a resolved config."""
-        return (
-            f"{self.data}-{self.network}-{self.latent}-{self.kl}-t{self.temperature:g}-s{self.seed}"
-        )
+        return f"{self.data}-{self.network}-{self.latent}-{self.kl}-t{self.temperature:g}-s{self.seed}"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -152,14 +150,15 @@ class TrainConfig:
         return dataclasses.replace(cls() if base is None else base, **typed)
 
     def _check_values(self) -> None:
-        for key, allowed in {
+        choices: dict[str, Collection[str]] = {
             "data": SOURCES,
             "network": NETWORKS,
             "likelihood": LIKELIHOODS,
             "latent": LATENTS,
             "kl": KLS,
             "precision": PRECISIONS,
-        }.items():
+        }
+        for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise unknown_name(key, getattr(self, key), allowed)
         if self.scale is not None and self.scale not in SCALES:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from igr.data import prepare
+from igr.errors import UserError
 from igr.models.vae import VAETerms
 from igr.training import checkpoints
 from igr.training.adam import Adam
@@ -119,6 +120,13 @@ class _Loop:
                     tensor.copy_(checkpoint.tensors[name])
             self.step = checkpoint.step
         self.folder.rewind(self.step)
+        epochs, lines = self.step // self.steps_per_epoch, len(self.folder.metrics())
+        if self.step > self.num_steps or lines != epochs:
+            raise UserError(
+                f"expected metrics.jsonl to have a line for each epoch up to the checkpoint at step "
+                f"{self.step} of {self.num_steps}; got {lines} lines for {epochs} epochs in "
+                f"{self.folder.path}; restore the file, or start a new run"
+            )
 
     def run(self, watcher: Watcher) -> dict[str, Any]:
         """Trains to the last epoch and writes the result."""
@@ -135,7 +143,7 @@ class _Loop:
         order = torch.randperm(
             len(self.train_images), generator=keyed_generator(self.config.seed, "order", epoch)
         ).to(self.device)
-        batches = order.split(self.config.batch_size)
+        batches = torch.split(order, self.config.batch_size)
         for batch in batches[first:]:
             self._step(self.train_images[batch])
             watcher.advance(self.step)
@@ -190,7 +198,7 @@ class _Loop:
     def _validate(self) -> dict[str, float | None]:
         """The objective on the validation images, with the same noise at every epoch."""
         sums = torch.zeros_like(self.sums)
-        for block, x in enumerate(self.validation_images.split(VALIDATION_BATCH)):
+        for block, x in enumerate(torch.split(self.validation_images, VALIDATION_BATCH)):
             generator = keyed_generator(self.config.seed, "validation", block, self.device)
             noise = self.model.latent.draw_noise((self.config.num_samples, len(x)), generator)
             sums += _sums(self.model(x, noise, self.config.temperature))

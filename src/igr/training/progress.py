@@ -80,5 +80,5 @@ class ProgressBar(Watcher):
             self._task,
             completed=metrics["step"],
             epoch=f"{metrics['epoch']}/{self._num_epochs}",
-            bounds=f"bound: training {metrics['train_bound']:.2f}, validation {self._validation}",
+            bounds=f"bound {metrics['train_bound']:.2f} (validation {self._validation})",
         )

@@ -28,9 +28,7 @@ def generator_key(seed: int, stream: str, step: int) -> int:
     return high << 32 | _mix32((step + offset) & _WORD)
 
 
-def keyed_generator(
-    seed: int, stream: str, step: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def keyed_generator(seed: int, stream: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator that depends on its arguments alone.
 
     Arguments:

@@ -55,8 +55,7 @@ class RunFolder:
         """
         if not self.path.is_dir():
             raise UserError(
-                f"expected the folder of a run; got {self.path}, which does not exist; "
-                "check the path"
+                f"expected the folder of a run; got {self.path}, which does not exist; check the path"
             )
         if not self._config.is_file():
             raise UserError(
@@ -160,7 +159,8 @@ class RunFolder:
         for path in (self._metrics, self._timings):
             if path.exists():
                 kept = [line for line in _read_lines(path) if line["step"] <= step]
-                atomic.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+                text = "".join(json.dumps(line) + "\n" for line in kept)
+                atomic.write_text(path, text)
 
     def append(self, metrics: Mapping[str, Any], seconds: float) -> None:
         """Adds the lines of a finished epoch."""
@@ -234,8 +234,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise UserError(
-            f"expected a JSON object in {path}; got {type(value).__name__}; "
-            "write settings by name, in braces"
+            f"expected a JSON object in {path}; got {type(value).__name__}; write settings by name, in braces"
         )
     return value
 

@@ -1,0 +1,325 @@
+"""Training is what a bare loop would do, and no interruption changes a bit of it."""
+
+import itertools
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from igr.data import load, prepare
+from igr.errors import UserError
+from igr.training import loop
+from igr.training.build import build_model
+from igr.training.config import TrainConfig
+from igr.training.failures import Interrupted, TrainingFailure
+from igr.training.progress import Watcher
+from igr.training.randomness import keyed_generator
+from igr.training.runs import RunFolder
+
+SMALL = TrainConfig(
+    network="dense",
+    num_variables=4,
+    num_categories=5,
+    max_images=110,
+    batch_size=40,
+    epochs=4,
+    checkpoint_every=2,
+)
+
+
+class At(Watcher):
+    """Does something once so many steps are done."""
+
+    def __init__(self, step: int, action) -> None:
+        self.step = step
+        self.action = action
+
+    def advance(self, step: int) -> None:
+        if step == self.step:
+            self.action()
+
+
+def interrupt_at(step: int, number: int = signal.SIGINT) -> Watcher:
+    return At(step, lambda: os.kill(os.getpid(), number))
+
+
+def contents(path: Path) -> tuple[bytes, Mapping[str, torch.Tensor]]:
+    folder = RunFolder(path)
+    latest = folder.latest_checkpoint()
+    assert latest is not None
+    return (path / "metrics.jsonl").read_bytes(), load_file(latest)
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    (first_lines, first_state), (second_lines, second_state) = contents(first), contents(second)
+    assert first_lines == second_lines
+    assert first_state.keys() == second_state.keys()
+    assert all(torch.equal(tensor, second_state[name]) for name, tensor in first_state.items())
+
+
+def bare_loop(config: TrainConfig) -> list[float]:
+    """The training bound of each epoch, written as one would by hand."""
+    config = config.resolved()
+    dataset = load("digits").limited(config.max_images)
+    images = prepare(dataset.train.images, "bernoulli")
+    model = build_model(config, dataset.image_shape)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, eps=1e-7)
+    bounds, step = [], 0
+    for epoch in range(config.epochs):
+        order = torch.randperm(len(images), generator=keyed_generator(config.seed, "order", epoch))
+        total = 0.0
+        for start in range(0, len(images), config.batch_size):
+            x = images[order[start : start + config.batch_size]]
+            generator = keyed_generator(config.seed, "noise", step)
+            noise = model.latent.draw_noise((config.num_samples, config.batch_size), generator)
+            terms = model(x, noise[:, : len(x)], config.temperature)
+            optimizer.zero_grad()
+            terms.loss.backward()
+            optimizer.step()
+            total += (terms.log_likelihood - terms.kl).detach().double().mean(0).sum().item()
+            step += 1
+        bounds.append(total / len(images))
+    return bounds
+
+
+@pytest.mark.parametrize("kl", ["relaxed", "discrete"])
+@pytest.mark.parametrize("latent", ["igr", "gumbel-softmax"])
+def test_training_is_the_bare_loop(tmp_path, latent, kl):
+    config = TrainConfig(**{**SMALL.to_json(), "latent": latent, "kl": kl, "num_samples": 2})
+    loop.train(config, tmp_path / "run")
+    lines = RunFolder(tmp_path / "run").metrics()
+    assert [line["train_bound"] for line in lines] == pytest.approx(bare_loop(config), rel=1e-5)
+    assert {line["kl"] for line in lines} == {kl}
+    for line, part in itertools.product(lines, ("train", "validation")):
+        difference = line[f"{part}_log_likelihood"] - line[f"{part}_kl"]
+        assert line[f"{part}_bound"] == pytest.approx(difference)
+
+
+@pytest.mark.parametrize("latent", ["igr", "gumbel-softmax"])
+def test_training_improves_the_bound_by_far(tmp_path, latent):
+    config = TrainConfig(latent=latent, epochs=15, max_images=600)
+    loop.train(config, tmp_path / "run")
+    first, *_, last = RunFolder(tmp_path / "run").metrics()
+    # 64 fair coins cost 44 nats.
+    assert last["validation_bound"] > first["validation_bound"] + 3
+    assert last["validation_bound"] > -27
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6, 8])
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, step):
+    loop.train(SMALL, tmp_path / "unbroken")
+    with pytest.raises(Interrupted, match=rf"stopped at step {step} of 12 .* igr train --resume"):
+        loop.train(SMALL, tmp_path / "broken", interrupt_at(step))
+    assert RunFolder(tmp_path / "broken").latest_step() == step
+    loop.resume(tmp_path / "broken")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_sigterm_asks_as_sigint_does(tmp_path):
+    with pytest.raises(Interrupted):
+        loop.train(SMALL, tmp_path / "run", interrupt_at(5, signal.SIGTERM))
+    assert RunFolder(tmp_path / "run").latest_step() == 5
+
+
+def test_the_usual_handlers_are_back_afterwards(tmp_path):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Interrupted):
+        loop.train(SMALL, tmp_path / "run", interrupt_at(2))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_second_signal_has_its_usual_effect(tmp_path):
+    def twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(SMALL, tmp_path / "run", At(5, twice))
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    loop.train(SMALL, tmp_path / "unbroken")
+    with pytest.raises(Killed):
+        loop.train(SMALL, tmp_path / "broken", At(5, kill))
+    folder = RunFolder(tmp_path / "broken")
+    assert (folder.latest_step(), len(folder.metrics())) == (None, 1)
+    loop.resume(tmp_path / "broken")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_metrics_after_the_latest_checkpoint_are_taken_back(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    loop.train(SMALL, tmp_path / "unbroken")
+    with pytest.raises(Killed):
+        loop.train(SMALL, tmp_path / "broken", At(10, kill))
+    folder = RunFolder(tmp_path / "broken")
+    assert (folder.latest_step(), len(folder.metrics())) == (6, 3)
+    loop.resume(tmp_path / "broken")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_metrics_that_were_lost_are_missed(tmp_path):
+    with pytest.raises(Interrupted):
+        loop.train(SMALL, tmp_path / "run", interrupt_at(7))
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"got 0 lines for 2 epochs"):
+        loop.resume(tmp_path / "run")
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    result = loop.train(SMALL, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.*s*")}
+    assert loop.resume(tmp_path / "run") == result
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_result_says_how_training_ended(tmp_path):
+    result = loop.train(SMALL, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    assert result == folder.result()
+    assert result["config"] == SMALL.resolved().to_json()
+    training = result["training"]
+    assert training.items() >= folder.metrics()[-1].items()
+    assert (training["step"], training["num_train_images"]) == (12, 110)
+    encoder = 64 * (4 * 4) + 4 * 4
+    assert training["num_parameters"] == encoder + (4 * 5) * 64 + 64
+
+
+def test_validation_and_checkpoints_come_when_they_are_due(tmp_path):
+    config = TrainConfig(**{**SMALL.to_json(), "epochs": 5, "eval_every": 2, "checkpoint_every": 4})
+    seen = []
+
+    class Look(Watcher):
+        def epoch(self, metrics: Mapping[str, Any]) -> None:
+            seen.append(RunFolder(tmp_path / "run").latest_step())
+
+    loop.train(config, tmp_path / "run", Look())
+    lines = RunFolder(tmp_path / "run").metrics()
+    measured = [line["epoch"] for line in lines if line["validation_bound"] is not None]
+    assert measured == [2, 4, 5]
+    assert seen == [None, None, None, None, 12]
+    assert RunFolder(tmp_path / "run").latest_step() == 15
+
+
+def test_validation_noise_is_the_same_at_every_epoch(tmp_path):
+    config = TrainConfig(**{**SMALL.to_json(), "learning_rate": 1e-30})
+    loop.train(config, tmp_path / "run")
+    lines = RunFolder(tmp_path / "run").metrics()
+    assert len({line["validation_bound"] for line in lines}) == 1
+    assert len({line["train_bound"] for line in lines}) == len(lines)
+
+
+def test_a_learning_rate_far_too_high_stops_the_run(tmp_path):
+    config = TrainConfig(**{**SMALL.to_json(), "learning_rate": 1e30})
+    with pytest.raises(TrainingFailure) as failure:
+        loop.train(config, tmp_path / "run")
+    text = str(failure.value)
+    assert "(2, epoch 1)" in text
+    assert "last good checkpoint: none was written yet" in text
+    assert "the likely cause is a learning rate too high (1e+30)" in text
+    assert RunFolder(tmp_path / "run").latest_checkpoint() is None
+
+
+def test_numbers_that_break_later_leave_the_last_good_checkpoint(tmp_path, monkeypatch):
+    class Poisoned(loop._Loop):
+        def _step(self, x: torch.Tensor) -> None:
+            super()._step(x)
+            if self.step == 8:
+                with torch.no_grad():
+                    self.parameters[0][0, 0] = torch.nan
+
+    monkeypatch.setattr(loop, "_Loop", Poisoned)
+    with pytest.raises(TrainingFailure, match=r"\(9, epoch 3\) where the weights") as failure:
+        loop.train(SMALL, tmp_path / "run")
+    latest = RunFolder(tmp_path / "run").latest_checkpoint()
+    assert f"last good checkpoint: {latest}" in str(failure.value)
+    assert latest is not None
+    assert latest.name == "step-00000006.safetensors"
+    assert all(tensor.isfinite().all() for tensor in load_file(latest).values())
+
+
+def test_no_checkpoint_is_written_of_broken_weights(tmp_path, monkeypatch):
+    """Weights that break in the very step before a checkpoint, which no loss has seen yet."""
+
+    class Poisoned(loop._Loop):
+        def _checkpoint(self) -> Path:
+            with torch.no_grad():
+                self.parameters[0][0, 0] = torch.inf
+            return super()._checkpoint()
+
+    monkeypatch.setattr(loop, "_Loop", Poisoned)
+    with pytest.raises(TrainingFailure, match=r"\(6, epoch 2\) where model.encoder.1.weight"):
+        loop.train(SMALL, tmp_path / "run")
+    assert RunFolder(tmp_path / "run").latest_checkpoint() is None
+
+
+@pytest.mark.parametrize(("broken", "name"), [("log_likelihood", "log-likelihood"), ("kl", "KL")])
+def test_the_term_that_broke_is_named(tmp_path, monkeypatch, broken, name):
+    class Poisoned(loop._Loop):
+        def __init__(self, folder: RunFolder, config: TrainConfig) -> None:
+            super().__init__(folder, config)
+            forward = self.model.forward
+
+            def poisoned(*inputs):
+                terms = forward(*inputs)
+                return terms._replace(**{broken: getattr(terms, broken) / 0})
+
+            self.model.forward = poisoned
+
+    monkeypatch.setattr(loop, "_Loop", Poisoned)
+    with pytest.raises(TrainingFailure, match=rf"where the {name} is -?inf; .* temperature too"):
+        loop.train(SMALL, tmp_path / "run")
+
+
+def test_the_noise_of_an_image_does_not_depend_on_how_many_follow_it(tmp_path):
+    """The last batch of 110 images has 30; with 109 it has 29, and the same noise for these."""
+    config = SMALL.resolved()
+    latent = build_model(config, (1, 8, 8)).latent
+    draws = [
+        latent.draw_noise((1, config.batch_size), keyed_generator(0, "noise", 2))[:, :size]
+        for size in (30, 29)
+    ]
+    assert torch.equal(draws[0][:, :29], draws[1])
+
+
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match="which is not empty"):
+        loop.train(SMALL, tmp_path)
+
+
+def test_a_config_that_cannot_be_used_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError, match="expected no data folder"):
+        loop.train(TrainConfig(data_dir="/nowhere"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_shape_is_refused_on_resume(tmp_path):
+    with pytest.raises(Interrupted):
+        loop.train(SMALL, tmp_path / "one", interrupt_at(3))
+    other = TrainConfig(**{**SMALL.to_json(), "num_variables": 5})
+    with pytest.raises(Interrupted):
+        loop.train(other, tmp_path / "two", interrupt_at(3))
+    source = RunFolder(tmp_path / "two").latest_checkpoint()
+    target = RunFolder(tmp_path / "one").latest_checkpoint()
+    assert source is not None
+    assert target is not None
+    target.write_bytes(source.read_bytes())
+    with pytest.raises(UserError, match=r"expected .* with shape .* got shape"):
+        loop.resume(tmp_path / "one")

@@ -1,0 +1,196 @@
+"""A run folder is held by one process, and says what is wrong with it in one sentence."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from igr.errors import UserError
+from igr.training import checkpoints
+from igr.training.build import build_model
+from igr.training.config import TrainConfig
+from igr.training.runs import RunFolder, load_run, parameter_tensors
+
+CONFIG = TrainConfig(network="dense", num_variables=3, num_categories=4, max_images=20).resolved()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        folder.begin(CONFIG)
+    return folder
+
+
+def metrics(epoch: int) -> dict[str, object]:
+    return {"epoch": epoch, "step": 10 * epoch, "train_bound": -1 / 3}
+
+
+def test_the_config_comes_back(folder):
+    assert folder.config() == CONFIG
+    record = json.loads((folder.path / "config.json").read_text())
+    assert record["torch"] == torch.__version__
+
+
+NO_RUNS = {
+    "absent": (lambda path: None, "which does not exist"),
+    "empty": (lambda path: path.mkdir(), "which has no config.json"),
+    "text": (lambda path: write_config(path, "not JSON"), "expected a JSON file"),
+    "list": (lambda path: write_config(path, "[]"), "expected a JSON object .* got list"),
+    "deep": (lambda path: write_config(path, "[" * 100_000), "expected a JSON file"),
+    "bytes": (lambda path: write_config(path, "").write_bytes(b"\xff\xfe"), "expected a JSON file"),
+    "version": (
+        lambda path: write_config(path, json.dumps({"format": 99, "config": {}})),
+        "format 1 at .* got format 99",
+    ),
+    "key": (
+        lambda path: write_config(path, json.dumps({"format": 1, "config": {"epoch": 1}})),
+        r"did you mean epochs\?",
+    ),
+}
+
+
+def write_config(path: Path, text: str) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text(text)
+    return path / "config.json"
+
+
+@pytest.mark.parametrize(("make", "message"), NO_RUNS.values(), ids=NO_RUNS.keys())
+def test_what_is_no_run_is_refused(tmp_path, make, message):
+    make(tmp_path / "run")
+    with pytest.raises(UserError, match=message) as error:
+        RunFolder(tmp_path / "run").config()
+    assert "\n" not in str(error.value)
+
+
+def test_a_new_run_wants_an_empty_folder(folder):
+    with folder.locked(), pytest.raises(UserError, match=r"igr train --resume .* --out"):
+        folder.begin(CONFIG)
+
+
+def test_a_second_holder_is_refused(folder):
+    with (
+        folder.locked(),
+        pytest.raises(UserError, match="another process is using"),
+        RunFolder(folder.path).locked(),
+    ):
+        pass
+    with folder.locked():
+        pass
+
+
+def test_the_lock_of_a_killed_process_does_not_block(folder):
+    holder = (
+        "import sys, time; from filelock import FileLock\n"
+        "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(folder.path / ".lock")], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(UserError, match="another process"), folder.locked():
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with folder.locked():
+            pass
+
+
+def test_a_folder_below_a_file_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match=r"folder that can be written .* choose another with --out"),
+        RunFolder(tmp_path / "file" / "run").locked(),
+    ):
+        pass
+
+
+def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
+    # Tests may run as root, whom no mode keeps from writing.
+    def refuse(self, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with (
+        pytest.raises(UserError, match=r"got .* \(Permission denied\); choose another"),
+        RunFolder(tmp_path / "run").locked(),
+    ):
+        pass
+
+
+def test_lines_come_back_to_the_bit(folder):
+    assert folder.metrics() == []
+    for epoch in (1, 2):
+        folder.append(metrics(epoch), seconds=0.5)
+    assert folder.metrics() == [metrics(1), metrics(2)]
+    assert [line["seconds"] for line in folder.timings()] == [0.5, 0.5]
+
+
+def test_a_line_that_a_killed_process_left_unfinished_is_not_read(folder):
+    folder.append(metrics(1), seconds=0.5)
+    path = folder.path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"epoch": 2, "st')
+    assert folder.metrics() == [metrics(1)]
+
+
+def test_broken_metrics_are_named(folder):
+    (folder.path / "metrics.jsonl").write_text("{}\nnot JSON\n")
+    with pytest.raises(UserError, match=r"JSON object on each line of .*metrics\.jsonl"):
+        folder.metrics()
+
+
+def test_rewinding_removes_later_lines_and_unfinished_files(folder):
+    for epoch in (1, 2, 3):
+        folder.append(metrics(epoch), seconds=0.5)
+    whole = (folder.path / "metrics.jsonl").read_bytes()
+    (folder.path / ".unfinished-result.json").touch()
+    folder.checkpoints.mkdir()
+    (folder.checkpoints / ".unfinished-step-00000030.safetensors").touch()
+    folder.rewind(20)
+    assert folder.metrics() == [metrics(1), metrics(2)]
+    assert len(folder.timings()) == 2
+    assert whole.startswith((folder.path / "metrics.jsonl").read_bytes())
+    assert not list(folder.path.rglob(".unfinished*"))
+
+
+def test_results_are_updated_key_by_key(folder):
+    assert folder.result() == {}
+    folder.update_result({"training": {"step": 1}})
+    folder.update_result({"evaluation": 2})
+    folder.update_result({"evaluation": 3})
+    assert folder.result() == {"training": {"step": 1}, "evaluation": 3}
+
+
+def test_a_run_without_a_checkpoint_cannot_be_loaded(folder):
+    assert folder.latest_checkpoint() is None
+    assert folder.latest_step() is None
+    with pytest.raises(UserError, match="which has none yet; train it first"):
+        load_run(folder.path)
+
+
+def test_a_loaded_run_has_the_weights_of_its_latest_checkpoint(folder):
+    models = {step: build_model(CONFIG, (1, 8, 8)) for step in (3, 11)}
+    with torch.no_grad():
+        for step, model in models.items():
+            for parameter in model.parameters():
+                parameter += step
+            checkpoints.write(folder.checkpoints, step, step // 2, parameter_tensors(model))
+    run = load_run(folder.path)
+    assert (run.step, run.epoch, run.config) == (11, 5, CONFIG)
+    assert not run.model.training
+    assert len(run.dataset.test) == 20
+    for name, parameter in models[11].named_parameters():
+        assert torch.equal(run.model.get_parameter(name), parameter)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(folder):
+    model = build_model(TrainConfig(network="dense", num_variables=5).resolved(), (1, 8, 8))
+    checkpoints.write(folder.checkpoints, 3, 1, parameter_tensors(model))
+    with pytest.raises(UserError, match="with the config it was trained with"):
+        load_run(folder.path)
