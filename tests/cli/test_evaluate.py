@@ -40,7 +40,7 @@ def test_prints_each_figure_with_its_error_and_meaning(
     for kind in BOUND_KINDS:
         value, error = bounds[kind.key]["value"], bounds[kind.key]["standard_error"]
         line = next(line for line in captured.out.splitlines() if kind.name in line)
-        assert f"{value:.2f} ± {error:.2f}" in line
+        assert f"{value:.2f} ±{error:.2f}" in line
         assert kind.meaning in line
     assert "nats per image" in captured.out
     assert f"igr compare {path}" in captured.err

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, RelaxedOneHotCategorical
+from torch.distributions import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical
 
 from igr.errors import UserError
 from igr.evaluation import BOUND_KINDS, estimate, per_datum_bounds
@@ -86,16 +86,26 @@ def test_discrete_elbo_is_the_enumerated_one(name: str) -> None:
 
 
 @every_latent
+def test_discrete_kl_is_that_of_torch(name: str) -> None:
+    model = tiny_vae(name)
+    images = all_images()
+    q = OneHotCategorical(logits=model.encode(images, TEMPERATURE).discrete().logits.detach())
+    p = OneHotCategorical(logits=torch.zeros(V, K).double())
+    found = bounds(model, images, 1)["discrete_kl"]
+    torch.testing.assert_close(found, torch.distributions.kl_divergence(q, p).sum(-1))
+
+
+@every_latent
 @pytest.mark.parametrize("key", ["importance_weighted", "importance_weighted_pre_image"])
 def test_weights_are_unbiased_for_the_enumerated_likelihood(name: str, key: str) -> None:
     model = tiny_vae(name)
     image = all_images()[11]
     _, log_p = enumerated(model, image[None])
-    values = bounds(model, repeated(image, 640), 20)[key]
+    results = bounds(model, repeated(image, 640), 20)
     if "pre_image" in key and not model.latent.has_pre_image:
-        assert values is None
+        assert key not in results
         return
-    assert abs(z_score((values - log_p).exp(), 1.0)) < 5
+    assert abs(z_score((results[key] - log_p).exp(), 1.0)) < 5
 
 
 @every_latent
@@ -117,7 +127,11 @@ def test_importance_weighted_bound_rises_to_the_enumerated_likelihood(name: str,
 
 @igr_latents
 def test_pre_image_is_looser(name: str) -> None:
-    results = bounds(tiny_vae(name), all_images().repeat(40, 1, 1, 1), 10)
+    model = tiny_vae(name)
+    # Near the prior the two hardly differ.
+    for parameter in model.encoder.parameters():
+        parameter.data *= 4
+    results = bounds(model, all_images().repeat(20, 1, 1, 1), 10)
     difference = results["importance_weighted"] - results["importance_weighted_pre_image"]
     assert z_score(difference, 0.0) > 5
 
@@ -170,17 +184,15 @@ def test_figures_do_not_depend_on_the_chunks(name: str) -> None:
     # One sample at a time, 7 (no divisor of a draw), 23 (more than a draw, no multiple of one).
     for samples in (1, 7, 23):
         for key, values in bounds(model, images, 37, element_budget=samples * 32 * V * K).items():
-            if values is not None:
-                torch.testing.assert_close(values, whole[key], rtol=1e-11, atol=1e-11)
+            torch.testing.assert_close(values, whole[key], rtol=1e-11, atol=1e-11)
 
 
 def test_figures_are_fixed_by_the_seed_and_longer_runs_contain_shorter_ones() -> None:
     model = tiny_vae("gumbel-softmax")
     images = all_images()
     first, again, other = (bounds(model, images, 30, seed=seed) for seed in (0, 0, 1))
-    keys = [kind.key for kind in BOUND_KINDS if first[kind.key] is not None]
-    assert all(torch.equal(first[key], again[key]) for key in keys)
-    assert not any(torch.isclose(first[key], other[key], rtol=1e-9, atol=0).any() for key in keys)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not any(torch.equal(first[kind.key], other[kind.key]) for kind in BOUND_KINDS[:3])
     # log-sum-exp over 30 = over the first 10 and the other 20, which only shared noise satisfies.
     ten = bounds(model, images, 10)["importance_weighted"] + math.log(10)
     thirty = first["importance_weighted"] + math.log(30)
@@ -192,6 +204,7 @@ def test_data_do_not_share_noise() -> None:
     image = all_images()[11]
     results = bounds(model, repeated(image, 96), 3)
     assert len(results["relaxed_elbo"].unique()) == 96
+    del results["discrete_kl"]
     for values in results.values():
         first, second, third = values.split(32)
         assert not torch.equal(first, second)

@@ -26,7 +26,13 @@ def evaluation(figures: list[float | None], **settings: Any) -> Evaluation:
         for key, value in zip(KEYS, figures, strict=True)
     }
     common = {"split": "test", "num_data": 300, "num_samples": 100, "seed": 0, "step": STEP}
-    record: dict[str, Any] = {**common, "epoch": EPOCHS, "seconds": 1.0, "bounds": bounds}
+    record: dict[str, Any] = {
+        **common,
+        "epoch": EPOCHS,
+        "seconds": 1.0,
+        "bounds": bounds,
+        "discrete_kl": Estimate(3.0, 0.1),
+    }
     return Evaluation(**{**record, **settings})
 
 
@@ -78,10 +84,10 @@ def test_a_figure_that_only_one_run_has_wins_nothing(make_run: MakeRun) -> None:
 
 def test_cells_hold_figure_and_standard_error(three: Comparison) -> None:
     assert three.rows()[0][2:] == [
-        "-20.00 ± 0.25",
-        "-25.00 ± 0.25",
-        "-19.00 ± 0.25",
-        "-20.00 ± 0.25 *",
+        "-20.00 ±0.25",
+        "-25.00 ±0.25",
+        "-19.00 ±0.25",
+        "-20.00* ±0.25",
     ]
     assert three.rows()[2][-1] == "-"
 
@@ -122,6 +128,12 @@ def test_notes_name_what_else_differs(make_run: MakeRun) -> None:
     same = " ".join(compare([run, make_run("c", figures, train={"kl": "relaxed"})]).notes())
     assert "differ in" not in same
     assert "before the end" not in same
+
+
+def test_a_latent_that_says_nothing_is_named(make_run: MakeRun) -> None:
+    figures = [-20.0, -25.0, -19.0, -20.0]
+    silent = make_run("b", figures, discrete_kl=Estimate(0.01, 0.001))
+    assert "Collapsed: in b the" in " ".join(compare([make_run("a", figures), silent]).notes())
 
 
 def test_markdown_is_one_table_with_every_run(three: Comparison) -> None:

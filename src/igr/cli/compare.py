@@ -73,5 +73,5 @@ def render(comparison: Comparison) -> RenderableType:
         is_figure = position >= len(titles) - len(BOUND_KINDS)
         table.add_column(title, justify="right" if is_figure else "left", overflow="fold")
     for row in comparison.rows():
-        table.add_row(*(Text(cell, "bold" if cell.endswith("*") else "") for cell in row))
+        table.add_row(*(Text(cell, "bold" if "*" in cell else "") for cell in row))
     return Group(table, *(Text(note) for note in comparison.notes()))

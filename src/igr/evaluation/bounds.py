@@ -45,24 +45,27 @@ class BoundKind:
 RELAXED_ELBO = BoundKind(
     "relaxed_elbo",
     "relaxed ELBO",
-    "lower bound on log p(x) of the relaxed model, latent inside the simplex",
+    "lower bound on log p(x) of the relaxed model (latent inside the simplex)",
 )
 DISCRETE_ELBO = BoundKind(
     "discrete_elbo",
     "discrete ELBO",
-    "lower bound on log p(x) of the discrete model, latent one-hot",
+    "lower bound on log p(x) of the discrete model (latent one-hot)",
 )
 IMPORTANCE_WEIGHTED = BoundKind(
     "importance_weighted",
     "IW bound, exact q",
-    "the same log p(x), tighter: S one-hot samples weighted by the exact q(d | x)",
+    "tighter bound on the same; weights by the exact law q(d | x)",
 )
 PRE_IMAGE = BoundKind(
     "importance_weighted_pre_image",
     "IW bound, pre-image",
-    "the same log p(x), looser than by the exact q: S samples weighted by the Gaussians of y",
+    "looser than with the exact law; weights by the Gaussians before argmax",
 )
 BOUND_KINDS = (RELAXED_ELBO, DISCRETE_ELBO, IMPORTANCE_WEIGHTED, PRE_IMAGE)
+
+# The key of the KL from q(d | x) to the prior: what the discrete latent says of an image. No bound.
+DISCRETE_KL = "discrete_kl"
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Estimate:
     standard_error: float | None
 
     def __str__(self) -> str:
-        error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
+        # Without a space after the sign, so that a narrow table breaks before it.
+        error = "" if self.standard_error is None else f" ±{self.standard_error:.2f}"
         return f"{self.value:.2f}{error}"
 
 
@@ -99,8 +103,8 @@ def per_datum_bounds(
     seed: int = 0,
     element_budget: int = ELEMENT_BUDGET,
     progress: Callable[[int], object] | None = None,
-) -> dict[str, Tensor | None]:
-    r"""Every bound of every datum.
+) -> dict[str, Tensor]:
+    r"""Every bound of every datum, and the KL of its discrete law to the prior.
 
     With :math:`z_s` drawn from the relaxed posterior and :math:`d_s` from the exact discrete one,
 
@@ -127,8 +131,8 @@ def per_datum_bounds(
         progress: Called with the number of data done, after every 32.
 
     Returns:
-        For each key of :data:`BOUND_KINDS` a float64 tensor on the CPU with shape :math:`(N,)`, in
-        nats; ``None`` for the pre-image where the law has none.
+        For each key of :data:`BOUND_KINDS`, and for ``discrete_kl``, a float64 tensor on the CPU with
+        shape :math:`(N,)`, in nats. That for the pre-image is missing where the law has none.
 
     Raises:
         UserError: ``num_samples`` is below one, or there are no images.
@@ -143,7 +147,8 @@ def per_datum_bounds(
     parameter = next(model.parameters())
     largest = _largest_tensor_per_sample(model, images[0], parameter)
     blocks = torch.split(images, DATA_PER_DRAW)
-    results: dict[str, list[Tensor]] = {kind.key: [] for kind in BOUND_KINDS}
+    keys = (*(kind.key for kind in BOUND_KINDS), DISCRETE_KL)
+    results: dict[str, list[Tensor]] = {key: [] for key in keys}
     done = 0
     for position, images_of_block in enumerate(blocks):
         x = images_of_block.to(parameter.device)
@@ -164,7 +169,7 @@ def per_datum_bounds(
         done += len(x)
         if progress is not None:
             progress(done)
-    return {key: torch.cat(parts) if parts else None for key, parts in results.items()}
+    return {key: torch.cat(parts) for key, parts in results.items() if parts}
 
 
 @dataclass(frozen=True)
@@ -239,6 +244,7 @@ def _discrete_pass(
     return {
         DISCRETE_ELBO.key: log_likelihood / samples.num_samples - law.kl,
         IMPORTANCE_WEIGHTED.key: weighted - math.log(samples.num_samples),
+        DISCRETE_KL: law.kl,
     }
 
 

@@ -15,6 +15,8 @@ from igr.training.runs import RunFolder
 
 # Where two runs differ in one of these, their figures are of different things.
 WHAT_WAS_MEASURED = ("data", "likelihood", "split", "num_data", "num_samples")
+# Nats per image below which a latent is said to have collapsed.
+SILENT = 0.1
 # Where they differ in one of these, a comparison is about more than the law and the KL.
 BUDGET = (
     "network",
@@ -86,6 +88,12 @@ class Comparison:
             "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "
             "the discrete model, the importance-weighted (IW) ones more tightly."
         )
+        silent = [run.name for run in self.runs if run.evaluation.discrete_kl.value < SILENT]
+        if silent:
+            notes.append(
+                f"Collapsed: in {', '.join(silent)} the discrete posterior is within {SILENT} nats of "
+                "the prior, so the latent says next to nothing about the image."
+            )
         differing = _differing(self.runs, BUDGET)
         if differing:
             notes.append(
@@ -132,7 +140,11 @@ class Comparison:
         figure = run.evaluation.bounds[kind.key]
         if figure is None:
             return "-"
-        return f"{figure} *" if self.best.get(kind.key) == run.name else str(figure)
+        if self.best.get(kind.key) != run.name:
+            return str(figure)
+        # The mark beside the value, so that a narrow table does not part them.
+        value, *error = str(figure).split(" ")
+        return " ".join([f"{value}*", *error])
 
     def _flat(self, run: ComparedRun) -> dict[str, Any]:
         record = {"run": run.name, **asdict(run.config)}
@@ -145,6 +157,7 @@ class Comparison:
             figure = run.evaluation.bounds[kind.key]
             record[kind.key] = None if figure is None else figure.value
             record[f"{kind.key}_standard_error"] = None if figure is None else figure.standard_error
+        record["discrete_kl"] = run.evaluation.discrete_kl.value
         return record
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from igr.data import prepare
 from igr.errors import UserError, unknown_name
-from igr.evaluation.bounds import BOUND_KINDS, Estimate, estimate, per_datum_bounds
+from igr.evaluation.bounds import BOUND_KINDS, DISCRETE_KL, Estimate, estimate, per_datum_bounds
 from igr.training.runs import LoadedRun, RunFolder
 
 SPLITS = ("validation", "test")
@@ -21,8 +21,9 @@ class Evaluation:
     """What an evaluation found and what makes it repeatable.
 
     ``bounds`` holds, for each key of :data:`igr.evaluation.BOUND_KINDS`, an estimate in nats per
-    datum, or ``None`` for the pre-image where the law has none. ``step`` and ``epoch`` are those
-    of the checkpoint that was evaluated.
+    datum, or ``None`` for the pre-image where the law has none; ``discrete_kl`` is the KL from the
+    discrete posterior to the prior. ``step`` and ``epoch`` are those of the checkpoint that was
+    evaluated.
     """
 
     split: str
@@ -33,6 +34,7 @@ class Evaluation:
     epoch: int
     seconds: float
     bounds: dict[str, Estimate | None]
+    discrete_kl: Estimate
 
     def to_json(self) -> dict[str, Any]:
         """The record as it stands in ``result.json`` under ``evaluation``."""
@@ -53,7 +55,11 @@ def stored_evaluation(folder: RunFolder) -> Evaluation | None:
         evaluation = Evaluation(
             split=str(record["split"]),
             seconds=_number(record["seconds"]),
-            bounds={kind.key: _estimate(record["bounds"][kind.key]) for kind in BOUND_KINDS},
+            bounds={
+                kind.key: None if (found := record["bounds"][kind.key]) is None else _estimate(found)
+                for kind in BOUND_KINDS
+            },
+            discrete_kl=_estimate(record["discrete_kl"]),
             **counts,
         )
     except (KeyError, TypeError) as error:
@@ -76,9 +82,7 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _estimate(record: dict[str, Any] | None) -> Estimate | None:
-    if record is None:
-        return None
+def _estimate(record: dict[str, Any]) -> Estimate:
     error = record["standard_error"]
     return Estimate(_number(record["value"]), None if error is None else _number(error))
 
@@ -131,6 +135,7 @@ def evaluate(
         seed=seed,
         progress=progress,
     )
+    figures = {key: estimate(values) for key, values in per_datum.items()}
     evaluation = Evaluation(
         split=split,
         num_data=len(images),
@@ -139,7 +144,8 @@ def evaluate(
         step=run.step,
         epoch=run.epoch,
         seconds=round(time.perf_counter() - started, 3),
-        bounds={key: None if values is None else estimate(values) for key, values in per_datum.items()},
+        bounds={kind.key: figures.get(kind.key) for kind in BOUND_KINDS},
+        discrete_kl=figures[DISCRETE_KL],
     )
     run.folder.update_result({"evaluation": evaluation.to_json()})
     return evaluation
