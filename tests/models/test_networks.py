@@ -59,9 +59,5 @@ def test_the_start_depends_on_the_generator_alone():
     before = torch.get_rng_state()
     first = build("dense", seed=4)
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(
-        linears(first.encoder)[0].weight, linears(build("dense", 4).encoder)[0].weight
-    )
-    assert not torch.equal(
-        linears(first.encoder)[0].weight, linears(build("dense", 5).encoder)[0].weight
-    )
+    assert torch.equal(linears(first.encoder)[0].weight, linears(build("dense", 4).encoder)[0].weight)
+    assert not torch.equal(linears(first.encoder)[0].weight, linears(build("dense", 5).encoder)[0].weight)

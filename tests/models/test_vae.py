@@ -104,9 +104,7 @@ def test_replicas_stacked_by_vmap_equal_single_models(latent, kl):
     models = [tiny_vae(latent, kl, seed, network="dense_nonlinear") for seed in (0, 1)]
     parameters, buffers = stack_module_state(models)  # type: ignore[arg-type]
     x = images(6).unflatten(0, (2, 3))
-    noise = torch.stack(
-        [latent.draw_noise((2, 3), torch.Generator().manual_seed(seed)) for seed in (3, 4)]
-    )
+    noise = torch.stack([latent.draw_noise((2, 3), torch.Generator().manual_seed(seed)) for seed in (3, 4)])
     temperatures = torch.tensor([0.3, 0.8], dtype=torch.float64)
     weights = torch.tensor([1.0, 0.5], dtype=torch.float64)
 

@@ -17,6 +17,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from igr.errors import UserError
+from igr.training.failures import Interrupted, TrainingFailure
 
 Arguments = TypeVar("Arguments")
 
@@ -48,28 +49,25 @@ def run(command: str, body: Callable[[list[str]], int], argv: list[str]) -> int:
         return body(argv)
     except SystemExit as exit_:
         return int(exit_.code or 0)
-    except UserError as error:
-        code, message = 2, str(error)
-    except KeyboardInterrupt:
-        code, message = 130, "interrupted"
-    except Exception as error:
-        code, message = _failure(error)
-    if "--debug" in argv:
-        traceback.print_exc()
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in argv:
+            traceback.print_exception(error)
+        code, message = _outcome(error)
     print(f"igr {command}: {message}", file=sys.stderr)
     return code
 
 
-def _failure(error: Exception) -> tuple[int, str]:
-    from igr.training.failures import Interrupted, TrainingFailure
-
+def _outcome(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, UserError):
+        return 2, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
     if isinstance(error, Interrupted):
         return 130, str(error)
-    if isinstance(error, TrainingFailure):
+    if isinstance(error, TrainingFailure | OSError):
         return 1, str(error)
-    if isinstance(error, OSError):
-        return 1, f"{error}"
-    return 1, f"{type(error).__name__}: {error}; add --debug for the traceback"
+    first_line = str(error).partition("\n")[0]
+    return 1, f"{type(error).__name__}: {first_line}; add --debug for the traceback"
 
 
 def parse(
@@ -130,23 +128,24 @@ def _field_names(kind: type) -> set[str]:
 
 
 def _one_sentence(box: str, command: str) -> str:
-    """What tyro says in a box, as one sentence in our own form."""
-    lines = [line.strip("│ ").strip() for line in box.splitlines()[1:]]
-    ends = [index for index, line in enumerate(lines) if not line or line.startswith(("─", "╰"))]
-    said = " ".join(lines[: ends[0]] if ends else lines)
-    for pattern, sentence in _SENTENCES.items():
-        found = re.search(pattern, said)
-        if found:
-            said = sentence.format(*found.groups())
-            break
-    return f"{said}; see igr {command} --help"
+    """What tyro says in a box, drawn by lines or by ASCII, as one sentence in our own form."""
+    lines = (line.strip("│| ") for line in box.splitlines())
+    # Rules and empty lines part its paragraphs.
+    marked = (line if any(map(str.isalnum, line)) else "\n" for line in lines)
+    paragraphs = [part.strip() for part in " ".join(marked).split("\n")]
+    for paragraph in paragraphs:
+        for pattern, sentence in _SENTENCES.items():
+            found = re.search(pattern, paragraph)
+            if found:
+                return f"{sentence.format(*found.groups())}; see igr {command} --help"
+    return f"{' '.join(filter(None, paragraphs))}; see igr {command} --help"
 
 
 _SENTENCES = {
-    r"^Error parsing (\S+): (.*)": "expected {0} to be {1}",
-    r"^Missing value for argument '(\S+)'": "expected a value after {0}; got none",
-    r"^Unrecognized options: (.*)": "expected no more arguments; got {0}",
-    r"^Missing from .*: \S+ (\S+) \(required\)": "expected the argument {0}; got none",
+    r"Error parsing (\S+): (.*)": "expected {0} to be {1}",
+    r"Missing value for argument '(\S+)'": "expected a value after {0}; got none",
+    r"Unrecognized options: (.*)": "expected no more arguments; got {0}",
+    r"Missing from .*: \S+ (\S+) \(required\)": "expected the argument {0}; got none",
 }
 
 _REGISTRY = ConstructorRegistry()

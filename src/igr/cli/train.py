@@ -15,7 +15,7 @@ from igr.cli.arguments import CommonArguments, parse, run
 from igr.errors import UserError
 from igr.training import loop
 from igr.training.config import TrainConfig, smoke
-from igr.training.progress import ProgressBar, Watcher
+from igr.training.progress import ProgressBar, StartLine, Watcher
 from igr.training.runs import RunFolder, read_json
 
 
@@ -53,11 +53,11 @@ def _train(argv: list[str]) -> int:
         path = _out(arguments, config)
         for warning in config.warnings():
             _say(f"warning: {warning}")
-        _say(
+        start = (
             f"training {config.latent} with the {config.kl} KL on {config.data}, "
             f"{config.epochs} epochs, in {path}"
         )
-        result = loop.train(config, path, _watcher())
+        result = loop.train(config, path, _watcher(start))
     if arguments.json:
         print(json.dumps({"run": str(path), **result}, indent=2))
     else:
@@ -98,9 +98,7 @@ def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str,
         )
     if "training" in folder.result():
         _say(f"{path} has finished, there is nothing left to train")
-    else:
-        _say(f"going on with {path} from step {folder.latest_step() or 0}")
-    return loop.resume(path, _watcher())
+    return loop.resume(path, _watcher(f"going on with {path} from step {folder.latest_step() or 0}"))
 
 
 def _overlaid(base: TrainConfig, path: Path) -> TrainConfig:
@@ -121,8 +119,9 @@ def _out(arguments: TrainArguments, config: TrainConfig) -> Path:
     return Path("runs") / config.run_name
 
 
-def _watcher() -> Watcher:
-    return ProgressBar(Console(stderr=True)) if sys.stderr.isatty() else Watcher()
+def _watcher(line: str) -> Watcher:
+    kind = ProgressBar if sys.stderr.isatty() else StartLine
+    return kind(Console(stderr=True), line)
 
 
 def _print_result(result: dict[str, Any]) -> None:
@@ -132,9 +131,7 @@ def _print_result(result: dict[str, Any]) -> None:
     for split in ("training", "validation"):
         table.add_column(split, justify="right")
     for name, key in (("bound", "bound"), ("log-likelihood", "log_likelihood"), ("KL", "kl")):
-        table.add_row(
-            name, *(f"{training[f'{part}_{key}']:.2f}" for part in ("train", "validation"))
-        )
+        table.add_row(name, *(f"{training[f'{part}_{key}']:.2f}" for part in ("train", "validation")))
     Console().print(table)
 
 

@@ -30,14 +30,32 @@ class Watcher:
         """An epoch has ended, with this line of ``metrics.jsonl``."""
 
 
-class ProgressBar(Watcher):
-    """One line with epoch, time left and the current bounds, drawn at most ten times a second.
+class StartLine(Watcher):
+    """Says what is trained once everything is ready, and then keeps quiet.
+
+    Arguments:
+        console: Where to write.
+        line: What to say.
+    """
+
+    def __init__(self, console: Console, line: str) -> None:
+        self._console = console
+        self._line = line
+
+    def begin(self, step: int, num_steps: int, num_epochs: int) -> None:
+        self._console.print(self._line, soft_wrap=True, markup=False, highlight=False)
+
+
+class ProgressBar(StartLine):
+    """Also draws epoch, time left and the current bounds, at most ten times a second.
 
     Arguments:
         console: Where to draw; a terminal.
+        line: What to say first.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, line: str) -> None:
+        super().__init__(console, line)
         # Without auto_refresh no thread of rich's competes with training for the cores.
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -53,15 +71,13 @@ class ProgressBar(Watcher):
         self._num_epochs = 0
         self._validation = "-"
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self._bar.refresh()
         self._bar.stop()
 
     def begin(self, step: int, num_steps: int, num_epochs: int) -> None:
+        super().begin(step, num_steps, num_epochs)
+        self._bar.start()
         steps_per_epoch = num_steps // num_epochs
         epoch = f"{step // steps_per_epoch}/{num_epochs}"
         self._num_epochs = num_epochs
