@@ -1,0 +1,373 @@
+"""The law of the largest of normals and zero, before normalization, against a dense reference."""
+
+import math
+
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import igr
+from cases import generator, tracing
+from igr.kernels.gaussian_law import (
+    maximum_log_probs,
+    maximum_log_probs_and_jacobian,
+    maximum_log_probs_reference,
+)
+from igr.kernels.quadrature import nodes_for_maximum
+from references import maximum_log_probs as reference
+
+PROMISE = 1e-10  # absolute, in P; 1e-8 where a scale is below 0.2
+PROMISE_IN_LOG = 1e-8  # where P > 1e-12
+
+
+def computed(loc, scale, **options):
+    """log P as `discrete` gives it, before normalization, from the default nodes."""
+    return igr.InvertibleGaussian(loc, scale, temperature=1.0, **options).discrete().log_probs
+
+
+def assert_promise(log_probs, expected, absolute=PROMISE, in_log=PROMISE_IN_LOG):
+    assert (log_probs.double().exp() - expected.exp()).abs().max().item() < absolute
+    visible = expected > math.log(1e-12)
+    assert (log_probs - expected)[visible].abs().max().item() < in_log
+
+
+def mixed(num_categories, reach, narrowest=0.2, seed=0):
+    """Means in [-reach, reach], scales spread evenly in log between the narrowest and 5."""
+    source = generator((num_categories, reach, narrowest, seed))
+    loc = reach * (2.0 * torch.rand(num_categories - 1, dtype=torch.float64, generator=source) - 1.0)
+    spread = torch.rand(num_categories - 1, dtype=torch.float64, generator=source)
+    return loc, narrowest * (5.0 / narrowest) ** spread
+
+
+def halves(count, low, high):
+    return torch.where(torch.arange(count) < count // 2, low, high).double()
+
+
+def with_one(values, index, value):
+    values = values.clone()
+    values[index] = value
+    return values
+
+
+def adversarial(n):
+    """Rows that break a mesh that does not know where the law changes: n means and n scales each."""
+    zeros, ones = torch.zeros(n, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
+    ramp = torch.linspace(-1.0, 1.0, n, dtype=torch.float64)
+    return {
+        "all-equal": (zeros, ones),
+        "ramp-one-wide": (ramp, with_one(0.2 * ones, -1, 5.0)),
+        "half-narrow": (ramp, halves(n, 0.2, 5.0)),
+        "half-narrow-high": (halves(n, 30.0, -30.0), halves(n, 0.2, 5.0)),
+        "all-high": (30.0 * ones, 0.2 * ones),
+        "all-low": (-30.0 * ones, 5.0 * ones),
+        "all-low-narrow": (-30.0 * ones, 0.2 * ones),
+        "opposite": (halves(n, 30.0, -30.0), ones),
+        "narrow-above-wide": (with_one(zeros, 0, 6.0), with_one(5.0 * ones, 0, 0.2)),
+        "narrow-at-threshold": (with_one(zeros, 0, 0.0), with_one(5.0 * ones, 0, 0.2)),
+        "narrow-below-threshold": (with_one(zeros, 0, -1.0), with_one(5.0 * ones, 0, 0.2)),
+        "narrow-at-edge-of-start": (with_one(zeros, 0, 9.6 * 0.2), with_one(5.0 * ones, 0, 0.2)),
+        "narrow-far-above": (with_one(zeros, 0, 30.0), with_one(5.0 * ones, 0, 0.2)),
+        "narrow-ramp-in-wide": (30.0 * ramp, with_one(0.2 * ones, 0, 5.0)),
+    }
+
+
+# The reference itself.
+
+
+def test_reference_with_two_categories_is_the_closed_form():
+    for mu, sigma in [(0.3, 0.05), (-4.0, 1.0), (30.0, 5.0), (-1.0, 0.2)]:
+        expected = scipy.stats.norm.logcdf([mu / sigma, -mu / sigma])
+        found = reference(*(torch.tensor([x], dtype=torch.float64) for x in (mu, sigma)))
+        torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-13, atol=1e-15)
+
+
+def test_reference_equals_adaptive_quadrature():
+    loc, scale = mixed(4, 3.0)
+    found = reference(loc, scale)
+    normals = [scipy.stats.norm(m, s) for m, s in zip(loc.tolist(), scale.tolist(), strict=True)]
+    for k, own in enumerate(normals):
+        others = [normal for normal in normals if normal is not own]
+        value, _ = scipy.integrate.quad(
+            lambda t, own=own, others=others: own.pdf(t) * math.prod(other.cdf(t) for other in others),
+            0.0,
+            60.0,
+            points=[max(0.0, x) for x in loc.tolist()],
+            epsabs=1e-13,
+            limit=200,
+        )
+        assert found[k].exp().item() == pytest.approx(value, abs=1e-12)
+
+
+# Accuracy.
+
+
+@pytest.mark.parametrize("num_categories", [2, 3, 10, 50, 200])
+@pytest.mark.parametrize("reach", [1.0, 5.0, 30.0])
+def test_random_laws_keep_the_promise(num_categories, reach):
+    repeats = 20 if num_categories <= 10 else 2
+    for seed in range(repeats):
+        loc, scale = mixed(num_categories, reach, seed=seed)
+        assert_promise(computed(loc, scale), reference(loc, scale))
+
+
+@pytest.mark.parametrize("num_categories", [2, 3, 10, 50, 200])
+def test_scales_down_to_one_twentieth(num_categories):
+    for reach in (1.0, 30.0):
+        loc, scale = mixed(num_categories, reach, narrowest=0.05)
+        assert_promise(computed(loc, scale), reference(loc, scale), absolute=1e-8)
+
+
+@pytest.mark.parametrize("name", adversarial(2))
+@pytest.mark.parametrize("num_categories", [3, 10, 50, 200])
+def test_adversarial_laws_keep_the_promise(name, num_categories):
+    loc, scale = adversarial(num_categories - 1)[name]
+    assert_promise(computed(loc, scale), reference(loc, scale))
+
+
+@pytest.mark.parametrize("num_categories", [2, 10, 50, 200])
+@pytest.mark.parametrize("scale", [0.2, 1.0, 5.0])
+def test_one_scale_for_all_needs_fewer_nodes(num_categories, scale):
+    for reach in (1.0, 30.0):
+        loc, _ = mixed(num_categories, reach)
+        expected = reference(loc, torch.full_like(loc, scale))
+        assert_promise(computed(loc, scale), expected)
+        found = computed(loc.float(), scale)
+        assert (
+            found.double().exp() - reference(loc.float().double(), torch.full_like(loc, scale)).exp()
+        ).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("num_categories", [2, 3, 10, 50, 200])
+def test_float32(num_categories):
+    rows = {f"random-{reach}": mixed(num_categories, reach) for reach in (1.0, 5.0, 30.0)}
+    rows |= adversarial(num_categories - 1) if num_categories > 2 else {}
+    for name, (loc, scale) in rows.items():
+        loc, scale = loc.float(), scale.float()
+        error = computed(loc, scale).double().exp() - reference(loc.double(), scale.double()).exp()
+        assert error.abs().max().item() < 1e-5, name
+
+
+numbers = st.floats(-30.0, 30.0, allow_nan=False).map(lambda x: round(x, 3))
+log_scales = st.floats(math.log(0.2), math.log(5.0)).map(lambda x: round(math.exp(x), 3))
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(numbers, log_scales), min_size=1, max_size=8))
+def test_no_law_that_hypothesis_finds_breaks_the_promise(rows):
+    loc, scale = (torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True))
+    assert_promise(computed(loc, scale.clamp(0.2, 5.0)), reference(loc, scale.clamp(0.2, 5.0)))
+
+
+@pytest.mark.parametrize("delta", [0.1, 1.0, 7.0])
+def test_delta_and_temperature_move_the_threshold(delta):
+    loc, scale = mixed(5, 2.0)
+    law = igr.InvertibleGaussian(loc, scale, temperature=0.7, delta=delta)
+    assert_promise(law.discrete().log_probs, reference(loc - 0.7 * math.log(delta), scale))
+
+
+# Derivatives.
+
+
+@pytest.mark.parametrize("num_categories", [2, 3, 10, 50])
+@pytest.mark.parametrize("reach", [1.0, 30.0])
+def test_gradients_are_those_of_the_reference(num_categories, reach):
+    loc, scale = mixed(num_categories, reach)
+    weight = torch.randn(num_categories, dtype=torch.float64, generator=generator("weight"))
+
+    def gradients(law):
+        inputs = [loc.clone().requires_grad_(), scale.clone().requires_grad_()]
+        return torch.autograd.grad((law(*inputs).exp() * weight).sum(), inputs)
+
+    for found, expected in zip(gradients(computed), gradients(reference), strict=True):
+        # The slope of P in units of its scale, 0.2: five times the promise for the value.
+        torch.testing.assert_close(found, expected, rtol=0, atol=10 * PROMISE)
+
+
+def test_gradients_with_two_categories_are_the_closed_form():
+    """log P(1) = log Phi((mu - tau log delta) / sigma), in all four arguments."""
+    names = ("loc", "scale", "temperature", "delta")
+    values = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (-0.4, 0.6, 0.7, 0.3)]
+    loc, scale, temperature, delta = values
+    law = igr.InvertibleGaussian(loc.view(1), scale, temperature, delta=delta)
+    found = torch.autograd.grad(law.discrete().log_probs[0], values)
+    closed = torch.special.log_ndtr((loc - temperature * torch.log(delta)) / scale)
+    expected = torch.autograd.grad(closed, values)
+    for name, ours, theirs in zip(names, found, expected, strict=True):
+        assert ours.item() == pytest.approx(theirs.item(), rel=1e-9), name
+
+
+def test_gradients_in_temperature_and_delta_by_differences():
+    loc, scale = mixed(4, 2.0)
+
+    def law(temperature, delta):
+        return igr.InvertibleGaussian(loc, scale, temperature, delta=delta).discrete().log_probs
+
+    inputs = tuple(torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.7, 0.3))
+    assert torch.autograd.gradcheck(law, inputs)
+
+
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)], ids=["both", "loc", "scale"])
+def test_first_and_second_derivatives_by_differences(needs):
+    loc, scale = (t.unsqueeze(0).repeat(2, 1) for t in mixed(4, 2.0))
+    inputs = tuple(t.requires_grad_(n) for t, n in zip((loc, scale), needs, strict=True))
+
+    def law(loc, scale):
+        return maximum_log_probs(loc, scale, 256)
+
+    assert torch.autograd.gradcheck(law, inputs)
+    assert torch.autograd.gradgradcheck(law, inputs)
+
+
+def test_jacobian_is_that_of_autograd():
+    loc, scale = (torch.stack(rows) for rows in zip(mixed(5, 2.0), mixed(5, 8.0), strict=True))
+    log_probs, jacobian = maximum_log_probs_and_jacobian(loc, scale, 256)
+    expected = torch.stack(
+        [
+            torch.autograd.functional.jacobian(lambda m, s=s: maximum_log_probs(m, s, 256), m)
+            for m, s in zip(loc, scale, strict=True)
+        ]
+    )
+    torch.testing.assert_close(log_probs, maximum_log_probs(loc, scale, 256), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(jacobian, expected, rtol=1e-10, atol=1e-10)
+
+
+# The fused form and its plain definition.
+
+SHAPES = [(), (0,), (5,), (2, 3), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("num_nodes", [3, 57])
+@pytest.mark.parametrize("batch", SHAPES, ids=str)
+@pytest.mark.parametrize("size", [1, 2, 13])
+@pytest.mark.parametrize("reach", [1.0, 60.0], ids=["even", "underflowing"])
+def test_fused_equals_plain_forward_and_backward(reach, batch, size, num_nodes, dtype):
+    source = generator("fused")
+    loc = reach * torch.randn(*batch, size, dtype=dtype, generator=source)
+    scale = 0.5 + torch.rand(*batch, size, dtype=dtype, generator=source)
+    weight = torch.randn(*batch, size, dtype=dtype, generator=source)
+
+    def run(law):
+        inputs = [loc.clone().requires_grad_(), scale.clone().requires_grad_()]
+        value = law(*inputs)
+        return value.detach(), *torch.autograd.grad((value * weight).sum(), inputs)
+
+    fused = run(lambda m, s: maximum_log_probs(m, s, num_nodes)[..., :-1])
+    plain = run(
+        lambda m, s: maximum_log_probs_reference(m, s, nodes_for_maximum(m.detach(), s.detach(), num_nodes))
+    )
+    # Rounding only: both forms exponentiate numbers of the size of log P, so that is what it scales with.
+    size_of_exponent = max([1.0, *plain[0].abs().flatten().tolist()])
+    tolerance = 200 * torch.finfo(dtype).eps * size_of_exponent
+    for ours, theirs in zip(fused, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda t: t.mT.contiguous().mT,
+        lambda t: t[:1].expand(6, -1),
+        lambda t: torch.stack([t, t], -1)[..., 0],
+        lambda t: t[:, :1].expand(-1, 4),
+    ],
+    ids=["transposed", "expanded-batch", "strided", "expanded-categories"],
+)
+def test_memory_layout_does_not_matter(view):
+    source = generator("layout")
+    loc = torch.randn(6, 4, dtype=torch.float64, generator=source).requires_grad_()
+    scale = (0.5 + torch.rand(6, 4, dtype=torch.float64, generator=source)).requires_grad_()
+
+    def run(change):
+        value = maximum_log_probs(*change(view(loc), view(scale)), 200)
+        return value, *torch.autograd.grad(value.square().sum(), (loc, scale))
+
+    viewed = run(lambda *pair: pair)
+    plain = run(lambda *pair: tuple(t.contiguous() for t in pair))
+    for ours, theirs in zip(viewed, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-13)
+
+
+def test_many_laws_are_cut_into_chunks_that_leave_no_trace():
+    source = generator("chunks")
+    loc = torch.randn(700, 9, dtype=torch.float64, generator=source)
+    scale = 0.5 + torch.rand(700, 9, dtype=torch.float64, generator=source)
+    together = maximum_log_probs(loc, scale, 64)
+    alone = torch.cat(
+        [maximum_log_probs(m, s, 64) for m, s in zip(loc.split(1), scale.split(1), strict=True)]
+    )
+    torch.testing.assert_close(together, alone, rtol=1e-13, atol=1e-13)
+
+
+def test_more_categories_than_nodes_take_the_plain_path():
+    loc, scale = (t.requires_grad_() for t in mixed(120, 1.0, narrowest=0.8))
+    plain, fused = (maximum_log_probs(loc, scale, num_nodes) for num_nodes in (118, 200))
+    torch.testing.assert_close(plain, fused, rtol=0, atol=1e-9)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(v.exp().square().sum(), (loc, scale)) for v in (plain, fused)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the largest number of entries of any tensor that an operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for value in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(value, torch.Tensor):
+                self.entries = max(self.entries, value.numel())
+        return result
+
+
+@pytest.mark.parametrize("num_categories", [50, 100, 200, 400])
+def test_memory_is_linear_in_categories_times_nodes(num_categories):
+    num_nodes = 64 if num_categories < 400 else 256
+    loc, scale = (t.requires_grad_() for t in mixed(num_categories, 2.0))
+    with LargestTensor() as largest:
+        maximum_log_probs(loc, scale, num_nodes).sum().backward()
+    assert num_categories - 1 <= largest.entries <= max(num_categories * num_nodes, (num_categories - 1) ** 2)
+    # The Jacobian is the one array that is quadratic in K, and it is made only where it is the smaller.
+    assert largest.entries <= num_categories * num_nodes
+
+
+# Extremes, and tracing.
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_extreme_parameters_give_finite_numbers_and_gradients(size, dtype):
+    extremes = [(m, s) for m in (-1e4, -30.0, 0.0, 30.0, 1e4) for s in (1e-4, 1.0, 1e3)]
+    source = generator("extreme")
+    rows = torch.randint(len(extremes), (64, size), generator=source)
+    loc, scale = (
+        torch.tensor(column, dtype=dtype)[rows].requires_grad_() for column in zip(*extremes, strict=True)
+    )
+    law = igr.InvertibleGaussian(loc, scale, temperature=1.0)
+    log_probs = law.discrete().log_probs
+    gradients = torch.autograd.grad(law.discrete().logits.sum(), (loc, scale))
+    assert not log_probs.isnan().any()
+    assert torch.isfinite(log_probs).all()
+    for name, gradient in zip(("loc", "scale"), gradients, strict=True):
+        assert torch.isfinite(gradient).all(), name
+
+
+@tracing
+def test_compile_and_vmap_give_the_eager_law():
+    loc, scale = (torch.stack(rows) for rows in zip(mixed(5, 2.0), mixed(5, 8.0), strict=True))
+
+    def law(loc, scale):
+        return maximum_log_probs(loc, scale, 128)
+
+    expected = law(loc, scale)
+    torch.testing.assert_close(torch.func.vmap(law)(loc, scale), expected, rtol=1e-12, atol=1e-12)
+    compiled = torch.compile(law, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(loc, scale), expected, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,64 @@
+"""softmax++, its inverse, vertices and sticks against what they are defined to be."""
+
+import math
+
+import pytest
+import torch
+
+from cases import generator
+from igr.kernels import simplex
+
+X = 3.0 * torch.randn(4, 5, dtype=torch.float64, generator=generator("simplex"))
+
+
+@pytest.mark.parametrize(
+    "log_delta", [0.0, math.log(0.1), torch.tensor([-3.0, 0.0, 1.0, 2.0])], ids=["1", "0.1", "tensor"]
+)
+def test_softmax_plus_plus_is_its_definition(log_delta):
+    delta = torch.as_tensor(log_delta, dtype=torch.float64).exp().reshape(-1, 1)
+    total = X.exp().sum(-1, keepdim=True) + delta
+    expected = torch.cat([X.exp() / total, delta / total], -1)
+    torch.testing.assert_close(simplex.softmax_plus_plus(X, log_delta), expected)
+    log_z = simplex.log_softmax_plus_plus(X, log_delta)
+    torch.testing.assert_close(log_z, expected.log())
+    torch.testing.assert_close(simplex.inverse_log_softmax_plus_plus(log_z, log_delta), X)
+
+
+def test_the_last_weight_is_not_one_minus_a_sum():
+    """At x = 40 the remainder is 4e-18: below the grain of one minus a sum, exact here."""
+    z = simplex.softmax_plus_plus(torch.tensor([40.0], dtype=torch.float64))
+    assert z[-1].item() == pytest.approx(math.exp(-40.0), rel=1e-14)
+
+
+def test_logarithms_are_finite_where_the_weights_underflow():
+    x = torch.tensor([1e6, -1e6, 0.0])
+    assert simplex.softmax_plus_plus(x).min() == 0.0
+    assert torch.equal(simplex.log_softmax_plus_plus(x), torch.tensor([0.0, -2e6, -1e6, -1e6]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_straight_through_is_one_hot_to_the_bit(dtype):
+    soft = torch.softmax(torch.randn(1000, 7, generator=generator("hard")), -1).to(dtype).requires_grad_()
+    hard = simplex.nearest_vertex(soft)
+    result = simplex.straight_through(hard, soft)
+    assert torch.equal(result, torch.nn.functional.one_hot(soft.argmax(-1), 7).to(dtype))
+    weight = torch.randn(1000, 7, generator=generator("weight")).to(dtype)
+    (gradient,) = torch.autograd.grad((result * weight).sum(), soft)
+    assert torch.equal(gradient, weight)
+
+
+def test_log_of_clamped_is_finite_at_zero_and_exact_elsewhere():
+    z = torch.tensor([0.0, 1e-30, 0.5])
+    log_z = simplex.log_of_clamped(z)
+    assert log_z[0].item() == pytest.approx(math.log(torch.finfo(torch.float32).tiny))
+    assert torch.equal(log_z[1:], torch.log(z[1:]))
+
+
+def test_sticks_are_the_product_that_defines_them():
+    share = torch.sigmoid(X)
+    left = torch.ones(4, dtype=torch.float64)
+    expected = []
+    for k in range(5):
+        expected.append(share[:, k] * left)
+        left = left * (1.0 - share[:, k])
+    torch.testing.assert_close(simplex.stick_breaking_lengths(X), torch.stack(expected, -1))
