@@ -12,10 +12,10 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from harness import Timing, compare, save, show
 from torch import Tensor
 
 import igr
+from harness import Timing, compare, save, show
 
 SHAPES = [(100, 20, 10), (100, 20, 50), (100, 1, 200)]
 

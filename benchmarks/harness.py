@@ -1,4 +1,4 @@
-"""Timing in one process and in turn: candidates alternate block by block, and ratios are taken within a block."""
+"""Timing in one process and in turn: candidates alternate, and ratios are taken within a block."""
 
 from __future__ import annotations
 

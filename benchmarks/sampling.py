@@ -13,10 +13,10 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from harness import Timing, compare, save, show
 from torch import Tensor
 
 import igr
+from harness import Timing, compare, save, show
 
 SHAPES = [(100, 20, 10), (256, 64, 64), (1024, 1, 1000)]
 TEMPERATURE = 0.5

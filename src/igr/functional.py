@@ -118,7 +118,7 @@ def invertible_gaussian(
     else:
         noise = _given_noise("invertible_gaussian", noise, loc.shape, dim, dtype)
     log_delta = log_number(delta, dtype)
-    points = _points(mean + scale * noise, tau, hard, reference=log_delta)
+    points = _points(_shifted(mean, scale, noise), tau, hard, reference=log_delta)
     return points.to(loc.dtype).movedim(-1, dim)
 
 
@@ -150,7 +150,7 @@ def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> 
         check_values("softmax_plus_plus", "delta", delta, positive=True)
     dtype = compute_dtype(x.dtype)
     log_delta = log_number(delta, dtype)
-    points = simplex.softmax_plus_plus(x.to(dtype).movedim(dim, -1), log_delta)
+    points = simplex.tempered_softmax(x.to(dtype).movedim(dim, -1), 1.0, log_delta)
     return points.to(x.dtype).movedim(-1, dim)
 
 
@@ -196,9 +196,19 @@ def _given_noise(owner: str, noise: Tensor, shape: torch.Size, dim: int, dtype: 
 
 
 def _points(scores: Tensor, tau: float | Tensor, hard: bool, reference: float | Tensor | None) -> Tensor:
-    """Softmax of scores / tau, after the reference coordinate log delta is appended if there is one."""
-    x = scores / column(tau, scores.dtype)
-    if reference is not None:
-        x = simplex.with_reference(x, reference)
-    soft = simplex.softmax(x)
-    return simplex.straight_through(simplex.nearest_vertex(x), soft) if hard else soft
+    """softmax(++) of scores / tau, or the vertex nearest to it with the gradient of that point."""
+    soft = simplex.tempered_softmax(scores, tau, reference)
+    if not hard:
+        return soft
+    # The scores and not the point, whose entries may tie where they round or underflow.
+    full = (
+        scores if reference is None else simplex.with_reference(scores / column(tau, scores.dtype), reference)
+    )
+    return simplex.straight_through(simplex.nearest_vertex(full.detach()), soft)
+
+
+def _shifted(loc: Tensor, scale: float | Tensor, noise: Tensor) -> Tensor:
+    """loc + scale * noise in one pass."""
+    if isinstance(scale, Tensor):
+        return torch.addcmul(loc, scale, noise)
+    return torch.add(loc, noise, alpha=scale)

@@ -124,7 +124,7 @@ class GumbelSoftmax(SimplexRelaxation):
         return self.logits.to(noise.dtype) + noise
 
     def _sample(self, noise: Tensor) -> Tensor:
-        return simplex.softmax(self._divide_by_temperature(self._scores(noise)))
+        return simplex.tempered_softmax(self._scores(noise), self._temperature)
 
     def _log_sample(self, noise: Tensor) -> Tensor:
         return simplex.log_softmax(self._divide_by_temperature(self._scores(noise)))

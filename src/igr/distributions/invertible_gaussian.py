@@ -273,8 +273,8 @@ class InvertibleGaussian(SimplexRelaxation):
         return y if self._transform is None else self._transform(y)
 
     def _sample(self, noise: Tensor) -> Tensor:
-        x = self._divide_by_temperature(self._transformed(noise))
-        return simplex.softmax_plus_plus(x, self._log_delta(x.dtype))
+        t = self._transformed(noise)
+        return simplex.tempered_softmax(t, self._temperature, self._log_delta(t.dtype))
 
     def _log_sample(self, noise: Tensor) -> Tensor:
         x = self._divide_by_temperature(self._transformed(noise))

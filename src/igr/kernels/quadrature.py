@@ -34,6 +34,8 @@ def default_num_nodes(dtype: torch.dtype, num_categories: int, equal_scales: boo
     size = 0 if num_categories <= 16 else 1 if num_categories <= 256 else 2
     if dtype == torch.float64:
         return (160, 160, 224)[size] if equal_scales else (384, 384, 512)[size]
+    if num_categories <= 12:
+        return 32 if equal_scales else 48
     return (32, 48, 64)[size] if equal_scales else (56, 104, 160)[size]
 
 

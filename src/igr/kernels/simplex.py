@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from igr.kernels.numbers import column
 from igr.kernels.tracing import is_traced
 
 # Below the width of a vector register torch's softmax on the CPU takes a path that handles one number at a
@@ -57,6 +58,55 @@ class _NarrowLogSoftmax(torch.autograd.Function):
         return grad - torch.exp(log_z) * grad.sum(-1, keepdim=True)
 
 
+class _TemperedSoftmax(torch.autograd.Function):
+    """:func:`tempered_softmax` without the arrays between its steps, which cost more than the steps."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, temperature: float, log_delta: float | None) -> Tensor:
+        if log_delta is None:
+            x = scores / temperature
+        else:
+            x = scores.new_empty((*scores.shape[:-1], scores.shape[-1] + 1))
+            torch.div(scores, temperature, out=x[..., :-1])
+            x[..., -1] = log_delta
+        if _is_narrow(x):
+            z = x.sub_(x.amax(-1, keepdim=True)).exp_()
+            z.div_(z.sum(-1, keepdim=True))
+        else:
+            z = torch.softmax(x, dim=-1)
+        ctx.save_for_backward(z)
+        ctx.temperature, ctx.log_delta = temperature, log_delta
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        product = grad * z
+        total = product.sum(-1, keepdim=True)
+        if torch.is_grad_enabled():  # to be differentiated again
+            by_x = (product - z * total) / ctx.temperature
+        else:
+            by_x = product.addcmul_(z, total, value=-1.0).div_(ctx.temperature)
+        return by_x if ctx.log_delta is None else by_x[..., :-1], None, None
+
+
+def tempered_softmax(
+    scores: Tensor, temperature: float | Tensor, log_delta: float | Tensor | None = None
+) -> Tensor:
+    r"""Softmax of scores / temperature, or softmax++ of it where :math:`\log\delta` is given.
+
+    Arguments:
+        scores: Numbers with shape :math:`(*, K)`, or :math:`(*, K - 1)` for softmax++.
+        temperature: A float or a tensor that broadcasts against :math:`(*)`.
+        log_delta: The reference coordinate of softmax++, a float or a tensor like the temperature.
+    """
+    tensors = isinstance(temperature, Tensor) or isinstance(log_delta, Tensor)
+    if tensors or is_traced(scores):
+        x = scores / column(temperature, scores.dtype)
+        return softmax(x if log_delta is None else with_reference(x, log_delta))
+    return _TemperedSoftmax.apply(scores, temperature, log_delta)
+
+
 def _is_narrow(x: Tensor) -> bool:
     return x.shape[-1] < _VECTOR_WIDTH and x.device.type == "cpu" and not is_traced(x)
 
@@ -69,11 +119,6 @@ def softmax(x: Tensor) -> Tensor:
 def log_softmax(x: Tensor) -> Tensor:
     """Logarithm of :func:`softmax`."""
     return _NarrowLogSoftmax.apply(x) if _is_narrow(x) else torch.log_softmax(x, dim=-1)
-
-
-def softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
-    r"""Points of the simplex: :math:`z_k = e^{x_k} / (\sum_j e^{x_j} + \delta)`, shape :math:`(*, K)`."""
-    return softmax(with_reference(x, log_delta))
 
 
 def log_softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
