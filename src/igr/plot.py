@@ -84,7 +84,8 @@ def comparison_figure(runs: Sequence[ComparedRun]) -> Figure:
 def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quantity: str) -> Axes:
     """Training (dashed) and validation figures (solid, with markers) of runs over epochs.
 
-    Only curves of one quantity belong on one pair of axes; ``quantity`` names it.
+    Only curves of one quantity belong on one pair of axes; ``quantity`` names it. The vertical axis
+    is cut to leave out the training figure of the first epoch where that is the lowest.
 
     Arguments:
         axes: Where to draw; the legend goes below.
@@ -110,6 +111,11 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
         handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, label=curve.label))
     handles.append(Line2D([], [], color=GREY, linewidth=1.6, label="validation"))
     handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1, label="training"))
+    settled = [value for curve in curves for _, value in (*curve.training[1:], *curve.validation)]
+    if settled:
+        # The mean over the first epoch, most of it before anything was learned, would squeeze all else.
+        margin = 0.05 * (max(settled) - min(settled))
+        axes.set_ylim(bottom=min(settled) - max(margin, 0.1))
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{quantity}\n(nats per image)")

@@ -147,7 +147,7 @@ def test_flags_that_cannot_be_used(
 
 
 def test_no_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert_refused(["evaluate"], capsys, "run; got none")
+    assert_refused(["evaluate"], capsys, "expected the folder of a run; got none")
 
 
 def test_a_folder_that_cannot_be_written(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,10 @@ from igr.cli.arguments import CommonArguments, parse, run
 from igr.errors import UserError
 from igr.evaluation import BOUND_KINDS, Comparison, compare
 from igr.training import atomic
+
+# Columns of a terminal from which on a figure and its error stand on one line.
+WIDE = 96
+FIGURE_WIDTH = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,8 @@ def _compare(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps(comparison.to_json(), indent=2))
     else:
-        Console().print(render(comparison))
+        console = Console()
+        console.print(render(comparison, console.width))
     print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 
@@ -65,13 +71,16 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     return [table, values, figure]
 
 
-def render(comparison: Comparison) -> RenderableType:
-    """The table for a terminal, with its notes below."""
-    table = Table()
-    titles = comparison.header()
-    for position, title in enumerate(titles):
-        is_figure = position >= len(titles) - len(BOUND_KINDS)
-        table.add_column(title, justify="right" if is_figure else "left", overflow="fold")
+def render(comparison: Comparison, width: int) -> RenderableType:
+    """The table for a terminal of so many columns, with its notes below."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in comparison.header():
+        if title in {kind.name for kind in BOUND_KINDS}:
+            # Where figures and errors do not fit side by side, names of runs stay whole instead.
+            longest = None if width >= WIDE else FIGURE_WIDTH
+            table.add_column(title.replace(", ", ",\n"), justify="right", max_width=longest)
+        else:
+            table.add_column(title.replace(" ", "\n"), overflow="fold")
     for row in comparison.rows():
         table.add_row(*(Text(cell, "bold" if "*" in cell else "") for cell in row))
     return Group(table, *(Text(note) for note in comparison.notes()))

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from igr.cli.arguments import CommonArguments, parse, run
@@ -23,10 +24,10 @@ from igr.evaluation import compare, stored_evaluation
 from igr.training import loop
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
-from igr.training.progress import ProgressBar, Watcher
+from igr.training.progress import ProgressBar, StartLine, Watcher
 from igr.training.runs import RunFolder, load_run
 
-EPOCHS = 100
+EPOCHS = 120
 LATENTS = ("gumbel-softmax", "igr")
 KLS = ("relaxed", "discrete")
 
@@ -82,7 +83,8 @@ def _demo(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps(comparison.to_json(), indent=2))
     else:
-        Console().print(render(comparison), "", READING, sep="\n", highlight=False)
+        console = Console()
+        console.print(render(comparison, console.width), "", READING, sep="\n", highlight=False)
     _say(f"\ndone in {time.perf_counter() - started:.0f} s; the same command again reuses the runs")
     _say(f"table and curves: {', '.join(map(str, written))}")
     _say(f"pictures: {arguments.out}/*/figures/reconstructions.png and prior_samples.png")
@@ -91,11 +93,9 @@ def _demo(argv: list[str]) -> int:
 
 
 def _train(path: Path, config: TrainConfig, title: str) -> None:
-    watcher = ProgressBar(Console(stderr=True)) if sys.stderr.isatty() else Watcher()
     folder = RunFolder(path)
     if not (path / "config.json").exists():
-        _say(f"{title}: training for {config.epochs} epochs")
-        loop.train(config, path, watcher)
+        loop.train(config, path, _watcher(f"{title}: training for {config.epochs} epochs"))
         return
     if folder.config() != config:
         raise UserError(
@@ -105,8 +105,12 @@ def _train(path: Path, config: TrainConfig, title: str) -> None:
     if "training" in folder.result():
         _say(f"{title}: reusing the finished run in {path}")
         return
-    _say(f"{title}: going on from step {folder.latest_step() or 0}")
-    loop.resume(path, watcher)
+    loop.resume(path, _watcher(f"{title}: going on from step {folder.latest_step() or 0}"))
+
+
+def _watcher(line: str) -> Watcher:
+    kind = ProgressBar if sys.stderr.isatty() else StartLine
+    return kind(Console(stderr=True), line)
 
 
 def _evaluate(path: Path, config: TrainConfig) -> None:
@@ -130,4 +134,7 @@ def _say(message: str) -> None:
 
 
 if __name__ == "__main__":
+    # Networks this small gain little from a second thread, and where other processes want the cores
+    # the wait for it makes training ten times slower.
+    torch.set_num_threads(1)
     sys.exit(main(sys.argv[1:]))

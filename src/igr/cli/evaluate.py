@@ -57,6 +57,8 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluate(argv: list[str]) -> int:
+    if not argv:
+        raise UserError("expected the folder of a run; got none; write igr evaluate RUN")
     arguments = parse(EvaluateArguments, argv, "evaluate")
     loaded = load_run(arguments.run, arguments.device)
     evaluation = evaluate_and_draw(
