@@ -80,3 +80,12 @@ def test_another_run_in_the_way_is_refused_and_replaced_on_demand(
 
     assert demo.main(["--out", str(tmp_path), "--fresh"]) == 0
     assert RunFolder(tmp_path / NAMES[0]).config().epochs == 2
+
+
+def test_fresh_removes_nothing_but_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    note = tmp_path / NAMES[0] / "note.txt"
+    note.parent.mkdir()
+    note.touch()
+    assert demo.main(["--out", str(tmp_path), "--fresh"]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert note.exists()

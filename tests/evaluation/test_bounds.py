@@ -11,6 +11,7 @@ from torch.distributions import Bernoulli, OneHotCategorical, RelaxedOneHotCateg
 
 from igr.errors import UserError
 from igr.evaluation import BOUND_KINDS, estimate, per_datum_bounds
+from igr.evaluation.bounds import _DiscretePosterior
 from igr.models.latents import GumbelSoftmaxLatent, InvertibleGaussianLatent, Latent
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import Networks
@@ -287,3 +288,11 @@ def test_categories_of_probability_zero_are_harmless() -> None:
     results = bounds(model, repeated(image, 100), 30)
     assert abs(z_score(results["discrete_elbo"], elbo[0])) < 5
     assert (results["importance_weighted"] < log_p + 1e-9).all()
+
+
+def test_the_lowest_uniform_number_takes_no_impossible_category() -> None:
+    logits = torch.tensor([-math.inf, 0.0, 0.0]).expand(1, V, K)
+    law = _DiscretePosterior(logits, LATENTS["gumbel-softmax"]())
+    d, log_ratio = law.sample(torch.zeros(1, 1, V).double(), torch.float64)
+    assert d.argmax(-1).tolist() == [[[1] * V]]
+    assert log_ratio.isfinite().all()

@@ -65,7 +65,7 @@ def _demo(argv: list[str]) -> int:
         for kl in KLS
     }
     if arguments.fresh:
-        for path in filter(Path.exists, configs):
+        for path in filter(_is_run, configs):
             with RunFolder(path).locked():
                 shutil.rmtree(path)
     for number, (path, config) in enumerate(configs.items(), start=1):
@@ -94,7 +94,7 @@ def _demo(argv: list[str]) -> int:
 
 def _train(path: Path, config: TrainConfig, title: str) -> None:
     folder = RunFolder(path)
-    if not (path / "config.json").exists():
+    if not _is_run(path):
         loop.train(config, path, _watcher(f"{title}: training for {config.epochs} epochs"))
         return
     if folder.config() != config:
@@ -106,6 +106,10 @@ def _train(path: Path, config: TrainConfig, title: str) -> None:
         _say(f"{title}: reusing the finished run in {path}")
         return
     loop.resume(path, _watcher(f"{title}: going on from step {folder.latest_step() or 0}"))
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.json").is_file()
 
 
 def _watcher(line: str) -> Watcher:
