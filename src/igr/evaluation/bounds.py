@@ -117,8 +117,8 @@ def per_datum_bounds(
     :math:`d_s` is the largest category at :math:`y_s`. The KL is in closed form where there is one
     and otherwise taken at the same :math:`z_s`.
 
-    The figures depend on the seed, the data and ``num_samples``, and but for rounding on nothing
-    else; the first samples of a longer evaluation are those of a shorter one.
+    The figures depend on the seed, the data, ``num_samples`` and the kind of device, and but for
+    rounding on nothing else; the first samples of a longer evaluation are those of a shorter one.
 
     Arguments:
         model: The VAE, in evaluation mode; its device is where the work is done.
