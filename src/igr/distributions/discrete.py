@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import OneHotCategorical
+from torch.distributions import Categorical, Distribution, OneHotCategorical
 
 
 class DiscreteLaw(OneHotCategorical):
@@ -31,9 +31,11 @@ class DiscreteLaw(OneHotCategorical):
     def __init__(self, log_probs: Tensor, standard_error: Tensor | None = None) -> None:
         self.log_probs = log_probs
         self.standard_error = standard_error
-        # The numbers come from a computation, not from a user; torch's check would refuse the minus
-        # infinity of a category that was never drawn, and wait for the device.
-        super().__init__(logits=log_probs, validate_args=False)
+        # Not through OneHotCategorical's own __init__, whose inner Categorical always checks: the numbers
+        # come from a computation, the check refuses the minus infinity of a category that was never
+        # drawn, and it waits for the device.
+        self._categorical = Categorical(logits=log_probs, validate_args=False)
+        Distribution.__init__(self, log_probs.shape[:-1], log_probs.shape[-1:], validate_args=False)
 
     @classmethod
     def from_draws(cls, one_hot: Tensor, dtype: torch.dtype) -> Self:
