@@ -29,7 +29,7 @@ def check_float_tensor(owner: str, name: str, value: object) -> None:
 
 def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool = False) -> None:
     """Raises ValueError unless every entry is finite (and positive)."""
-    if is_traced(value):
+    if is_traced():
         return
     kind = "positive and finite" if positive else "finite"
     if isinstance(value, Tensor):
@@ -44,7 +44,7 @@ def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool
 
 def check_probabilities(owner: str, probs: Tensor, *, normalized: bool = False) -> None:
     """Raises ValueError unless the last dimension holds probabilities (that sum to one)."""
-    if is_traced(probs):
+    if is_traced():
         return
     if not bool(torch.isfinite(probs).all()) or not bool((probs >= 0).all()):
         bad = probs[~(torch.isfinite(probs) & (probs >= 0))].flatten()[0].item()

@@ -216,7 +216,7 @@ class SimplexRelaxation(Distribution, ABC):
         """
         if self._validate_args:
             self._check_shape("value", value)
-            if not is_traced(value) and not bool(self.support.check(value).all()):
+            if not is_traced() and not bool(self.support.check(value).all()):
                 raise ValueError(
                     f"{type(self).__name__}: expected points of the simplex (entries of at least 0 that sum "
                     "to 1); got a value outside it; for logarithms there is log_prob_of_log."
@@ -319,7 +319,7 @@ class SimplexRelaxation(Distribution, ABC):
     def __repr__(self) -> str:
         temperature = self._temperature
         if isinstance(temperature, Tensor):
-            plain = temperature.dim() == 0 and not is_traced(temperature)
+            plain = temperature.dim() == 0 and not is_traced()
             shown = f"{temperature.item():.4g}" if plain else f"tensor{tuple(temperature.shape)}"
         else:
             shown = f"{temperature:.4g}"

@@ -46,7 +46,7 @@ def maximum_log_probs(loc: Tensor, scale: Tensor, num_nodes: int) -> Tensor:
     """
     nodes = nodes_for_maximum(loc.detach(), scale.detach(), num_nodes)
     # The fused form keeps a Jacobian, (K - 1)^2 numbers, which pays only while that is a small array.
-    if is_traced(loc, scale) or loc.shape[-1] > num_nodes:
+    if is_traced() or loc.shape[-1] > num_nodes:
         above_zero = maximum_log_probs_reference(loc, scale, nodes)
     else:
         above_zero = _MaximumLogProbs.apply(loc, scale, *nodes)

@@ -39,7 +39,7 @@ def standard_exponential(
         return -torch.log1p(-uniform.clamp_(min=0.5 * grain))
     low, high = uniform < _TAIL, uniform >= 1.0 - _TAIL
     # A redraw of the tails alone has a shape that depends on values, for which a device would wait.
-    if is_traced(uniform) or device.type != "cpu":
+    if is_traced() or device.type != "cpu":
         fine = torch.rand(shape, dtype=dtype, device=device, generator=generator)
         fine = fine.clamp(min=0.5 * grain)
         bulk = -torch.log1p(-torch.where(low, fine * _TAIL, uniform))

@@ -101,14 +101,14 @@ def tempered_softmax(
         log_delta: The reference coordinate of softmax++, a float or a tensor like the temperature.
     """
     tensors = isinstance(temperature, Tensor) or isinstance(log_delta, Tensor)
-    if tensors or is_traced(scores):
+    if tensors or is_traced():
         x = scores / column(temperature, scores.dtype)
         return softmax(x if log_delta is None else with_reference(x, log_delta))
     return _TemperedSoftmax.apply(scores, temperature, log_delta)
 
 
 def _is_narrow(x: Tensor) -> bool:
-    return x.shape[-1] < _VECTOR_WIDTH and x.device.type == "cpu" and not is_traced(x)
+    return x.shape[-1] < _VECTOR_WIDTH and x.device.type == "cpu" and not is_traced()
 
 
 def softmax(x: Tensor) -> Tensor:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 
-def is_traced(*values: object) -> bool:
-    """True under ``torch.compile`` and ``torch.export``, and for tensors inside ``torch.func``.
+def is_traced() -> bool:
+    """True under ``torch.compile``, ``torch.export`` and the transforms of ``torch.func``.
 
     There values cannot be read, and shapes must not depend on them; hand-written backward passes and work
-    in place give way to plain operations.
+    in place give way to plain operations. Under ``torch.func`` that holds for every tensor, mapped or not:
+    it refuses an ``autograd.Function`` without ``setup_context`` even on those that it does not wrap.
     """
-    if torch.compiler.is_compiling():
-        return True
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return any(isinstance(value, Tensor) and wrapped(value) for value in values)
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
