@@ -18,21 +18,51 @@ def test_softmax_plus_plus_is_its_definition(log_delta):
     delta = torch.as_tensor(log_delta, dtype=torch.float64).exp().reshape(-1, 1)
     total = X.exp().sum(-1, keepdim=True) + delta
     expected = torch.cat([X.exp() / total, delta / total], -1)
-    torch.testing.assert_close(simplex.softmax_plus_plus(X, log_delta), expected)
+    torch.testing.assert_close(simplex.tempered_softmax(X, 1.0, log_delta), expected)
     log_z = simplex.log_softmax_plus_plus(X, log_delta)
     torch.testing.assert_close(log_z, expected.log())
     torch.testing.assert_close(simplex.inverse_log_softmax_plus_plus(log_z, log_delta), X)
 
 
+NUMBER = torch.tensor(0.7, dtype=torch.float64)
+
+
+# 5 and 40 categories: on either side of the width from which torch's own softmax is taken.
+@pytest.mark.parametrize("size", [5, 40])
+@pytest.mark.parametrize("temperature", [0.7, NUMBER], ids=["float", "tensor"])
+@pytest.mark.parametrize("log_delta", [None, -0.5, NUMBER], ids=["softmax", "float-delta", "tensor-delta"])
+def test_hand_written_softmax_is_torchs_to_second_order(size, temperature, log_delta):
+    scores = torch.randn(2, size, dtype=torch.float64, generator=generator("scores"))
+    weight = torch.randn(2, size + (log_delta is not None), dtype=torch.float64, generator=generator("w"))
+
+    def torchs(scores):
+        x = scores / temperature
+        if log_delta is not None:
+            x = torch.cat([x, torch.as_tensor(log_delta, dtype=x.dtype).expand(2, 1)], -1)
+        return torch.softmax(x, -1)
+
+    def derivatives(function):
+        leaf = scores.clone().requires_grad_()
+        value = function(leaf)
+        (first,) = torch.autograd.grad((value * weight).sum(), leaf, create_graph=True)
+        (plain,) = torch.autograd.grad((function(leaf) * weight).sum(), leaf)
+        (second,) = torch.autograd.grad(first.square().sum(), leaf)
+        return value, first, plain, second
+
+    ours = derivatives(lambda s: simplex.tempered_softmax(s, temperature, log_delta))
+    for found, expected in zip(ours, derivatives(torchs), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
 def test_the_last_weight_is_not_one_minus_a_sum():
     """At x = 40 the remainder is 4e-18: below the grain of one minus a sum, exact here."""
-    z = simplex.softmax_plus_plus(torch.tensor([40.0], dtype=torch.float64))
+    z = simplex.tempered_softmax(torch.tensor([40.0], dtype=torch.float64), 1.0, 0.0)
     assert z[-1].item() == pytest.approx(math.exp(-40.0), rel=1e-14)
 
 
 def test_logarithms_are_finite_where_the_weights_underflow():
     x = torch.tensor([1e6, -1e6, 0.0])
-    assert simplex.softmax_plus_plus(x).min() == 0.0
+    assert simplex.tempered_softmax(x, 1.0, 0.0).min() == 0.0
     assert torch.equal(simplex.log_softmax_plus_plus(x), torch.tensor([0.0, -2e6, -1e6, -1e6]))
 
 
