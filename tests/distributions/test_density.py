@@ -8,11 +8,12 @@ import torch
 import igr
 from cases import Sinh, each, gaussian, generator, gumbel, tensor
 
-# A grid in the log-ratios u = log(z_k / z_K), in which dz_1 .. dz_(K-1) = z_1 .. z_K du. Panels of Gauss-Legendre
-# between the reach of the law; every law below is smooth there.
-
 
 def integral(law, reach, panels=60):
+    """Of the density over the simplex, in u = log(z_k / z_K), where dz_1 .. dz_(K-1) = z_1 .. z_K du.
+
+    Panels of Gauss-Legendre over [-reach, reach] in each u.
+    """
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(16))
     edges = torch.linspace(-reach, reach, panels + 1, dtype=torch.float64)
     half = 0.5 * edges.diff().unsqueeze(-1)

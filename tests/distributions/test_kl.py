@@ -1,0 +1,161 @@
+"""Divergences: closed forms against samples and torch, and refusals that say why."""
+
+import itertools
+
+import pytest
+import torch
+from torch.distributions import OneHotCategorical, kl_divergence
+
+import igr
+from cases import TEN, Sinh, each, gaussian, generator, gumbel, tensor, z_score
+
+SETTINGS = [(0.5, 1.0), (0.5, 0.1), (2.0, 1.0), (0.05, 3.0)]  # temperature, delta
+
+
+def sampled_kl(p, q, count=50_000):
+    log_z = p.rsample_log((count,), generator=generator("kl"))
+    return p.log_prob_of_log(log_z) - q.log_prob_of_log(log_z)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), list(itertools.product(SETTINGS, repeat=2)), ids=lambda s: f"tau{s[0]}-delta{s[1]}"
+)
+def test_closed_form_is_the_mean_of_the_log_ratio_of_densities(first, second):
+    """Across temperatures and deltas, between laws near one another, so that samples reach the mean."""
+    p = gaussian(4, temperature=first[0], delta=first[1]).law()
+    mean, scale = p.log_ratio_parameters(torch.float64)
+    shift = torch.log(torch.tensor(second[1], dtype=torch.float64))
+    q = igr.InvertibleGaussian(
+        (mean + 0.3 * scale + shift) * second[0], 1.3 * scale * second[0], second[0], delta=second[1]
+    )
+    closed = kl_divergence(p, q)
+    # Gaussians shifted by 0.3 p-scales, 1.3 times as wide: known without either law.
+    expected = 3 * 0.5 * ((1.0 + 0.09) / 1.69 - 1.0 + 2.0 * torch.log(tensor(1.3)))
+    torch.testing.assert_close(closed, expected[0], rtol=1e-9, atol=1e-9)
+    assert z_score(sampled_kl(p, q), closed).abs() < 5
+
+
+@each(where=lambda case: not case.is_gumbel)
+def test_zero_at_equality_and_positive_elsewhere(case):
+    law = case.law()
+    other = case.law(**{"loc": case.tensors()["loc"] + 0.2})
+    assert torch.equal(kl_divergence(law, law), torch.zeros(law.batch_shape, dtype=torch.float64))
+    found = kl_divergence(law, other)
+    torch.testing.assert_close(found, 0.5 * (0.2 / law.scale).square().sum(-1))
+    assert (found > 0).all()
+
+
+@each(where=lambda case: not case.is_gumbel and not case.has_transform)
+def test_divergence_from_another_temperature_is_positive(case):
+    law = case.law()
+    assert (kl_divergence(law, law.with_temperature(0.77)) > 0).all()
+    assert (kl_divergence(law.with_temperature(0.77), law) > 0).all()
+
+
+def test_one_map_on_both_sides_is_the_divergence_of_torchs_gaussians():
+    transform = Sinh()
+    p = gaussian(4, (3,), temperature=0.5, transform=transform).law()
+    q = gaussian(4, scale=2.0, temperature=0.5, transform=transform).law()
+    normals = [torch.distributions.Normal(law.loc, law.scale) for law in (p, q)]
+    torch.testing.assert_close(kl_divergence(p, q), kl_divergence(*normals).sum(-1))
+    assert z_score(sampled_kl(p.expand((3,)), q), kl_divergence(p, q)).abs().max() < 5
+
+
+def test_the_same_tensor_temperature_and_delta_are_one_map():
+    settings = {"temperature": tensor(0.3, 0.6), "delta": tensor(0.1, 2.0), "transform": Sinh()}
+    laws = [igr.InvertibleGaussian(tensor(0.3, x), 1.0 + x, **settings) for x in (0.0, 0.5)]
+    normals = [torch.distributions.Normal(law.loc, law.scale) for law in laws]
+    torch.testing.assert_close(kl_divergence(*laws), kl_divergence(*normals).sum(-1))
+
+
+def test_nearly_equal_scales_lose_nothing():
+    """KL of N(0, 1) and N(0, (1 + 1e-6)^2) is 1e-12: r^2 - 1 - 2 log r would keep four digits of it."""
+    one, close = (igr.InvertibleGaussian(tensor(0.0), s, 0.5) for s in (1.0, 1.0 + 1e-6))
+    assert kl_divergence(one, close).item() == pytest.approx(1e-12, rel=1e-3)
+
+
+def test_gradients_reach_both_temperatures():
+    temperatures = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.5, 0.9)]
+
+    def divergence(a, b):
+        p, q = gaussian(3, delta=0.3).law(temperature=a), gaussian(3).law(temperature=b)
+        return kl_divergence(p, q)
+
+    assert torch.autograd.gradcheck(divergence, temperatures)
+
+
+# Discrete laws.
+
+
+@pytest.mark.parametrize("weights", [range(1, 11), [1] * 10], ids=["ramp", "uniform"])
+def test_discrete_divergence_is_torchs(weights):
+    other = tensor(*weights) / sum(weights)
+    ours = [igr.DiscreteLaw(probs.log()) for probs in (TEN, other)]
+    theirs = [OneHotCategorical(probs=probs) for probs in (TEN, other)]
+    expected = kl_divergence(*theirs)
+    for p, q in ((ours[0], ours[1]), (ours[0], theirs[1]), (theirs[0], ours[1])):
+        torch.testing.assert_close(kl_divergence(p, q), expected)
+    assert torch.equal(kl_divergence(ours[0], ours[0]), torch.zeros((), dtype=torch.float64))
+
+
+def test_categories_of_probability_zero():
+    """0 log 0 is 0, with a finite gradient; a category that q never takes is an infinite surprise."""
+    free = tensor(0.3, -0.5).requires_grad_()
+    log_p = torch.cat([free, tensor(-torch.inf)])
+    p, q = igr.DiscreteLaw(log_p), igr.DiscreteLaw(tensor(0.2, 0.3, 0.5).log())
+    found = kl_divergence(p, q)
+    probs = torch.softmax(free, -1)
+    expected = (probs * (probs.log() - tensor(0.2, 0.3).log())).sum()
+    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(found, free, retain_graph=True)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, free)[0])
+    assert kl_divergence(q, p) == torch.inf
+    both = kl_divergence(p, igr.DiscreteLaw(tensor(0.5, 0.5, 0.0).log()))
+    assert torch.isfinite(both)
+    assert torch.isfinite(torch.autograd.grad(both, free)[0]).all()
+
+
+def test_discrete_divergence_of_igr_by_enumeration():
+    p, q = (gaussian(5, scale=s, temperature=0.5).law().discrete() for s in (1.0, 3.0))
+    expected = sum(p.probs[k] * (p.probs[k] / q.probs[k]).log() for k in range(5))
+    torch.testing.assert_close(kl_divergence(p, q), expected)
+
+
+# Refusals.
+
+GS = gumbel(3, temperature=0.5).law()
+IGR = gaussian(3, temperature=0.5).law()
+OTHER_WARP = gaussian(3, temperature=0.5, transform=Sinh()).law()
+WARPED = gaussian(3, scale=1.0, temperature=0.5, transform=Sinh()).law()
+SAME_WARP = igr.InvertibleGaussian(WARPED.loc, 1.0, 0.7, WARPED.transform)
+REFUSALS = {
+    "gs-gs": (GS, GS, "has no closed form; estimate it"),
+    "gs-igr": (GS, IGR, "has no closed form; estimate it"),
+    "igr-gs": (IGR, GS, "has no closed form; estimate it"),
+    "two-transforms": (WARPED, OTHER_WARP, "transforms are two objects"),
+    "one-transform": (WARPED, IGR, "transforms are two objects"),
+    "temperatures": (WARPED, SAME_WARP, "need one temperature and delta"),
+    "equal-tensors": (
+        WARPED.with_temperature(tensor(0.5)[0]),
+        WARPED.with_temperature(tensor(0.5)[0]),
+        "the same tensor object",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusal_names_both_sides_and_the_reason(name):
+    p, q, reason = REFUSALS[name]
+    with pytest.raises(NotImplementedError, match=reason) as refused:
+        kl_divergence(p, q)
+    assert f"KL({p!r} || {q!r})" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [(IGR, gaussian(4, temperature=0.5).law()), (IGR.discrete(), OneHotCategorical(probs=TEN))],
+    ids=["igr", "discrete"],
+)
+def test_different_numbers_of_categories_are_an_error(p, q):
+    with pytest.raises(ValueError, match="expected laws over the same number of categories; got 3 and"):
+        kl_divergence(p, q)

@@ -1,0 +1,92 @@
+"""The checks themselves: what they accept, what they say, and that they read nothing while tracing."""
+
+import math
+
+import pytest
+import torch
+
+from igr import validation
+
+
+def test_good_values_pass_as_numbers_and_as_tensors():
+    for value in (1, 0.5, torch.tensor(0.5), torch.tensor([1e-30, 1e30]), torch.tensor([])):
+        validation.check_values("f", "x", value, positive=True)
+    for value in (-1, 0.0, torch.tensor([-1.0, 0.0])):
+        validation.check_values("f", "x", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "positive", "text"),
+    [
+        (0, True, "f: expected x to be positive and finite; got 0."),
+        (math.nan, False, "f: expected x to be finite; got nan."),
+        (-math.inf, False, "f: expected x to be finite; got -inf."),
+        (torch.tensor(-2.0), True, "f: expected x to be positive and finite; got -2.0."),
+        (
+            torch.tensor([1.0, 0.0, -3.0]),
+            True,
+            "f: expected x to be positive and finite; got 0.0 in 2 of 3 entries.",
+        ),
+        (torch.tensor([math.inf, 1.0]), False, "f: expected x to be finite; got inf in 1 of 2 entries."),
+    ],
+    ids=str,
+)
+def test_bad_values_are_named_and_counted(value, positive, text):
+    with pytest.raises(ValueError, match="expected x") as error:
+        validation.check_values("f", "x", value, positive=positive)
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_probabilities_normalized_in_their_own_dtype_pass(dtype):
+    weight = torch.rand(50, 10, generator=torch.Generator().manual_seed(0)).to(dtype)
+    validation.check_probabilities("f", weight / weight.sum(-1, keepdim=True), normalized=True)
+
+
+@pytest.mark.parametrize(
+    ("probs", "normalized", "text"),
+    [
+        ([0.5, -0.25], False, "f: expected probs to be at least 0 and finite; got -0.25."),
+        ([0.5, math.nan], False, "f: expected probs to be at least 0 and finite; got nan."),
+        ([0.0, 0.0], False, "f: expected probs with a positive sum; got a row of zeros."),
+        ([0.5, 0.25], True, "f: expected probs to sum to 1; got a sum of 0.75; divide by the sum."),
+    ],
+    ids=["negative", "nan", "zeros", "sum"],
+)
+def test_bad_probabilities(probs, normalized, text):
+    with pytest.raises(ValueError, match="expected probs") as error:
+        validation.check_probabilities("f", torch.tensor(probs), normalized=normalized)
+    assert str(error.value) == text
+
+
+def test_weights_need_not_sum_to_one_unless_asked():
+    validation.check_probabilities("f", torch.tensor([2.0, 3.0]))
+
+
+def test_shapes_broadcast_or_are_all_named():
+    assert validation.broadcast_batch("f", a=(2, 1), b=(3,), c=()) == (2, 3)
+    with pytest.raises(ValueError, match="expected batch shapes") as error:
+        validation.broadcast_batch("f", a=(2,), b=(3,))
+    assert str(error.value) == (
+        "f: expected batch shapes that broadcast against each other; got a (2,), b (3,)."
+    )
+
+
+def test_half_precision_computes_in_float32():
+    assert [validation.compute_dtype(d) for d in (torch.float16, torch.bfloat16)] == [torch.float32] * 2
+    assert [validation.compute_dtype(d) for d in (torch.float32, torch.float64)] == [
+        torch.float32,
+        torch.float64,
+    ]
+
+
+def test_nothing_is_read_under_vmap_or_compile():
+    bad = torch.tensor([[-1.0, 2.0]])
+
+    def check(value):
+        validation.check_values("f", "x", value, positive=True)
+        validation.check_probabilities("f", value, normalized=True)
+        return value + 1.0
+
+    assert torch.equal(torch.func.vmap(check)(bad), bad + 1.0)
+    assert torch.equal(torch.compile(check, fullgraph=True, backend="eager")(bad), bad + 1.0)
