@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,8 @@ def test_the_config_of_a_run_can_be_trained_again():
     assert RunFolder("again").metrics() == RunFolder(path).metrics()
 
 
-def test_smoke_is_a_whole_small_run_outside_the_current_folder(capsys):
+def test_smoke_is_a_whole_small_run_outside_the_current_folder(capsys, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
     assert main(["train", "--smoke", "--json", "--network", "dense", "--seed", "3"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["config"]["epochs"], record["config"]["seed"]) == (5, 3)
@@ -123,6 +125,7 @@ BAD = {
     "data folder": (["--data-dir", "x"], "expected no data folder for digits"),
     "absent file": (["--config", "absent.json"], "expected a JSON file at absent.json"),
     "absent run": (["--resume", "absent"], "got absent, which does not exist"),
+    "absent device": (["--device", "cuda:99"], "got cuda:99, but torch sees"),
     "resume elsewhere": (["--resume", "a", "--out", "b"], "expected --resume without --out"),
     "resume small": (["--resume", "a", "--smoke"], "expected --resume without --smoke"),
 }

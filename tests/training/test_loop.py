@@ -299,10 +299,18 @@ def test_the_noise_of_an_image_does_not_depend_on_how_many_follow_it(tmp_path):
     assert torch.equal(draws[0][:, :29], draws[1])
 
 
-def test_a_folder_that_is_not_empty_is_refused(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="which is not empty"):
         loop.train(SMALL, tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "notes.txt"]
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    config = TrainConfig(**{**SMALL.to_json(), "device": "cuda:99"})
+    with pytest.raises(UserError, match="got cuda:99, but torch sees"):
+        loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_config_that_cannot_be_used_leaves_no_folder(tmp_path):

@@ -139,9 +139,10 @@ def test_a_line_that_a_killed_process_left_unfinished_is_not_read(folder):
     assert folder.metrics() == [metrics(1)]
 
 
-def test_broken_metrics_are_named(folder):
-    (folder.path / "metrics.jsonl").write_text("{}\nnot JSON\n")
-    with pytest.raises(UserError, match=r"JSON object on each line of .*metrics\.jsonl"):
+@pytest.mark.parametrize("line", ["not JSON", "[1]", "{}", '{"step": "many"}', "[" * 100_000])
+def test_broken_metrics_are_named(folder, line):
+    (folder.path / "metrics.jsonl").write_text('{"step": 1}\n' + line + "\n")
+    with pytest.raises(UserError, match=r"on each line of .*metrics\.jsonl"):
         folder.metrics()
 
 
@@ -187,6 +188,19 @@ def test_a_loaded_run_has_the_weights_of_its_latest_checkpoint(folder):
     assert len(run.dataset.test) == 20
     for name, parameter in models[11].named_parameters():
         assert torch.equal(run.model.get_parameter(name), parameter)
+
+
+def test_a_run_of_an_absent_device_can_be_loaded_elsewhere(tmp_path):
+    config = TrainConfig(**{**CONFIG.to_json(), "device": "cuda:99"})
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        folder.begin(config)
+    model = build_model(CONFIG, (1, 8, 8))
+    checkpoints.write(folder.checkpoints, 3, 1, parameter_tensors(model))
+    assert folder.config() == config
+    with pytest.raises(UserError, match="but torch sees"):
+        load_run(folder.path)
+    assert load_run(folder.path, device="cpu").config.device == "cpu"
 
 
 def test_a_checkpoint_of_other_settings_is_refused(folder):

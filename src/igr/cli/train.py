@@ -33,7 +33,7 @@ class TrainArguments(CommonArguments):
     """A JSON file of settings, or the config.json of a run; flags win over it."""
 
     smoke: bool = False
-    """Start from small settings, for a check in seconds; --out is then a temporary folder."""
+    """Start from small settings, for a check in seconds; without --out in a temporary folder."""
 
     settings: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
 

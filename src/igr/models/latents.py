@@ -249,7 +249,9 @@ class GumbelSoftmaxLatent(Latent):
     has_pre_image = False
     options = frozenset()
 
-    def __init__(self, num_variables: int, num_categories: int, prior_temperature: float = 0.5) -> None:
+    def __init__(
+        self, num_variables: int, num_categories: int, prior_temperature: float | None = 0.5
+    ) -> None:
         super().__init__(num_variables, num_categories, prior_temperature)
         self.outputs_per_variable = num_categories
 

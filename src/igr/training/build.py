@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from igr.errors import UserError
 from igr.models.latents import LATENTS
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS, Sizes
@@ -18,7 +19,11 @@ def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> VAE:
     Arguments:
         config: A resolved config.
         image_shape: Channels, height and width of the images.
+
+    Raises:
+        UserError: This machine does not have the device.
     """
+    device = available_device(config.device)
     latent_class = LATENTS[config.latent]
     latent = latent_class(
         config.num_variables,
@@ -35,7 +40,22 @@ def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> VAE:
     )
     networks = NETWORKS[config.network](sizes, keyed_generator(config.seed, "weights", 0))
     model = VAE(networks, latent, likelihood, config.kl)
-    return model.to(device=torch.device(config.device), dtype=config.dtype)
+    return model.to(device=device, dtype=config.dtype)
+
+
+def available_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UserError: This machine does not have it.
+    """
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"expected a device of this machine; got {name}, but torch sees "
+            f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    return device
 
 
 def num_parameters(model: torch.nn.Module) -> int:

@@ -135,12 +135,16 @@ class TrainConfig:
         """The config with these settings.
 
         Arguments:
-            values: Settings by name.
+            values: Settings by name, as they come from JSON.
             base: Where the other settings come from; ``None`` takes the defaults.
 
         Raises:
             UserError: A name is unknown, or a value has the wrong type.
         """
+        if not isinstance(values, Mapping):
+            raise UserError(
+                f"expected settings by name; got {values!r}; write them in braces as a JSON object"
+            )
         hints = get_type_hints(cls)
         typed: dict[str, Any] = {}
         for key, value in values.items():
@@ -191,11 +195,6 @@ class TrainConfig:
             ) from error
         if device.type not in ("cpu", "cuda"):
             raise unknown_name("device", self.device, ("cpu", "cuda"))
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(
-                f"expected a device of this machine; got {self.device}, but torch sees "
-                f"{torch.cuda.device_count()} CUDA devices; use --device cpu"
-            )
 
 
 def smoke(config: TrainConfig) -> TrainConfig:
@@ -247,7 +246,8 @@ _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", type(None)
 
 
 def _typed(key: str, value: object, allowed: tuple[type, ...]) -> object:
-    if type(value) is int and float in allowed and int not in allowed:
+    # Beyond this whole numbers have no float of their own, or none at all.
+    if type(value) is int and float in allowed and abs(value) <= 2**53:
         return float(value)
     # Not isinstance: JSON's true is no whole number.
     if type(value) not in allowed:

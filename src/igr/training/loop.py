@@ -18,7 +18,7 @@ from igr.errors import UserError
 from igr.models.vae import VAETerms
 from igr.training import checkpoints
 from igr.training.adam import Adam
-from igr.training.build import build_model, num_parameters
+from igr.training.build import available_device, build_model, num_parameters
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.progress import Watcher
@@ -59,6 +59,8 @@ def train(config: TrainConfig, path: str | Path, watcher: Watcher | None = None)
     config = config.resolved()
     # Before the folder is made, so that a data set that cannot be read leaves none behind.
     loop = _Loop(RunFolder(path), config)
+    # Before the lock too, which would leave a file in a folder that is no run's.
+    loop.folder.check_free()
     with loop.folder.locked():
         loop.folder.begin(config)
         return loop.run(watcher or Watcher())
@@ -90,7 +92,7 @@ class _Loop:
         self.folder = folder
         self.config = config
         dataset = load_data(config)
-        self.device = torch.device(config.device)
+        self.device = available_device(config.device)
         self.train_images = self._prepare(dataset.train.images)
         self.validation_images = self._prepare(dataset.validation.images)
         self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)

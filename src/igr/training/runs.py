@@ -130,17 +130,25 @@ class RunFolder:
         finally:
             lock.release()
 
+    def check_free(self) -> None:
+        """Checks that a new run may have the folder.
+
+        Raises:
+            UserError: The folder is not empty.
+        """
+        if self.path.is_dir() and any(entry.name != _LOCK for entry in self.path.iterdir()):
+            raise UserError(
+                f"expected an empty folder for a new run; got {self.path}, which is not empty; go "
+                f"on with igr train --resume {self.path}, or choose another folder with --out"
+            )
+
     def begin(self, config: TrainConfig) -> None:
         """Writes the config of a new run into the folder, which must be locked.
 
         Raises:
             UserError: The folder is not empty, or cannot be written.
         """
-        if any(entry.name != _LOCK for entry in self.path.iterdir()):
-            raise UserError(
-                f"expected an empty folder for a new run; got {self.path}, which is not empty; go "
-                f"on with igr train --resume {self.path}, or choose another folder with --out"
-            )
+        self.check_free()
         record = {
             "format": FORMAT,
             "igr": igr.__version__,
@@ -253,11 +261,17 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     # A process that was killed while it appended leaves a last line without an end.
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
     try:
-        return [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
+        lines = [json.loads(line) for line in whole.splitlines()]
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"expected one JSON object on each line of {path}; got {error}; restore the file"
         ) from error
+    for line in lines:
+        if not isinstance(line, dict) or type(line.get("step")) is not int:
+            raise UserError(
+                f"expected an object with a step on each line of {path}; got {line!r}; restore the file"
+            )
+    return lines
 
 
 def _append_line(path: Path, value: Mapping[str, Any]) -> None:
