@@ -28,6 +28,9 @@ _SQRT_HALF = math.sqrt(0.5)
 _DENSITY_AT_ZERO = math.exp(-LOG_SQRT_2PI)
 # Where every P(k) is above this, no product that matters has underflowed.
 _SAFE = {torch.float32: 1e-28, torch.float64: 1e-280}
+# The fused form keeps a Jacobian, (K - 1)^2 numbers, while K - 1 is at most so many times the nodes: it is
+# then no larger than the arrays of the pass.
+_WIDEST = 2
 # Numbers per array in one pass of the fused form: small enough to stay in cache and to be given from the
 # heap again and again. Fresh pages cost more than the arithmetic.
 _CHUNK = 2**17
@@ -45,8 +48,7 @@ def maximum_log_probs(loc: Tensor, scale: Tensor, num_nodes: int) -> Tensor:
         Tensor with shape :math:`(*, K)`, differentiable to every order in loc and scale.
     """
     nodes = nodes_for_maximum(loc.detach(), scale.detach(), num_nodes)
-    # The fused form keeps a Jacobian, (K - 1)^2 numbers, which pays only while that is a small array.
-    if is_traced() or loc.shape[-1] > num_nodes:
+    if is_traced() or loc.shape[-1] > _WIDEST * num_nodes:
         above_zero = maximum_log_probs_reference(loc, scale, nodes)
     else:
         above_zero = _MaximumLogProbs.apply(loc, scale, *nodes)
