@@ -83,10 +83,13 @@ def test_the_config_of_a_run_can_be_trained_again():
 
 def test_smoke_is_a_whole_small_run_outside_the_current_folder(capsys, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     assert main(["train", "--smoke", "--json", "--network", "dense", "--seed", "3"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["config"]["epochs"], record["config"]["seed"]) == (5, 3)
     assert load_run(record["run"]).epoch == 5
+    assert threads == [1]
     assert not list(Path().iterdir())
 
 

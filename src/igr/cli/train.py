@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -50,6 +51,10 @@ def _train(argv: list[str]) -> int:
         path = arguments.resume
     else:
         config = _new_config(argv, arguments)
+        if arguments.smoke:
+            # So small a run gains nothing from a second thread, and where other processes want the
+            # cores the wait for it makes the quick check a slow one.
+            torch.set_num_threads(1)
         path = _out(arguments, config)
         for warning in config.warnings():
             _say(f"warning: {warning}")
