@@ -146,8 +146,7 @@ def nearest_vertex(scores: Tensor) -> Tensor:
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """Value of ``hard``, exactly; gradient of ``soft``."""
-    # soft - soft.detach() is exactly zero, so the sum leaves the one-hot entries as they are;
-    # torch's own (hard - soft.detach()) + soft rounds them.
+    # soft - soft.detach() is exactly zero, so the sum leaves the one-hot entries as they are.
     return hard.detach() + (soft - soft.detach())
 
 
