@@ -1,6 +1,8 @@
 """Training is what a bare loop would do, and no interruption changes a bit of it."""
 
+import dataclasses
 import itertools
+import math
 import os
 import re
 import signal
@@ -78,7 +80,9 @@ def bare_loop(config: TrainConfig) -> list[float]:
             x = images[order[start : start + config.batch_size]]
             generator = keyed_generator(config.seed, "noise", step)
             noise = model.latent.draw_noise((config.num_samples, config.batch_size), generator)
-            terms = model(x, noise[:, : len(x)], config.temperature)
+            warmup = config.kl_warmup * math.ceil(len(images) / config.batch_size)
+            weight = min(1.0, step / warmup) if warmup else 1.0
+            terms = model(x, noise[:, : len(x)], config.temperature, weight)
             optimizer.zero_grad()
             terms.loss.backward()
             optimizer.step()
@@ -88,10 +92,13 @@ def bare_loop(config: TrainConfig) -> list[float]:
     return bounds
 
 
+@pytest.mark.parametrize("kl_warmup", [0, 2])
 @pytest.mark.parametrize("kl", ["relaxed", "discrete"])
 @pytest.mark.parametrize("latent", ["igr", "gumbel-softmax"])
-def test_training_is_the_bare_loop(tmp_path, latent, kl):
-    config = TrainConfig(**{**SMALL.to_json(), "latent": latent, "kl": kl, "num_samples": 2})
+def test_training_is_the_bare_loop(tmp_path, latent, kl, kl_warmup):
+    config = TrainConfig(
+        **{**SMALL.to_json(), "latent": latent, "kl": kl, "num_samples": 2, "kl_warmup": kl_warmup}
+    )
     loop.train(config, tmp_path / "run")
     lines = RunFolder(tmp_path / "run").metrics()
     assert [line["train_bound"] for line in lines] == pytest.approx(bare_loop(config), rel=1e-5)
@@ -99,6 +106,14 @@ def test_training_is_the_bare_loop(tmp_path, latent, kl):
     for line, part in itertools.product(lines, ("train", "validation")):
         difference = line[f"{part}_log_likelihood"] - line[f"{part}_kl"]
         assert line[f"{part}_bound"] == pytest.approx(difference)
+
+
+def test_the_weight_of_the_kl_matters_while_it_rises(tmp_path):
+    plain, warmed = (
+        dataclasses.replace(SMALL, latent="gumbel-softmax", kl="relaxed", kl_warmup=epochs)
+        for epochs in (0, 2)
+    )
+    assert bare_loop(plain)[1] != pytest.approx(bare_loop(warmed)[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("latent", ["igr", "gumbel-softmax"])

@@ -68,6 +68,9 @@ class TrainConfig:
     num_eval_samples: int = 100
     """Latent samples per image that `igr evaluate` takes if it is not told otherwise."""
 
+    kl_warmup: int = 0
+    """Epochs over which the weight of the KL in the loss rises from 0 to 1; reported bounds have 1."""
+
     epochs: int = 100
     """Passes over the training images."""
 
@@ -237,6 +240,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "epochs": _at_least(1),
     "batch_size": _at_least(1),
     "learning_rate": _FINITE_POSITIVE,
+    "kl_warmup": _at_least(0),
     "seed": _at_least(0),
     "eval_every": _at_least(1),
     "checkpoint_every": _at_least(1),

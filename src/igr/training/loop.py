@@ -166,13 +166,17 @@ class _Loop:
         # depends on its place and not on how many follow it.
         shape = (self.config.num_samples, self.config.batch_size)
         noise = self.model.latent.draw_noise(shape, generator)[:, : len(x)]
-        terms = self.model(x, noise, self.config.temperature)
+        terms = self.model(x, noise, self.config.temperature, self._kl_weight())
         gradients = torch.autograd.grad(terms.loss, self.parameters)
         self.recent[self.step + 1] = _sums(terms)
         if len(self.recent) == STEPS_BETWEEN_CHECKS[self.device.type]:
             self._settle()
         self.adam.step(gradients)
         self.step += 1
+
+    def _kl_weight(self) -> float:
+        warmup = self.config.kl_warmup * self.steps_per_epoch
+        return min(1.0, self.step / warmup) if warmup else 1.0
 
     def _settle(self) -> None:
         """Adds the recent steps to the sums of the epoch; fails if one was not finite."""
