@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from hypothesis import settings
+from torch.distributions import Distribution
 
 # The same examples on every run, and no limit on the time of one: machines are shared.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -19,3 +20,9 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(usual)
+
+
+@pytest.fixture(autouse=True)
+def checks_of_distributions_are_on() -> None:
+    """torch.compile turns them off for the whole process, so the order of tests would decide."""
+    Distribution.set_default_validate_args(True)
