@@ -56,7 +56,7 @@ def test_a_killed_demo_goes_on_to_the_same_figures(
 ) -> None:
     assert demo.main(["--out", str(tmp_path / "whole"), "--json"]) == 0
     whole = json.loads(capsys.readouterr().out)
-    config = SMALL(latent="gumbel-softmax", kl="relaxed", epochs=2)
+    config = SMALL(latent="gumbel-softmax", kl="relaxed", epochs=2, kl_warmup=demo.KL_WARMUP)
     with pytest.raises(Killed):
         train(config, tmp_path / "killed" / NAMES[0], Killer())
     assert demo.main(["--out", str(tmp_path / "killed"), "--json"]) == 0

@@ -73,6 +73,17 @@ def test_a_new_run_wants_an_empty_folder(folder):
         folder.begin(CONFIG)
 
 
+def test_what_a_killed_start_leaves_is_no_hindrance(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / ".lock").touch()
+    (path / ".unfinished-config.json").write_text('{"form')
+    with RunFolder(path).locked() as folder:
+        folder.begin(CONFIG)
+    assert folder.config() == CONFIG
+    assert sorted(entry.name for entry in path.iterdir()) == [".lock", "config.json"]
+
+
 def test_a_second_holder_is_refused(folder):
     with (
         folder.locked(),

@@ -37,6 +37,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is what a killed process left of one that it was writing."""
+    return path.name.startswith(_MARK)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Removes what killed processes left of their unfinished files."""
     for leftover in folder.glob(f"{_MARK}*"):

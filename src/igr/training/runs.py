@@ -136,7 +136,9 @@ class RunFolder:
         Raises:
             UserError: The folder is not empty.
         """
-        if self.path.is_dir() and any(entry.name != _LOCK for entry in self.path.iterdir()):
+        entries = list(self.path.iterdir()) if self.path.is_dir() else []
+        # A process that was killed at its very start leaves a lock and an unfinished config.
+        if any(entry.name != _LOCK and not atomic.is_unfinished(entry) for entry in entries):
             raise UserError(
                 f"expected an empty folder for a new run; got {self.path}, which is not empty; go "
                 f"on with igr train --resume {self.path}, or choose another folder with --out"
