@@ -140,14 +140,18 @@ def dyadic_edges():
     return torch.cat([low[low < high[0]], high])
 
 
-def cell_counts(sampler, total, chunk=5_000_000):
-    edges = dyadic_edges()
-    counts = torch.zeros(len(edges) + 1, dtype=torch.float64)
+def draws(sampler, total, chunk):
+    """A stream of float32 draws, for counts that would not fit into memory at once."""
     source = generator("many")
     for _ in range(total // chunk):
-        drawn = sampler(torch.Size([chunk]), dtype=torch.float32, device=CPU, generator=source)
-        cells = torch.bucketize(drawn, edges.float())
-        counts += torch.bincount(cells, minlength=len(counts)).double()
+        yield sampler(torch.Size([chunk]), dtype=torch.float32, device=CPU, generator=source)
+
+
+def cell_counts(sampler, total, chunk):
+    edges = dyadic_edges()
+    counts = torch.zeros(len(edges) + 1, dtype=torch.float64)
+    for drawn in draws(sampler, total, chunk):
+        counts += torch.bincount(torch.bucketize(drawn, edges.float()), minlength=len(counts)).double()
     below = -torch.expm1(-torch.cat([torch.zeros(1, dtype=torch.float64), edges]))
     above = torch.exp(-torch.cat([edges, torch.full((1,), torch.inf, dtype=torch.float64)]))
     expected = total * (1.0 - below - above)
@@ -157,14 +161,37 @@ def cell_counts(sampler, total, chunk=5_000_000):
 
 
 def test_two_million_draws_fit_cell_by_cell(path):
-    assert chi_square(*cell_counts(standard_exponential, 2_000_000, chunk=1_000_000)) > 1e-6
+    assert chi_square(*cell_counts(standard_exponential, 2_000_000, 1_000_000)) > 1e-6
+
+
+def phases(sampler, total, chunk):
+    """Where between two multiples of 2^-24 the probabilities below and above each draw lie: eighths.
+
+    Only of draws whose probability is below 2^-14. Both are uniform for the law, and nothing but multiples
+    for a function of one float32 uniform.
+    """
+    counts = torch.zeros(2, 8, dtype=torch.float64)
+    for drawn in draws(sampler, total, chunk):
+        tails = (
+            -torch.expm1(-drawn[drawn < 2.0**-14].double()),
+            torch.exp(-drawn[drawn > 14 * math.log(2)].double()),
+        )
+        for row, probability in zip(counts, tails, strict=True):
+            # Shifted by a sixteenth, so that rounding does not scatter a multiple over two cells.
+            eighth = ((probability * 2.0**24 + 1 / 16) % 1.0 * 8).long()
+            row += torch.bincount(eighth, minlength=8).double()
+    return counts
 
 
 @pytest.mark.slow
 def test_a_hundred_million_draws_fit_beyond_the_grain_of_rand(path):
-    assert chi_square(*cell_counts(standard_exponential, 100_000_000)) > 1e-6
+    total, chunk = 100_000_000, 5_000_000
+    assert chi_square(*cell_counts(standard_exponential, total, chunk)) > 1e-6
+    for counts in phases(standard_exponential, total, chunk):
+        assert chi_square(counts, counts.sum() / 8 * torch.ones(8)) > 1e-6
 
 
 @pytest.mark.slow
 def test_the_plain_formula_would_not_fit():
-    assert chi_square(*cell_counts(plain_exponential, 100_000_000)) < 1e-9
+    for counts in phases(plain_exponential, 20_000_000, 5_000_000):
+        assert chi_square(counts, counts.sum() / 8 * torch.ones(8)) < 1e-9
