@@ -8,14 +8,13 @@ error of a probability, against a float64 law with 512 nodes.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 import igr
-from harness import Timing, compare, save, show
+from harness import Timing, compare, device_argument, save, show
 
 SHAPES = [(100, 20, 10), (100, 20, 50), (100, 1, 200)]
 
@@ -58,9 +57,7 @@ def candidates(shape: tuple[int, int, int], device: str) -> tuple[dict[str, Call
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
+    device = device_argument(__doc__.splitlines()[0])
     tables: dict[str, list[Timing]] = {}
     for shape in SHAPES:
         calls, note = candidates(shape, device)

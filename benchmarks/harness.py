@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -76,6 +77,13 @@ def _seconds(candidate: Callable[[], object], calls: int, device: str) -> float:
 def _synchronize(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
+
+
+def device_argument(description: str) -> str:
+    """What ``--device`` names; the CPU if it is not given."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
+    return str(parser.parse_args().device)
 
 
 def machine(device: str) -> dict[str, object]:

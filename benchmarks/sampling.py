@@ -9,14 +9,13 @@ of the laws.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 import igr
-from harness import Timing, compare, save, show
+from harness import Timing, compare, device_argument, save, show
 
 SHAPES = [(100, 20, 10), (256, 64, 64), (1024, 1, 1000)]
 TEMPERATURE = 0.5
@@ -58,9 +57,7 @@ def candidates(shape: tuple[int, int, int], device: str) -> dict[str, Callable[[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
+    device = device_argument(__doc__.splitlines()[0])
     tables: dict[str, list[Timing]] = {}
     for shape in SHAPES:
         timings = compare(candidates(shape, device), "torch.nn.functional.gumbel_softmax", device=device)

@@ -37,16 +37,20 @@ def _reversed_hazard(x: Tensor) -> Tensor:
     return torch.where(x < 0, on_left, on_right)
 
 
-class _ReversedHazard(torch.autograd.Function):
-    generate_vmap_rule = True
+class _Pointwise(torch.autograd.Function):
+    """A function of one tensor, entry by entry, whose derivative is a function of the same tensor."""
 
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return _reversed_hazard(x)
+    generate_vmap_rule = True
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0])
+
+
+class _ReversedHazard(_Pointwise):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return _reversed_hazard(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -55,16 +59,10 @@ class _ReversedHazard(torch.autograd.Function):
         return -grad * hazard * (x + hazard)
 
 
-class _LogNdtr(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _LogNdtr(_Pointwise):
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         return _log_ndtr(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
