@@ -62,7 +62,9 @@ def _demo(argv: list[str]) -> int:
     arguments = parse(DemoArguments, argv, "demo")
     started = time.perf_counter()
     configs = {
-        arguments.out / f"{latent}-{kl}": TrainConfig(latent=latent, kl=kl, epochs=EPOCHS, kl_warmup=KL_WARMUP)
+        arguments.out / f"{latent}-{kl}": TrainConfig(
+            latent=latent, kl=kl, epochs=EPOCHS, kl_warmup=KL_WARMUP
+        )
         for latent in LATENTS
         for kl in KLS
     }
