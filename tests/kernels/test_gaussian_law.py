@@ -342,9 +342,9 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("num_categories", [50, 100, 129, 200, 400])
+@pytest.mark.parametrize("num_categories", [50, 65, 100, 200, 400])
 def test_memory_is_linear_in_categories_times_nodes(num_categories):
-    """129 is the widest law for which the fused form keeps its Jacobian, (K - 1)^2 numbers, at 64 nodes."""
+    """65 is the widest law for which the fused form keeps its Jacobian, (K - 1)^2 numbers, at 64 nodes."""
     loc, scale = (t.requires_grad_() for t in mixed(num_categories, 2.0))
     with LargestTensor() as largest:
         maximum_log_probs(loc, scale, 64).sum().backward()

@@ -18,7 +18,6 @@ from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
 from igr.kernels.normal import log_normal_density
 from igr.kernels.numbers import column, log_number
-from igr.kernels.quadrature import default_num_nodes
 
 
 class InvertibleGaussian(SimplexRelaxation):
@@ -316,11 +315,9 @@ class InvertibleGaussian(SimplexRelaxation):
                 f"{type(self.transform).__name__}; use method='monte_carlo'."
             )
         dtype = validation.compute_dtype(self.dtype)
-        threshold = _threshold(self._temperature, self.delta, dtype)
-        if num_nodes is None:
-            num_nodes = default_num_nodes(dtype, self.num_categories, self._equal_scales)
-        above_threshold = self.loc.to(dtype) - column(threshold, dtype)
-        return maximum_log_probs(above_threshold, self.scale.to(dtype), num_nodes)
+        threshold = column(_threshold(self._temperature, self.delta, dtype), dtype)
+        loc, scale = self.loc.to(dtype), self.scale.to(dtype)
+        return maximum_log_probs(loc, scale, num_nodes, threshold, self._equal_scales)
 
     def _log_delta(self, dtype: torch.dtype) -> float | Tensor:
         return log_number(self.delta, dtype)

@@ -244,8 +244,8 @@ class SimplexRelaxation(Distribution, ABC):
         Arguments:
             method: ``"exact"``, differentiable in every parameter; or ``"monte_carlo"``, the shares of
                 the categories among draws, without gradient but with a standard error.
-            num_nodes: Quadrature nodes of the exact law, where it needs any; chosen from the dtype,
-                the number of categories and the scales if ``None``.
+            num_nodes: Quadrature nodes of the exact law, where it needs any; ``None`` chooses them from
+                the parameters.
             num_samples: Draws of the Monte Carlo estimate, where no noise is given.
             generator: The source of randomness of the estimate.
             noise: Noise of the estimate, with shape :math:`(N, *B)` + :attr:`noise_shape`.

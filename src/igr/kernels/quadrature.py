@@ -8,33 +8,61 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Half-width of what is integrated, in standard deviations: the mass left out, Phi(-9.6) = 4e-22 and
-# Phi(-5) = 3e-7, is far below the accuracy promised for each precision.
-_REACH = {torch.float64: 9.6, torch.float32: 5.0}
+from igr.kernels.tracing import is_traced
+
+# How far below and above the means the integrals reach, in standard deviations. Below: how deep a category
+# may lie under the others, and above: how far from its mean it may win, for its logarithm still to be right.
+_BELOW = {torch.float64: 9.6, torch.float32: 9.0}
+_ABOVE = {torch.float64: 9.6, torch.float32: 7.5}
 # How fast the nodes may thin out: their spacing grows by 1/6 of the distance covered. Theory allows
 # 1 / (2 reach); tables of hard cases are integrated best with a little more.
 _GRADING = 6.0
+
+# Nodes that reach 1e-10 (float64) or 1e-5 (float32) in hard cases, up to so many categories: where all
+# scales of a law are equal, and where they differ by a factor of 25 (100 in float64).
+_NUM_NODES = {
+    torch.float64: ((256, 160, 384), (math.inf, 224, 512)),
+    torch.float32: ((12, 48, 88), (16, 56, 104), (256, 72, 120), (math.inf, 80, 152)),
+}
+_WIDEST_RATIO = {torch.float64: 100.0, torch.float32: 25.0}
+_MOST_NODES = 512
 
 _RULES: dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
 
 class Nodes(NamedTuple):
-    """Where the integrand is read, and the logarithm of the weight of each reading."""
+    """Where the integrand is read, and the logarithm of the weight of each reading.
 
-    points: Tensor  # [*B, Q]
+    Readings are stated by their distance from the first one, which loses nothing where the means are large.
+    """
+
+    start: Tensor  # [*B, 1]
+    offsets: Tensor  # [*B, Q]
     log_weights: Tensor  # [*B, Q]
 
 
 def default_num_nodes(dtype: torch.dtype, num_categories: int, equal_scales: bool) -> int:
-    """Nodes that reach 1e-10 (float64) or 1e-5 (float32) over the tables of tests/cases.py.
+    """How many nodes suffice for every law, or for every law whose scales are one number."""
+    few, many = _few_and_many(dtype, num_categories)
+    return few if equal_scales else many
 
-    Narrow and wide categories within one law need a finer mesh near its lower end; where all
-    scales are known to be one number, fewer do.
-    """
-    size = 0 if num_categories <= 16 else 1 if num_categories <= 256 else 2
-    if dtype == torch.float64:
-        return (160, 160, 224)[size] if equal_scales else (384, 384, 512)[size]
-    return (32, 48, 64)[size] if equal_scales else (56, 104, 160)[size]
+
+def _few_and_many(dtype: torch.dtype, num_categories: int) -> tuple[int, int]:
+    return next((few, many) for most, few, many in _NUM_NODES[dtype] if num_categories <= most)
+
+
+def _span_of(ratio: float, dtype: torch.dtype) -> float:
+    """The logarithmic length of the mesh of a law whose scales differ by this ratio at most."""
+    return math.log1p((_BELOW[dtype] + _ABOVE[dtype]) * ratio / _GRADING)
+
+
+def sufficient_num_nodes(dtype: torch.dtype, num_categories: int, span: float) -> int:
+    """How many nodes suffice for laws whose meshes are at most that long: linear in the length."""
+    few, many = _few_and_many(dtype, num_categories)
+    shortest, longest = _span_of(1.0, dtype), _span_of(_WIDEST_RATIO[dtype], dtype)
+    wanted = few + (many - few) * (span - shortest) / (longest - shortest)
+    # In steps of 8, so that few rules are ever formed.
+    return min(_MOST_NODES, max(24, 8 * math.ceil(wanted / 8)))
 
 
 def clenshaw_curtis(num_nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -56,38 +84,46 @@ def clenshaw_curtis(num_nodes: int, dtype: torch.dtype, device: torch.device) ->
     # (1 - cos) / 2 as a squared sine keeps full accuracy near zero.
     points = torch.sin(0.5 * angle) ** 2
     rule = points.to(device, dtype), weights.to(device, dtype)
-    if not torch.compiler.is_compiling():
+    # Under a tracer these are stand-ins for tensors, of no use to anyone later.
+    if not is_traced() and type(rule[0]) is Tensor:
         _RULES[key] = rule
     return rule
 
 
-def nodes_for_maximum(loc: Tensor, scale: Tensor, num_nodes: int) -> Nodes:
-    r"""Nodes for integrals over :math:`t > 0` of densities and distribution functions of independent normals.
+def nodes_for_maximum(
+    loc: Tensor, scale: Tensor, num_nodes: int | None, threshold: float | Tensor = 0.0
+) -> Nodes:
+    r"""Nodes for integrals over :math:`t > c` of densities and distribution functions of independent normals.
 
-    Below :math:`a = \max(0, \max_j (\mu_j - r \sigma_j))` some distribution function is negligible; above
-    :math:`b = \max_j (\mu_j + r \sigma_j)` every density is. At the distance d above a, only variables
-    with :math:`2 r \sigma_j \geq d` still change, whatever their means: those that are narrower would
+    Below :math:`a = \max(c, \max_j (\mu_j - r \sigma_j))` some distribution function is negligible; above
+    :math:`b = \max_j (\mu_j + r' \sigma_j)` every density is. At the distance d above a, only variables with
+    :math:`(r + r') \sigma_j \geq d` still change, whatever their means: those that are narrower would
     otherwise have pushed a upwards. So the spacing may grow in proportion to d, from the narrowest
     scale that is still active at a, and a mesh that is geometric in d resolves every feature
-    without looking for it: its size grows with the logarithm of the ratio of the scales.
+    without looking for it: its length is the logarithm of the ratio of the scales.
 
     Arguments:
         loc: :math:`\mu`, with shape :math:`(*B, n)`.
         scale: :math:`\sigma`, with the same shape.
-        num_nodes: Q, at least 3.
+        num_nodes: Q, at least 3; ``None`` for what the longest mesh of the batch needs, which is
+            read from the parameters.
+        threshold: c, a float or a tensor with shape :math:`(*B, 1)`.
     """
-    reach = _REACH[loc.dtype]
-    points, weights = clenshaw_curtis(num_nodes, loc.dtype, loc.device)
-    top = loc + reach * scale
-    start = (loc - reach * scale).amax(-1, keepdim=True).clamp(min=0.0)
+    dtype = loc.dtype
+    top = loc + _ABOVE[dtype] * scale
+    start = (loc - _BELOW[dtype] * scale).amax(-1, keepdim=True)
+    start = torch.maximum(start, torch.as_tensor(threshold, dtype=dtype, device=loc.device))
     finest = torch.where(top > start, scale, torch.inf).amin(-1, keepdim=True)
-    # Where every variable lies far below zero, none is active and all categories but K are negligible.
+    # Where every variable lies far below c, none is active and all categories but K are negligible.
     finest = torch.where(torch.isinf(finest), scale.amin(-1, keepdim=True), finest)
     length = torch.maximum(top.amax(-1, keepdim=True) - start, finest)
     unit = _GRADING * finest
     span = torch.log1p(length / unit)
+    if num_nodes is None:
+        longest = span.amax().item() if span.numel() else 0.0
+        # Parameters that are not numbers give a law that is none with any number of nodes.
+        longest = longest if math.isfinite(longest) else 0.0
+        num_nodes = sufficient_num_nodes(dtype, loc.shape[-1] + 1, longest)
+    points, weights = clenshaw_curtis(num_nodes, dtype, loc.device)
     stretched = points * span
-    return Nodes(
-        points=start + unit * torch.expm1(stretched),
-        log_weights=torch.log(weights * span * unit) + stretched,
-    )
+    return Nodes(start, unit * torch.expm1(stretched), torch.log(weights * span * unit) + stretched)
