@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,18 @@ def test_json(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str
     printed = json.loads(capsys.readouterr().out)
     assert [run["name"] for run in printed["runs"]] == [Path(path).name for path in runs]
     assert set(printed["best"]) == {kind.key for kind in BOUND_KINDS}
+
+
+def test_damaged_metrics_are_one_sentence_and_leave_nothing(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = shutil.copytree(runs[0], tmp_path / "damaged")
+    (damaged / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert main(["compare", str(damaged), "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert "on each line of the metrics.jsonl of damaged" in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_input_that_cannot_be_used(

@@ -32,6 +32,7 @@ def test_four_runs_in_one_table_and_again_without_training(
     assert "How to read it" in first.out
     assert str(tmp_path / "comparison" / "bounds.png") in first.err
     assert "igr train --latent igr" in first.err
+    assert f"--kl-warmup {demo.KL_WARMUP}" in first.err
     assert first.err.count("training for 2 epochs") == 4
 
     assert demo.main(["--out", str(tmp_path)]) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from igr.data import SOURCES
 from igr.errors import UserError
-from igr.evaluation import BOUND_KINDS, Comparison, Estimate, Evaluation, compare
+from igr.evaluation import BOUND_KINDS, ComparedRun, Comparison, Estimate, Evaluation, compare
 from igr.training.config import TrainConfig
 from igr.training.runs import RunFolder
 
@@ -66,7 +66,8 @@ def three(make_run: MakeRun) -> Comparison:
 
 
 def test_the_best_of_each_column_is_marked_and_no_other(three: Comparison) -> None:
-    assert three.best == dict(zip(KEYS, ["c", "b", "c", "a"], strict=True))
+    # The column of the first bound: c is ahead of a by less than two errors of the difference.
+    assert three.best == dict(zip(KEYS, [("c", "a"), ("b",), ("c", "b"), ("a",)], strict=True))
     marked = {
         (row[0], title)
         for row in three.rows()
@@ -74,7 +75,33 @@ def test_the_best_of_each_column_is_marked_and_no_other(three: Comparison) -> No
         if "*" in cell
     }
     names = [kind.name for kind in BOUND_KINDS]
-    assert marked == set(zip(["c", "b", "c", "a"], names, strict=True))
+    assert marked == {(run, name) for name, key in zip(names, KEYS, strict=True) for run in three.best[key]}
+
+
+def test_a_tie_reaches_two_standard_errors_of_the_difference(make_run: MakeRun) -> None:
+    # Both errors are 0.25, so that of the difference is 0.354.
+    runs = [make_run("best", [-20.0] * 4), make_run("other", [-20.70, -20.72, -25.0, None])]
+    assert compare(runs).best == dict(zip(KEYS[:3], [("best", "other"), ("best",), ("best",)], strict=True))
+
+
+def test_a_single_run_is_not_the_best_of_anything(make_run: MakeRun) -> None:
+    assert "*" not in compare([make_run("a", [-20.0] * 4)]).to_markdown()
+
+
+def test_notes_say_which_bound_is_tighter(three: Comparison) -> None:
+    notes = " ".join(three.notes())
+    assert "by the exact q is the tightest" in notes
+    assert "the pre-image can lie below the discrete ELBO" in notes
+    assert "does not cover the training seed" in notes
+
+
+@pytest.mark.parametrize(
+    "line", [{}, {"epoch": 1}, {"epoch": "1", "loss": 1.0}, {"epoch": 1, "loss": float("nan")}]
+)
+def test_a_damaged_line_of_metrics_is_named(line: dict[str, Any]) -> None:
+    run = ComparedRun("a", TrainConfig(), evaluation([-1.0] * 4), [{"epoch": 0, "loss": None}, line])
+    with pytest.raises(UserError, match=r"finite loss on each line of the metrics\.jsonl of a; got"):
+        run.curve("loss")
 
 
 def test_a_figure_that_only_one_run_has_wins_nothing(make_run: MakeRun) -> None:
@@ -84,7 +111,7 @@ def test_a_figure_that_only_one_run_has_wins_nothing(make_run: MakeRun) -> None:
 
 def test_cells_hold_figure_and_standard_error(three: Comparison) -> None:
     assert three.rows()[0][2:] == [
-        "-20.00 ±0.25",
+        "-20.00* ±0.25",
         "-25.00 ±0.25",
         "-19.00 ±0.25",
         "-20.00* ±0.25",
@@ -125,6 +152,10 @@ def test_notes_name_what_else_differs(make_run: MakeRun) -> None:
     notes = " ".join(compare([run, other]).notes())
     assert "differ in network, epochs" in notes
     assert "b (epoch 10 of 50)" in notes
+    train = {"kl_warmup": 3, "num_samples": 2, "seed": 1, "precision": "float64"}
+    further = make_run("d", figures, train=train, seed=7)
+    notes = " ".join(compare([run, further]).notes())
+    assert "differ in num_samples, kl_warmup, seed, precision, the seed of the evaluation," in notes
     same = " ".join(compare([run, make_run("c", figures, train={"kl": "relaxed"})]).notes())
     assert "differ in" not in same
     assert "before the end" not in same
@@ -141,7 +172,7 @@ def test_markdown_is_one_table_with_every_run(three: Comparison) -> None:
     lines = table.splitlines()
     assert [line.count("|") for line in lines] == [len(three.header()) + 1] * 5
     assert notes
-    assert table.count("\\*") == table.count("*") == len(three.best)
+    assert table.count("\\*") == table.count("*") == sum(map(len, three.best.values()))
 
 
 def test_csv_gives_the_figures_back(three: Comparison) -> None:

@@ -55,14 +55,16 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     """Writes the table as Markdown and CSV and the figure, and returns where they are.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder cannot be written, or the metrics of a run are damaged.
     """
     table, values, figure = out / "comparison.md", out / "comparison.csv", out / "bounds.png"
+    # Drawn first, so that a run that cannot be drawn leaves no half of the files.
+    drawn = plot.comparison_figure(comparison.runs)
     try:
         out.mkdir(parents=True, exist_ok=True)
         atomic.write_text(table, comparison.to_markdown())
         atomic.write_text(values, comparison.to_csv())
-        plot.save(plot.comparison_figure(comparison.runs), figure)
+        plot.save(drawn, figure)
     except OSError as error:
         raise UserError(
             f"expected a folder that can be written; got {out} ({error.strerror or error}); "

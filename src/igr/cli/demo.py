@@ -131,7 +131,8 @@ def _next_command(out: Path) -> str:
     # In a virtual environment that is not activated, `igr` alone would not be found.
     igr = os.path.relpath(Path(sys.executable).with_name("igr"))
     return (
-        f"  {igr} train --latent igr --temperature 0.3 --epochs {EPOCHS} --out runs/mine\n"
+        f"  {igr} train --latent igr --temperature 0.3 --epochs {EPOCHS} --kl-warmup {KL_WARMUP} "
+        f"--out runs/mine\n"
         f"  {igr} evaluate runs/mine\n"
         f"  {igr} compare runs/mine {out}/igr-discrete {out}/gumbel-softmax-discrete"
     )

@@ -55,12 +55,12 @@ DISCRETE_ELBO = BoundKind(
 IMPORTANCE_WEIGHTED = BoundKind(
     "importance_weighted",
     "IW bound, exact q",
-    "tighter bound on the same; weights by the exact law q(d | x)",
+    "the same, in expectation a tighter bound; weights by the exact law q(d | x)",
 )
 PRE_IMAGE = BoundKind(
     "importance_weighted_pre_image",
     "IW bound, pre-image",
-    "looser than with the exact law; weights by the Gaussians before argmax",
+    "the same, in expectation looser than by the exact law; weights by the Gaussians before argmax",
 )
 BOUND_KINDS = (RELAXED_ELBO, DISCRETE_ELBO, IMPORTANCE_WEIGHTED, PRE_IMAGE)
 

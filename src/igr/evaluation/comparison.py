@@ -2,13 +2,14 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from igr.errors import UserError
-from igr.evaluation.bounds import BOUND_KINDS, BoundKind
+from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate
 from igr.evaluation.evaluation import Evaluation, stored_evaluation
 from igr.training.config import TrainConfig
 from igr.training.runs import RunFolder
@@ -17,16 +18,22 @@ from igr.training.runs import RunFolder
 WHAT_WAS_MEASURED = ("data", "likelihood", "split", "num_data", "num_samples")
 # Nats per image below which a latent is said to have collapsed.
 SILENT = 0.1
-# Where they differ in one of these, a comparison is about more than the law and the KL.
+# Where their configs differ in one of these, a comparison is about more than the law and the KL.
 BUDGET = (
     "network",
     "num_variables",
     "num_categories",
     "max_images",
+    "num_samples",
+    "kl_warmup",
     "epochs",
     "batch_size",
     "learning_rate",
+    "seed",
+    "precision",
 )
+# Standard errors of a difference within which it says nothing about which run is ahead.
+TIE = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,17 @@ class ComparedRun:
         return getattr(source, field)
 
     def curve(self, key: str) -> list[tuple[int, float]]:
-        """A figure of ``metrics.jsonl`` as pairs of epoch and value, where it was measured."""
+        """A figure of ``metrics.jsonl`` as pairs of epoch and value, where it was measured.
+
+        Raises:
+            UserError: A line does not have it, or has something that is no number.
+        """
+        for line in self.metrics:
+            if type(line.get("epoch")) is not int or not _is_figure(line.get(key, "")):
+                raise UserError(
+                    f"expected an epoch and a finite {key} on each line of the metrics.jsonl of "
+                    f"{self.name}; got {line!r}; restore the file, or leave the run out"
+                )
         return [(line["epoch"], line[key]) for line in self.metrics if line[key] is not None]
 
 
@@ -53,13 +70,14 @@ class Comparison:
     """Runs, and what may be said about them.
 
     ``best`` holds, for each key of :data:`igr.evaluation.BOUND_KINDS` that at least two runs have,
-    the name of the run with the highest figure. It is empty where ``obstacle`` says why figures of
-    these runs cannot be ranked.
+    the name of the run with the highest figure, followed by those whose figures are within two
+    standard errors of the difference. It is empty where ``obstacle`` says why figures of these runs
+    cannot be ranked.
     """
 
     runs: tuple[ComparedRun, ...]
     obstacle: str | None
-    best: dict[str, str]
+    best: dict[str, tuple[str, ...]]
 
     def header(self) -> list[str]:
         """The titles of the columns."""
@@ -76,17 +94,22 @@ class Comparison:
         notes = []
         if self.obstacle is None:
             e = self.runs[0].evaluation
+            stars = (
+                "* marks the best of a column and what lies within two standard errors of it; the "
+                "error does not cover the training seed. "
+            )
             notes.append(
                 f"Nats per image, higher is better; mean ± its standard error over {e.num_data} "
                 f"{e.split} images of {self.runs[0].config.data}, {e.num_samples} samples each. "
-                "* marks the best of a column; columns are different quantities and are never "
-                "ranked against each other."
+                f"{stars if self.best else ''}Columns are different quantities and are never ranked "
+                "against each other."
             )
         else:
             notes.append(f"Nats per image; mean ± its standard error. {self.obstacle}")
         notes.append(
             "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "
-            "the discrete model, the importance-weighted (IW) ones more tightly."
+            "the discrete model. In expectation the importance-weighted (IW) bound by the exact q is "
+            "the tightest of these; that over the pre-image can lie below the discrete ELBO."
         )
         silent = [run.name for run in self.runs if run.evaluation.discrete_kl.value < SILENT]
         if silent:
@@ -94,7 +117,9 @@ class Comparison:
                 f"Collapsed: in {', '.join(silent)} the discrete posterior is within {SILENT} nats of "
                 "the prior, so the latent says next to nothing about the image."
             )
-        differing = _differing(self.runs, BUDGET)
+        differing = [key for key in BUDGET if len({getattr(run.config, key) for run in self.runs}) > 1]
+        if len({run.evaluation.seed for run in self.runs}) > 1:
+            differing.append("the seed of the evaluation")
         if differing:
             notes.append(
                 f"The runs also differ in {', '.join(differing)}, so the table shows more than "
@@ -140,7 +165,7 @@ class Comparison:
         figure = run.evaluation.bounds[kind.key]
         if figure is None:
             return "-"
-        if self.best.get(kind.key) != run.name:
+        if run.name not in self.best.get(kind.key, ()):
             return str(figure)
         # The mark beside the value, so that a narrow table does not part them.
         value, *error = str(figure).split(" ")
@@ -190,7 +215,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
         )
         if evaluation is not None
     )
-    differing = _differing(runs, WHAT_WAS_MEASURED)
+    differing = [field for field in WHAT_WAS_MEASURED if len({run.setting(field) for run in runs}) > 1]
     if differing:
         values = "; ".join(
             f"{field}: {', '.join(dict.fromkeys(str(run.setting(field)) for run in runs))}"
@@ -201,19 +226,29 @@ def compare(paths: Sequence[Path]) -> Comparison:
     return Comparison(runs, None, _best(runs))
 
 
-def _differing(runs: Sequence[ComparedRun], fields: Sequence[str]) -> list[str]:
-    return [field for field in fields if len({run.setting(field) for run in runs}) > 1]
-
-
-def _best(runs: Sequence[ComparedRun]) -> dict[str, str]:
+def _best(runs: Sequence[ComparedRun]) -> dict[str, tuple[str, ...]]:
     best = {}
     for kind in BOUND_KINDS:
         figures = {
-            run.name: figure.value for run in runs if (figure := run.evaluation.bounds[kind.key]) is not None
+            run.name: figure for run in runs if (figure := run.evaluation.bounds[kind.key]) is not None
         }
         if len(figures) > 1:
-            best[kind.key] = max(figures, key=lambda name: figures[name])
+            ranked = sorted(figures, key=lambda name: figures[name].value, reverse=True)
+            first, *others = ranked
+            tied = [name for name in others if _tied(figures[first], figures[name])]
+            best[kind.key] = (first, *tied)
     return best
+
+
+def _tied(a: Estimate, b: Estimate) -> bool:
+    if a.standard_error is None or b.standard_error is None:
+        return True
+    return abs(a.value - b.value) <= TIE * math.hypot(a.standard_error, b.standard_error)
+
+
+def _is_figure(value: object) -> bool:
+    """Whether it is what a figure of ``metrics.jsonl`` may be: finite, or ``None``."""
+    return value is None or (isinstance(value, float | int) and math.isfinite(value))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
