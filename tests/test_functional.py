@@ -259,9 +259,9 @@ def test_numbers_must_be_positive_and_finite(bad):
 
 
 def test_noise_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"expected noise of shape \(4, 3, 5\); got \(4, 3, 4\)\.$"):
+    with pytest.raises(ValueError, match=r"expected noise of shape \(4, 3, 5\); got \(4, 3, 4\); draw"):
         gumbel_softmax(LOGITS, noise=NOISE)
-    with pytest.raises(ValueError, match=r"expected noise of shape \(4, 3, 4\); got \(4, 3, 5\)\.$"):
+    with pytest.raises(ValueError, match=r"expected noise of shape \(4, 3, 4\); got \(4, 3, 5\); draw"):
         invertible_gaussian(LOC, 1.0, noise=GUMBEL)
 
 
@@ -278,3 +278,19 @@ def test_noise_of_another_shape_is_refused():
 def test_integers_are_refused(call):
     with pytest.raises(TypeError, match=r"of a floating-point dtype; got torch\.int64; use \.float\(\)\.$"):
         call(torch.arange(5))
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (5,), (2, 4)])
+def test_a_temperature_that_would_enlarge_the_batch_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected tau .* \(4,\); got shape"):
+        igr.functional.gumbel_softmax(torch.zeros(4, 10), torch.full(shape, 0.5))
+    with pytest.raises(ValueError, match=r"expected tau .* \(4,\); got shape"):
+        igr.functional.invertible_gaussian(torch.zeros(4, 9), 1.0, torch.full(shape, 0.5))
+
+
+@pytest.mark.parametrize("value", ["0.5", None, [0.5], True])
+def test_what_is_no_number_is_refused_by_name(value):
+    with pytest.raises(TypeError, match=r"expected tau to be a number or a tensor; got"):
+        igr.functional.gumbel_softmax(torch.zeros(4, 10), value)
+    with pytest.raises(TypeError, match=r"expected scale to be a number or a tensor; got"):
+        igr.functional.invertible_gaussian(torch.zeros(4, 9), value)

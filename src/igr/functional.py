@@ -8,7 +8,7 @@ from torch import Tensor
 from igr.kernels import simplex
 from igr.kernels.noise import standard_gumbel, standard_normal
 from igr.kernels.numbers import column, log_number
-from igr.validation import check_float_tensor, check_values, compute_dtype
+from igr.validation import check_float_tensor, check_number_or_tensor, check_values, compute_dtype
 
 
 def gumbel_softmax(
@@ -41,7 +41,8 @@ def gumbel_softmax(
 
     Raises:
         TypeError: unless logits is a floating-point tensor.
-        ValueError: for a temperature that is not positive and finite, or noise of another shape.
+        ValueError: for a temperature that is a number and not positive and finite (values of tensors are
+            not read), a tensor that does not broadcast, or noise of another shape.
 
     References:
         Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017)
@@ -52,9 +53,9 @@ def gumbel_softmax(
         tensor([0., 0., 1.])
     """
     check_float_tensor("gumbel_softmax", "logits", logits)
-    _check_temperature("gumbel_softmax", tau)
     dtype = compute_dtype(logits.dtype)
     scores = logits.to(dtype).movedim(dim, -1)
+    _check_number("gumbel_softmax", "tau", tau, scores.shape[:-1])
     if noise is None:
         noise = standard_gumbel(scores.shape, dtype=dtype, device=logits.device, generator=generator)
     else:
@@ -93,8 +94,8 @@ def invertible_gaussian(
 
     Raises:
         TypeError: unless loc is a floating-point tensor.
-        ValueError: for a temperature, scale or delta that is a number and not positive and finite, or
-            noise of another shape.
+        ValueError: for a temperature, scale or delta that is a number and not positive and finite (values
+            of tensors are not read), a tensor that does not broadcast, or noise of another shape.
 
     References:
         Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3
@@ -105,14 +106,14 @@ def invertible_gaussian(
         tensor([1., 0., 0.])
     """
     check_float_tensor("invertible_gaussian", "loc", loc)
-    _check_temperature("invertible_gaussian", tau)
-    for name, value in (("scale", scale), ("delta", delta)):
-        if not isinstance(value, Tensor):
-            check_values("invertible_gaussian", name, value, positive=True)
     dtype = compute_dtype(loc.dtype)
-    if isinstance(scale, Tensor):
-        scale = scale.to(dtype).expand(loc.shape).movedim(dim, -1)
     mean = loc.to(dtype).movedim(dim, -1)
+    for name, value in (("tau", tau), ("delta", delta)):
+        _check_number("invertible_gaussian", name, value, mean.shape[:-1])
+    _check_number("invertible_gaussian", "scale", scale, loc.shape)
+    if isinstance(scale, Tensor):
+        scale = scale.to(loc.device, dtype) if scale.dim() == 0 else scale.to(dtype)
+        scale = scale.expand(loc.shape).movedim(dim, -1)
     if noise is None:
         noise = standard_normal(mean.shape, dtype=dtype, device=loc.device, generator=generator)
     else:
@@ -146,11 +147,10 @@ def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> 
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
     check_float_tensor("softmax_plus_plus", "x", x)
-    if not isinstance(delta, Tensor):
-        check_values("softmax_plus_plus", "delta", delta, positive=True)
     dtype = compute_dtype(x.dtype)
-    log_delta = log_number(delta, dtype)
-    points = simplex.tempered_softmax(x.to(dtype).movedim(dim, -1), 1.0, log_delta)
+    rows = x.to(dtype).movedim(dim, -1)
+    _check_number("softmax_plus_plus", "delta", delta, rows.shape[:-1])
+    points = simplex.tempered_softmax(rows, 1.0, log_number(delta, dtype))
     return points.to(x.dtype).movedim(-1, dim)
 
 
@@ -183,15 +183,33 @@ def stick_breaking_lengths(logits: Tensor, dim: int = -1) -> Tensor:
     return lengths.to(logits.dtype).movedim(-1, dim)
 
 
-def _check_temperature(owner: str, tau: float | Tensor) -> None:
-    # Values of a tensor are not read: a sampler in a training loop must not wait for the device.
-    if not isinstance(tau, Tensor):
-        check_values(owner, "tau", tau, positive=True)
+def _check_number(owner: str, name: str, value: float | Tensor, batch: torch.Size) -> None:
+    """A positive number, or a tensor that broadcasts against the batch without enlarging it.
+
+    Values of a tensor are not read: a sampler in a training loop must not wait for the device.
+    """
+    check_number_or_tensor(owner, name, value)
+    if not isinstance(value, Tensor):
+        check_values(owner, name, value, positive=True)
+        return
+    try:
+        fits = torch.broadcast_shapes(value.shape, batch) == batch
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{owner}: expected {name} to be a number or a tensor that broadcasts against {tuple(batch)}; "
+            f"got shape {tuple(value.shape)}; a temperature or delta has no dimension for the categories."
+        )
 
 
 def _given_noise(owner: str, noise: Tensor, shape: torch.Size, dim: int, dtype: torch.dtype) -> Tensor:
+    check_float_tensor(owner, "noise", noise)
     if noise.shape != shape:
-        raise ValueError(f"{owner}: expected noise of shape {tuple(shape)}; got {tuple(noise.shape)}.")
+        raise ValueError(
+            f"{owner}: expected noise of shape {tuple(shape)}; got {tuple(noise.shape)}; "
+            "draw one number for each entry."
+        )
     return noise.to(dtype).movedim(dim, -1)
 
 

@@ -27,6 +27,14 @@ def check_float_tensor(owner: str, name: str, value: object) -> None:
         )
 
 
+def check_number_or_tensor(owner: str, name: str, value: object) -> None:
+    """Raises TypeError unless the value is a number or a tensor."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
+        raise TypeError(
+            f"{owner}: expected {name} to be a number or a tensor; got {value!r}; convert it with float(...)."
+        )
+
+
 def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool = False) -> None:
     """Raises ValueError unless every entry is finite (and positive)."""
     if is_traced():

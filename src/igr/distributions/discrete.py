@@ -9,6 +9,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 
+from igr.validation import compute_dtype
+
 
 class DiscreteLaw(OneHotCategorical):
     r"""A law over the K vertices of the simplex, exact or estimated.
@@ -18,6 +20,7 @@ class DiscreteLaw(OneHotCategorical):
     Arguments:
         log_probs: :math:`\log P(k)` as computed, with shape :math:`(*B, K)`; minus infinity is allowed.
         standard_error: Of each probability, for an estimate; ``None`` for an exact law.
+        dtype: The dtype of results; that of log_probs if ``None``.
 
     :attr:`log_probs` are the numbers as computed, whose exponentials sum to one but for the error of
     the computation; :attr:`logits` and :attr:`probs` are normalized.
@@ -28,21 +31,34 @@ class DiscreteLaw(OneHotCategorical):
         tensor([0.2500, 0.7500])
     """
 
-    def __init__(self, log_probs: Tensor, standard_error: Tensor | None = None) -> None:
-        self.log_probs = log_probs
-        self.standard_error = standard_error
+    def __init__(
+        self,
+        log_probs: Tensor,
+        standard_error: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        dtype = log_probs.dtype if dtype is None else dtype
+        # Half precision cannot hold a law that sums to one, so divergences are taken from these.
+        self._exact_logits = torch.log_softmax(log_probs.to(compute_dtype(log_probs.dtype)), dim=-1)
+        self.log_probs = log_probs.to(dtype)
+        self.standard_error = None if standard_error is None else standard_error.to(dtype)
         # Not through OneHotCategorical's own __init__, whose inner Categorical always checks: the numbers
         # come from a computation, the check refuses the minus infinity of a category that was never
         # drawn, and it waits for the device.
-        self._categorical = Categorical(logits=log_probs, validate_args=False)
+        self._categorical = Categorical(logits=self._exact_logits.to(dtype), validate_args=False)
         Distribution.__init__(self, log_probs.shape[:-1], log_probs.shape[-1:], validate_args=False)
 
     @classmethod
-    def from_draws(cls, one_hot: Tensor, dtype: torch.dtype) -> Self:
-        """The shares of the categories among N draws, given as one-hot vectors [N, *B, K]."""
-        share = one_hot.to(torch.float64).mean(0)
-        standard_error = torch.sqrt(share * (1.0 - share) / len(one_hot))
-        return cls(torch.log(share).to(dtype), standard_error.to(dtype))
+    def from_counts(cls, counts: Tensor, total: int, dtype: torch.dtype) -> Self:
+        """The shares of the categories among draws, from how often each came up, [*B, K]."""
+        share = counts / total
+        standard_error = torch.sqrt(share * (1.0 - share) / total)
+        return cls(torch.log(share), standard_error, dtype)
+
+    @property
+    def exact_logits(self) -> Tensor:
+        """Normalized log-probabilities in the precision of the computation, at least float32."""
+        return self._exact_logits
 
     @property
     def num_categories(self) -> int:
@@ -55,6 +71,7 @@ class DiscreteLaw(OneHotCategorical):
         shape = Size(batch_shape) + self._event_shape
         error = self.standard_error
         new.log_probs = self.log_probs.expand(shape)
+        new._exact_logits = self._exact_logits.expand(shape)
         new.standard_error = None if error is None else error.expand(shape)
         super().expand(Size(batch_shape), _instance=new)
         return new

@@ -32,7 +32,7 @@ class GumbelSoftmax(SimplexRelaxation):
         temperature: :math:`\tau > 0`, a float or a tensor that broadcasts against the batch.
         logits: Unnormalized log-probabilities :math:`l`, with shape :math:`(*, K)`.
         probs: Probabilities instead of logits, with shape :math:`(*, K)`; normalized here. A
-            probability of zero becomes the smallest that the dtype holds, so that gradients are finite.
+            probability of zero becomes the smallest normal number, so that all stays finite.
         validate_args: Whether to check the values of arguments; torch's global default if ``None``.
 
     Raises:
@@ -75,6 +75,7 @@ class GumbelSoftmax(SimplexRelaxation):
                 f"{owner}: expected {name} with at least 2 categories in the last dimension; "
                 f"got shape {tuple(parameter.shape)}."
             )
+        validation.check_number_or_tensor(owner, "temperature", temperature)
         if checked:
             validation.check_values(owner, "temperature", temperature, positive=True)
             if probs is None:
@@ -82,7 +83,8 @@ class GumbelSoftmax(SimplexRelaxation):
             else:
                 validation.check_probabilities(owner, parameter)
         if probs is not None:
-            parameter = simplex.log_of_clamped(probs / probs.sum(-1, keepdim=True))
+            exact = probs.to(validation.compute_dtype(probs.dtype))
+            parameter = simplex.log_of_clamped(exact / exact.sum(-1, keepdim=True)).to(probs.dtype)
         batch_shape = validation.broadcast_batch(
             owner, **{name: parameter.shape[:-1], "temperature": validation.shape_of(temperature)}
         )

@@ -18,6 +18,7 @@ from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
 from igr.kernels.normal import log_normal_density
 from igr.kernels.numbers import column, log_number
+from igr.kernels.tracing import is_traced
 
 
 class InvertibleGaussian(SimplexRelaxation):
@@ -90,10 +91,15 @@ class InvertibleGaussian(SimplexRelaxation):
                 f"{owner}: expected loc with K - 1 >= 1 entries in the last dimension; "
                 f"got shape {tuple(loc.shape)}."
             )
+        dtype = loc.dtype
+        for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
+            validation.check_number_or_tensor(owner, name, value)
         if not isinstance(scale, Tensor):
-            scale = torch.full((1,), float(scale), dtype=loc.dtype, device=loc.device)
-        elif scale.dim() == 0:
-            scale = scale.unsqueeze(-1)
+            scale = torch.full((1,), float(scale), dtype=dtype, device=loc.device)
+        elif scale.dim() == 0:  # like a number, it sets neither dtype nor device
+            scale = scale.to(loc.device, dtype).unsqueeze(-1)
+        else:
+            dtype = torch.promote_types(dtype, scale.dtype)
         if scale.shape[-1] not in (1, loc.shape[-1]):
             raise ValueError(
                 f"{owner}: expected scale with {loc.shape[-1]} entries in the last dimension, like loc, "
@@ -114,7 +120,6 @@ class InvertibleGaussian(SimplexRelaxation):
         self._transform = None if transform is None else _on_vectors(transform, loc.shape[-1])
         self.transform = transform
         self.delta = delta
-        dtype = torch.promote_types(loc.dtype, scale.dtype)
         self.loc = loc.to(dtype).expand(batch_shape + loc.shape[-1:])
         self.scale = scale.to(dtype).expand(batch_shape + loc.shape[-1:])
         super().__init__(
@@ -137,8 +142,8 @@ class InvertibleGaussian(SimplexRelaxation):
         r"""The IGR-I at a given scale whose discrete law is ``probs``.
 
         At fixed scale the map from loc to the discrete law is the gradient of a convex function, and
-        Newton's method inverts it, in float64. The result is differentiable in probs, scale,
-        temperature and delta (implicit function theorem).
+        Newton's method inverts it, in float64. The result is differentiable once in probs, scale,
+        temperature and delta (implicit function theorem). For eager code only.
 
         Arguments:
             probs: The discrete law, with shape :math:`(*, K)`; every entry positive.
@@ -157,6 +162,11 @@ class InvertibleGaussian(SimplexRelaxation):
             tensor([0.1000, 0.2000, 0.3000, 0.4000])
         """
         owner = f"{cls.__name__}.from_probs"
+        if is_traced():
+            raise NotImplementedError(
+                f"{owner}: it iterates until it has converged, which no tracer can follow; call it before "
+                "torch.compile, torch.export or torch.func, and pass its loc in."
+            )
         validation.check_float_tensor(owner, "probs", probs)
         if probs.dim() == 0 or probs.shape[-1] < 2:
             raise ValueError(
@@ -342,6 +352,14 @@ def _on_vectors(transform: Transform, size: int) -> Transform:
         )
     if not transform.bijective:
         raise ValueError(f"InvertibleGaussian: expected a bijective transform; got {name}, which is not.")
+    entry = transform.domain
+    while isinstance(entry, constraints.independent):
+        entry = entry.base_constraint
+    if not isinstance(entry, type(constraints.real)):
+        raise ValueError(
+            f"InvertibleGaussian: expected a transform that is defined for all real numbers; got {name}, "
+            f"whose domain is {transform.domain}."
+        )
     if transform.domain.event_dim == 0 and transform.codomain.event_dim == 0:
         return IndependentTransform(transform, 1)
     dims = transform.domain.event_dim, transform.codomain.event_dim

@@ -58,16 +58,39 @@ def _kl_relaxations(p: SimplexRelaxation, q: SimplexRelaxation) -> Tensor:
     )
 
 
+@register_kl(SimplexRelaxation, Distribution)
+@register_kl(Distribution, SimplexRelaxation)
+def _kl_with_another_law(p: Distribution, q: Distribution) -> Tensor:
+    relaxation, other = (p, q) if isinstance(p, SimplexRelaxation) else (q, p)
+    advice = (
+        "take the discrete law of the other side too, by its discrete()"
+        if isinstance(other, OneHotCategorical)
+        else "estimate it as the mean of p.log_prob(z) - q.log_prob(z) over draws z of p"
+    )
+    raise NotImplementedError(
+        f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: {type(relaxation).__name__} is a "
+        f"law on the simplex and {type(other).__name__} is none of its family; {advice}."
+    )
+
+
 @register_kl(DiscreteLaw, DiscreteLaw)
 @register_kl(DiscreteLaw, OneHotCategorical)
 @register_kl(OneHotCategorical, DiscreteLaw)
 def _kl_discrete(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
     _check_categories(p, q)
+    p_logits, q_logits = _exact_logits(p), _exact_logits(q)
     # A category that p never takes adds nothing; the mask keeps its gradient free of 0 times infinity.
-    taken = p.logits > -torch.inf
-    log_p = torch.where(taken, p.logits, 0.0)
-    log_q = torch.where(taken, q.logits, 0.0)
-    return torch.where(taken, torch.exp(log_p) * (log_p - log_q), 0.0).sum(-1)
+    taken = p_logits != -torch.inf
+    log_p = torch.where(taken, p_logits, 0.0)
+    log_q = torch.where(taken, q_logits, 0.0)
+    divergence = torch.where(taken, torch.exp(log_p) * (log_p - log_q), 0.0).sum(-1)
+    return divergence.to(torch.promote_types(p.logits.dtype, q.logits.dtype))
+
+
+def _exact_logits(law: OneHotCategorical) -> Tensor:
+    if isinstance(law, DiscreteLaw):
+        return law.exact_logits
+    return torch.log_softmax(law.logits.to(compute_dtype(law.logits.dtype)), dim=-1)
 
 
 def _check_categories(p: Distribution, q: Distribution) -> None:

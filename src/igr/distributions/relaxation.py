@@ -8,13 +8,24 @@ from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import (
+    Distribution,
+    SoftmaxTransform,
+    StickBreakingTransform,
+    Transform,
+    biject_to,
+    constraints,
+    transform_to,
+)
 
 from igr.distributions.discrete import DiscreteLaw
 from igr.kernels import simplex
 from igr.kernels.numbers import column
 from igr.kernels.tracing import is_traced
-from igr.validation import compute_dtype
+from igr.validation import check_float_tensor, compute_dtype
+
+# Numbers in one part of the draws of a Monte Carlo estimate.
+_DRAWN_AT_ONCE = 2**22
 
 
 class _Simplex(type(constraints.simplex)):  # type: ignore[misc]
@@ -26,6 +37,16 @@ class _Simplex(type(constraints.simplex)):  # type: ignore[misc]
     def check(self, value: Tensor) -> Tensor:
         tolerance = max(1e-6, 4.0 * torch.finfo(value.dtype).eps * value.shape[-1] ** 0.5)
         return torch.all(value >= 0, dim=-1) & ((value.sum(-1) - 1).abs() < tolerance)
+
+
+@biject_to.register(_Simplex)
+def _bijection(constraint: _Simplex) -> Transform:
+    return StickBreakingTransform()
+
+
+@transform_to.register(_Simplex)
+def _parametrization(constraint: _Simplex) -> Transform:
+    return SoftmaxTransform()
 
 
 class SimplexRelaxation(Distribution, ABC):
@@ -40,7 +61,11 @@ class SimplexRelaxation(Distribution, ABC):
     (TensorFlow Probability's differ by :math:`\frac{1}{2} \log K`).
 
     Half-precision parameters (bfloat16, float16) give half-precision results; noise and arithmetic are
-    float32 in between.
+    float32 in between. float16 holds no number above 65504, and logarithms reach beyond at temperatures
+    below about 1e-4: bfloat16 or float32 serve there.
+
+    ``torch.compile`` turns the checks of arguments off for the whole process, as it does for every torch
+    distribution; ``validate_args=True`` turns them on again.
 
     To implement one:
         1. Set the parameters as attributes of their torch names, expanded to the batch, and call
@@ -257,14 +282,35 @@ class SimplexRelaxation(Distribution, ABC):
         if method == "exact":
             if num_nodes is not None and num_nodes < 3:
                 raise ValueError(f"discrete: expected num_nodes of at least 3; got {num_nodes}.")
-            return DiscreteLaw(self._exact_log_probs(num_nodes).to(self.dtype))
+            return DiscreteLaw(self._exact_log_probs(num_nodes), dtype=self.dtype)
         if method != "monte_carlo":
             raise ValueError(f"discrete: expected method to be 'exact' or 'monte_carlo'; got {method!r}.")
         if noise is None and num_samples < 1:
             raise ValueError(f"discrete: expected num_samples of at least 1; got {num_samples}.")
-        noise = self._noise((num_samples,) if noise is None else (len(noise),), generator, noise)
-        with torch.no_grad():
-            return DiscreteLaw.from_draws(simplex.nearest_vertex(self._scores(noise)), self.dtype)
+        if noise is not None and (noise.dim() == 0 or len(noise) == 0):
+            raise ValueError(
+                f"discrete: expected noise of at least one draw; got shape {tuple(noise.shape)}."
+            )
+        return self._estimated(num_samples, generator, noise)
+
+    @torch.no_grad()
+    def _estimated(
+        self, num_samples: int, generator: torch.Generator | None, noise: Tensor | None
+    ) -> DiscreteLaw:
+        per_draw = max(1, self._batch_shape.numel() * self.num_categories)
+        at_once = max(1, _DRAWN_AT_ONCE // per_draw)
+        if noise is None:
+            total = num_samples
+            sizes = [min(at_once, total - first) for first in range(0, total, at_once)]
+            parts = (self.draw_noise((size,), generator) for size in sizes)
+        else:
+            total = len(noise)
+            parts = (part for part in self._noise((total,), None, noise).split(at_once))
+        shape = self._batch_shape + self._event_shape
+        counts = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        for part in parts:
+            counts += simplex.nearest_vertex(self._scores(part)).sum(0)
+        return DiscreteLaw.from_counts(counts, total, self.dtype)
 
     def _noise(
         self,
@@ -274,6 +320,7 @@ class SimplexRelaxation(Distribution, ABC):
     ) -> Tensor:
         if noise is None:
             return self.draw_noise(sample_shape, generator)
+        check_float_tensor(type(self).__name__, "noise", noise)
         per_draw = self._batch_shape + self.noise_shape
         drawn = noise.shape[: max(0, noise.dim() - len(per_draw))]
         free = len(sample_shape) == 0
@@ -293,6 +340,7 @@ class SimplexRelaxation(Distribution, ABC):
         return x / column(self._temperature, x.dtype)
 
     def _check_shape(self, name: str, value: Tensor) -> None:
+        check_float_tensor(type(self).__name__, name, value)
         if value.dim() == 0 or value.shape[-1] != self.num_categories:
             raise ValueError(
                 f"{type(self).__name__}: expected {name} with {self.num_categories} categories in the "

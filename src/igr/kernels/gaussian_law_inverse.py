@@ -9,6 +9,7 @@ it would be the identity), so that small probabilities count as much as large on
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def loc_for_probs(probs: Tensor, scale: Tensor) -> Tensor:
         scale: :math:`\sigma`, float64, with shape :math:`(*, K - 1)`.
 
     Returns:
-        Tensor with shape :math:`(*, K - 1)`, differentiable in both by the implicit function theorem.
+        Tensor with shape :math:`(*, K - 1)`, differentiable once in both by the implicit function theorem.
 
     Raises:
         RuntimeError: if Newton's method does not converge.
@@ -44,12 +45,31 @@ def loc_for_probs(probs: Tensor, scale: Tensor) -> Tensor:
     num_nodes = default_num_nodes(torch.float64, probs.shape[-1], equal_scales=False)
     goal = torch.log(flat_probs[:, :-1]) - torch.log(flat_probs[:, -1:])
     loc = _newton(goal.detach(), flat_scale.detach(), num_nodes)
-    # One more step from the solution moves nothing and carries the derivative.
     _, jacobian = maximum_log_probs_and_jacobian(loc, flat_scale.detach(), num_nodes)
-    log_probs = maximum_log_probs(loc, flat_scale, num_nodes)
-    residual = _log_ratios(log_probs, -1) - goal
-    step = torch.linalg.solve(_log_ratios(jacobian, -2), residual.unsqueeze(-1)).squeeze(-1)
-    return (loc - step).view(scale.shape)
+    reached = _log_ratios(maximum_log_probs(loc, flat_scale, num_nodes), -1)
+    solution: Tensor = _ImplicitFunction.apply(goal, reached, loc, _log_ratios(jacobian, -2))
+    return solution.view(scale.shape)
+
+
+class _ImplicitFunction(torch.autograd.Function):
+    """The loc at which ``reached`` equals ``goal``, with its first derivatives; a second raises an error."""
+
+    @staticmethod
+    def forward(ctx: Any, goal: Tensor, reached: Tensor, loc: Tensor, jacobian: Tensor) -> Tensor:
+        ctx.save_for_backward(jacobian)
+        return loc.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            # Not torch's once_differentiable, which lets a constant gradient pass and gives a wrong number.
+            raise NotImplementedError(
+                "from_probs: it has first derivatives only; got create_graph=True; detach its loc, or leave "
+                "create_graph out."
+            )
+        (jacobian,) = ctx.saved_tensors
+        by_goal = torch.linalg.solve(jacobian.mT, grad.unsqueeze(-1)).squeeze(-1)
+        return by_goal, -by_goal, None, None
 
 
 def _log_ratios(x: Tensor, dim: int) -> Tensor:

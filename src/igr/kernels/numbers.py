@@ -14,8 +14,13 @@ def log_number(value: float | Tensor, dtype: torch.dtype) -> float | Tensor:
 
 
 def column(value: float | Tensor, dtype: torch.dtype) -> float | Tensor:
-    """A tensor with shape [*B] as [*B, 1], to meet numbers with shape [*B, n]."""
-    return value.to(dtype).unsqueeze(-1) if isinstance(value, Tensor) else value
+    """A tensor with shape [*B] as [*B, 1], to meet numbers with shape [*B, n].
+
+    One without dimensions stays so: torch lets it meet tensors of any device.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(dtype) if value.dim() == 0 else value.to(dtype).unsqueeze(-1)
 
 
 def same_number(a: float | Tensor, b: float | Tensor) -> bool:

@@ -25,8 +25,8 @@ def with_reference(x: Tensor, log_delta: float | Tensor) -> Tensor:
     A tensor ``log_delta`` broadcasts against the batch :math:`(*)`.
     """
     if isinstance(log_delta, Tensor):
-        column = log_delta.to(x.dtype).unsqueeze(-1).expand(*x.shape[:-1], 1)
-        return torch.cat([x, column], dim=-1)
+        last = log_delta.to(x).unsqueeze(-1).expand(*x.shape[:-1], 1)
+        return torch.cat([x, last], dim=-1)
     return torch.nn.functional.pad(x, (0, 1), value=log_delta)
 
 
@@ -128,14 +128,19 @@ def log_softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
 
 def inverse_log_softmax_plus_plus(log_z: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
     r"""What :func:`log_softmax_plus_plus` maps to log z: :math:`\log z_k - \log z_K + \log\delta`."""
-    if isinstance(log_delta, Tensor):
-        log_delta = log_delta.to(log_z.dtype).unsqueeze(-1)
-    return log_z[..., :-1] - log_z[..., -1:] + log_delta
+    return log_z[..., :-1] - log_z[..., -1:] + column(log_delta, log_z.dtype)
 
 
 def log_of_clamped(z: Tensor) -> Tensor:
-    """log z, with z held at or above the smallest normal number of its dtype."""
-    return torch.log(torch.clamp(z, min=torch.finfo(z.dtype).tiny))
+    """log z, with z held at or above the smallest normal number of its dtype.
+
+    Close above that number the derivative 1 / z is as large as a number can be, and a product with it would
+    overflow, so there it is zero, as it is below.
+    """
+    info = torch.finfo(z.dtype)
+    clear = z > info.tiny / info.eps
+    log_z = torch.log(torch.clamp(z.detach(), min=info.tiny))
+    return torch.where(clear, torch.log(torch.where(clear, z, 1.0)), log_z)
 
 
 def nearest_vertex(scores: Tensor) -> Tensor:
