@@ -13,7 +13,6 @@ V, K, B = 3, 4, 2
 LATENTS = {
     "igr fixed": lambda: InvertibleGaussianLatent(V, K),
     "igr free": lambda: InvertibleGaussianLatent(V, K, scale="free"),
-    "igr delta": lambda: InvertibleGaussianLatent(V, K, delta=0.3),
     "igr own prior temperature": lambda: InvertibleGaussianLatent(V, K, 0.9, scale="free"),
     "gumbel-softmax": lambda: GumbelSoftmaxLatent(V, K, 0.5),
 }
@@ -108,13 +107,11 @@ def test_pre_image_weights_turn_the_posterior_into_the_uniform_prior(igr_latent)
     assert z_score(share, 1 / K).abs().max() < 5
 
 
-def test_the_pre_image_prior_is_uniform_at_the_posteriors_map():
-    """Were the prior's own temperature used, delta would shift the threshold under it."""
-    latent = InvertibleGaussianLatent(V, K, 2.0, delta=0.2).double()
-    posterior = latent(torch.zeros(V * (K - 1), dtype=torch.float64), TEMPERATURE)
-    noise = latent.draw_noise((10,), generator=torch.Generator().manual_seed(7))
-    _, log_weight = latent.pre_image(posterior, noise)
-    assert log_weight.abs().max() < 1e-9
+def test_igr_is_told_no_delta():
+    """Its outputs are offsets from the uniform law, so a delta would give the same model."""
+    assert InvertibleGaussianLatent.options == {"scale"}
+    posterior = InvertibleGaussianLatent(V, K)(torch.zeros(V * (K - 1)), TEMPERATURE)
+    assert posterior.delta == 1.0
 
 
 def test_only_gaussian_laws_have_a_pre_image():

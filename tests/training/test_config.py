@@ -51,10 +51,6 @@ BAD = {
         {"latent": "gumbel-softmax", "scale": "free"},
         "expected no scale with the latent gumbel-softmax",
     ),
-    "delta of another latent": (
-        {"latent": "gumbel-softmax", "delta": 0.5},
-        "expected no delta with the latent gumbel-softmax",
-    ),
 }
 
 
@@ -92,7 +88,7 @@ def test_json_over_a_base_changes_only_what_it_names():
         ({"epochs": 3.0}, "expected epochs to be a whole number; got 3.0"),
         ({"temperature": "low"}, "expected temperature to be a number or null; got 'low'"),
         ({"latent": None}, "expected latent to be text; got None"),
-        ({"delta": 10**400}, "expected delta to be a number; got 1000"),
+        ({"learning_rate": 10**400}, "expected learning_rate to be a number; got 1000"),
         ([1, 2], r"expected settings by name; got \[1, 2\]"),
     ],
 )
@@ -102,9 +98,9 @@ def test_json_of_the_wrong_form_is_refused(values, message):
 
 
 def test_json_takes_whole_numbers_where_numbers_are_meant():
-    config = TrainConfig.from_json({"temperature": 1, "delta": 2})
-    assert (config.temperature, config.delta) == (1.0, 2.0)
-    assert isinstance(config.delta, float)
+    config = TrainConfig.from_json({"temperature": 1, "learning_rate": 2})
+    assert (config.temperature, config.learning_rate) == (1.0, 2.0)
+    assert isinstance(config.learning_rate, float)
 
 
 def test_the_smoke_config_is_small_and_otherwise_the_same():

@@ -117,8 +117,9 @@ def per_datum_bounds(
     :math:`d_s` is the largest category at :math:`y_s`. The KL is in closed form where there is one
     and otherwise taken at the same :math:`z_s`.
 
-    The figures depend on the seed, the data, ``num_samples`` and the kind of device, and but for
-    rounding on nothing else; the first samples of a longer evaluation are those of a shorter one.
+    The figures of a datum depend on the seed, the datum, its place among the data, ``num_samples``,
+    the kind of device and, in the last block of 32, on how many are in it; but for rounding on
+    nothing else. The first samples of a longer evaluation are those of a shorter one.
 
     Arguments:
         model: The VAE, in evaluation mode; its device is where the work is done.
@@ -155,9 +156,7 @@ def per_datum_bounds(
         samples = _Samples(
             num_samples=num_samples,
             seed=seed,
-            # Keys of one stream are numbers: those of the blocks interleave, whatever S is.
-            first_key=position,
-            key_step=len(blocks),
+            block=position,
             per_chunk=max(1, element_budget // (largest * len(x))),
             device=parameter.device,
         )
@@ -174,12 +173,11 @@ def per_datum_bounds(
 
 @dataclass(frozen=True)
 class _Samples:
-    """The samples of a block of data: how many, from which keys, how many at a time."""
+    """The samples of a block of data: how many, of which block, how many at a time."""
 
     num_samples: int
     seed: int
-    first_key: int
-    key_step: int
+    block: int
     per_chunk: int
     device: torch.device
 
@@ -189,12 +187,14 @@ class _Samples:
         samples_per_group = draws_per_chunk * SAMPLES_PER_DRAW
         for first in range(0, self.num_samples, samples_per_group):
             count = min(samples_per_group, self.num_samples - first)
-            keys = range(first // SAMPLES_PER_DRAW, -(-(first + count) // SAMPLES_PER_DRAW))
-            noise = torch.cat([draw(self._generator(stream, key)) for key in keys])[:count]
+            numbers = range(first // SAMPLES_PER_DRAW, -(-(first + count) // SAMPLES_PER_DRAW))
+            noise = torch.cat([draw(self._generator(stream, number)) for number in numbers])[:count]
             yield from torch.split(noise, self.per_chunk)
 
-    def _generator(self, stream: str, key: int) -> torch.Generator:
-        return keyed_generator(self.seed, stream, self.first_key + key * self.key_step, device=self.device)
+    def _generator(self, stream: str, number: int) -> torch.Generator:
+        # The block stands in the stream and not in the number: whatever is made of both would depend
+        # on how many there are of one of them.
+        return keyed_generator(self.seed, f"{stream}/{self.block}", number, device=self.device)
 
 
 def _relaxed_pass(

@@ -167,11 +167,13 @@ class InvertibleGaussianLatent(Latent):
         num_categories: The number K of categories of each.
         prior_temperature: The temperature of the relaxed prior; ``None`` takes the posterior's.
         scale: ``"fixed"`` at one, or ``"free"``.
-        delta: The weight of the last category in the softmax++.
+
+    The softmax++ has its delta at one: another would only move the uniform law, from which the
+    outputs are offsets, and so give the same model.
     """
 
     has_pre_image = True
-    options = frozenset({"scale", "delta"})
+    options = frozenset({"scale"})
 
     def __init__(
         self,
@@ -180,12 +182,10 @@ class InvertibleGaussianLatent(Latent):
         prior_temperature: float | None = None,
         *,
         scale: str = "fixed",
-        delta: float = 1.0,
     ) -> None:
         super().__init__(num_variables, num_categories, prior_temperature)
         self.free_scale = scale == "free"
-        self.delta = delta
-        # The means of the uniform law over the threshold of the last category, all equal.
+        # The means of the uniform law, all equal and the same at every temperature.
         uniform = InvertibleGaussian.uniform(num_categories, 1.0, dtype=torch.float64)
         self._uniform_loc = uniform.loc[0].item()
         self.outputs_per_variable = (num_categories - 1) * (2 if self.free_scale else 1)
@@ -198,16 +198,14 @@ class InvertibleGaussianLatent(Latent):
         return {"temperature": 0.15, "scale": "free"}
 
     def _posterior(self, outputs: Tensor, temperature: Tensor | float) -> InvertibleGaussian:
-        uniform_loc = self._uniform_loc + self._threshold(temperature)
         if self.free_scale:
             loc, log_scale = outputs.chunk(2, dim=-1)
-            return self._law(loc + uniform_loc, log_scale.exp(), temperature)
-        return self._law(outputs + uniform_loc, 1.0, temperature)
+            return self._law(loc + self._uniform_loc, log_scale.exp(), temperature)
+        return self._law(outputs + self._uniform_loc, 1.0, temperature)
 
     def prior(self, temperature: Tensor | float) -> InvertibleGaussian:
         temperature = self._temperature_of_prior(temperature)
-        loc = self._zeros[:, 1:] + (self._uniform_loc + self._threshold(temperature))
-        return self._law(loc, 1.0, temperature)
+        return self._law(self._zeros[:, 1:] + self._uniform_loc, 1.0, temperature)
 
     def relaxed_kl(self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float) -> Tensor:
         return kl_divergence(posterior, self.prior(temperature)).sum(-1)
@@ -219,22 +217,14 @@ class InvertibleGaussianLatent(Latent):
                 "give a posterior of this latent"
             )
         y = posterior.loc + posterior.scale * noise
-        threshold = torch.as_tensor(self._threshold(posterior.temperature), dtype=y.dtype, device=y.device)
-        last = threshold.expand(y.shape[:-1]).unsqueeze(-1)
-        winner = torch.cat([y, last], dim=-1).argmax(-1)
+        winner = torch.nn.functional.pad(y, (0, 1)).argmax(-1)
         d = torch.nn.functional.one_hot(winner, self.num_categories).to(y)
-        # At a prior temperature of its own it is still the posterior's map that defines d, so the
-        # prior over y is the one that is uniform under that map.
-        shift = y - (self._uniform_loc + threshold)
+        shift = y - self._uniform_loc
         log_ratio = posterior.scale.log() + 0.5 * (noise * noise - shift * shift)
         return d, log_ratio.sum((-2, -1))
 
-    def _threshold(self, temperature: Tensor | float) -> Tensor | float:
-        """What the others have to exceed so that the last category is not the largest."""
-        return temperature * math.log(self.delta)
-
     def _law(self, loc: Tensor, scale: Tensor | float, temperature: Tensor | float) -> InvertibleGaussian:
-        return InvertibleGaussian(loc, scale, temperature, delta=self.delta, validate_args=False)
+        return InvertibleGaussian(loc, scale, temperature, validate_args=False)
 
 
 class GumbelSoftmaxLatent(Latent):

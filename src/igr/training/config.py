@@ -54,13 +54,10 @@ class TrainConfig:
     """Temperature of the posterior; None: gumbel-softmax 0.67, igr 0.4 (relaxed KL 0.15)."""
 
     prior_temperature: float | None = None
-    """Temperature of the relaxed prior; None: gumbel-softmax 0.5, igr that of the posterior."""
+    """Temperature of the prior in the relaxed KL and ELBO; None: gumbel-softmax 0.5, igr the posterior's."""
 
     scale: str | None = None
     """Scale of the Gaussians (igr only): fixed at 1, or free; None: fixed (relaxed KL free)."""
-
-    delta: float = 1.0
-    """Weight of the last category in the softmax++ (igr only)."""
 
     num_samples: int = 1
     """Latent samples per image in training and validation."""
@@ -69,7 +66,7 @@ class TrainConfig:
     """Latent samples per image that `igr evaluate` takes if it is not told otherwise."""
 
     kl_warmup: int = 0
-    """Epochs over which the weight of the KL in the loss rises from 0 to 1; reported bounds have 1."""
+    """Epochs over which the weight of the KL in the loss rises from 0 to 1; reported figures have 1."""
 
     epochs: int = 100
     """Passes over the training images."""
@@ -234,7 +231,6 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "num_categories": _at_least(2),
     "temperature": _FINITE_POSITIVE,
     "prior_temperature": _FINITE_POSITIVE,
-    "delta": _FINITE_POSITIVE,
     "num_samples": _at_least(1),
     "num_eval_samples": _at_least(1),
     "epochs": _at_least(1),
