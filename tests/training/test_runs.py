@@ -1,6 +1,7 @@
 """A run folder is held by one process, and says what is wrong with it in one sentence."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,14 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from igr.errors import UserError
-from igr.training import checkpoints
+from igr.training import atomic, checkpoints
 from igr.training.build import build_model
 from igr.training.config import TrainConfig
 from igr.training.runs import RunFolder, load_run, parameter_tensors
 
 CONFIG = TrainConfig(network="dense", num_variables=3, num_categories=4, max_images=20).resolved()
+# No process has it: Linux numbers them up to 2^22.
+DEAD = 2**22 + 1
 
 
 @pytest.fixture
@@ -38,6 +42,7 @@ def test_the_config_comes_back(folder):
 
 NO_RUNS = {
     "absent": (lambda path: None, "which does not exist"),
+    "file": (lambda path: path.touch(), "which is a file and no folder"),
     "empty": (lambda path: path.mkdir(), "which has no config.json"),
     "text": (lambda path: write_config(path, "not JSON"), "expected a JSON file"),
     "list": (lambda path: write_config(path, "[]"), "expected a JSON object .* got list"),
@@ -77,10 +82,11 @@ def test_what_a_killed_start_leaves_is_no_hindrance(tmp_path):
     path = tmp_path / "run"
     path.mkdir()
     (path / ".lock").touch()
-    (path / ".unfinished-config.json").write_text('{"form')
+    (path / f".unfinished-{DEAD}-config.json").write_text('{"form')
     with RunFolder(path).locked() as folder:
         folder.begin(CONFIG)
     assert folder.config() == CONFIG
+    folder.rewind(0)
     assert sorted(entry.name for entry in path.iterdir()) == [".lock", "config.json"]
 
 
@@ -161,14 +167,49 @@ def test_rewinding_removes_later_lines_and_unfinished_files(folder):
     for epoch in (1, 2, 3):
         folder.append(metrics(epoch), seconds=0.5)
     whole = (folder.path / "metrics.jsonl").read_bytes()
-    (folder.path / ".unfinished-result.json").touch()
+    (folder.path / f".unfinished-{DEAD}-result.json").touch()
     folder.checkpoints.mkdir()
-    (folder.checkpoints / ".unfinished-step-00000030.safetensors").touch()
+    (folder.checkpoints / f".unfinished-{DEAD}-step-00000030.safetensors").touch()
     folder.rewind(20)
     assert folder.metrics() == [metrics(1), metrics(2)]
     assert len(folder.timings()) == 2
     assert whole.startswith((folder.path / "metrics.jsonl").read_bytes())
     assert not list(folder.path.rglob(".unfinished*"))
+
+
+def test_rewinding_leaves_what_a_live_process_writes(folder):
+    live = folder.path / f".unfinished-{os.getppid()}-result.json"
+    live.touch()
+    folder.rewind(0)
+    assert live.exists()
+
+
+def test_processes_that_write_one_file_share_no_temporary(tmp_path):
+    inner = "import sys; from pathlib import Path; from igr.training import atomic\n"
+    inner += "atomic.write_text(Path(sys.argv[1]), 'other')"
+
+    def fill(temporary: Path) -> None:
+        temporary.write_text("own")
+        subprocess.run([sys.executable, "-c", inner, str(tmp_path / "file")], check=True)
+
+    atomic.write(tmp_path / "file", fill)
+    assert (tmp_path / "file").read_text() == "own"
+
+
+def test_an_update_of_the_result_waits_for_another(folder):
+    update = "import sys; from igr.training.runs import RunFolder\n"
+    update += "print('up', flush=True); RunFolder(sys.argv[1]).update_result({'evaluation': 1})"
+    lock = FileLock(folder.path / ".result.lock")
+    with lock:
+        process = subprocess.Popen([sys.executable, "-c", update, str(folder.path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.3)
+        atomic.write_json(folder.path / "result.json", {"training": 2})
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert folder.result() == {"training": 2, "evaluation": 1}
 
 
 def test_results_are_updated_key_by_key(folder):
@@ -199,6 +240,21 @@ def test_a_loaded_run_has_the_weights_of_its_latest_checkpoint(folder):
     assert len(run.dataset.test) == 20
     for name, parameter in models[11].named_parameters():
         assert torch.equal(run.model.get_parameter(name), parameter)
+
+
+def test_a_checkpoint_that_training_replaces_meanwhile_is_not_missed(folder, monkeypatch):
+    model = build_model(CONFIG, (1, 8, 8))
+    checkpoints.write(folder.checkpoints, 3, 1, parameter_tensors(model))
+    read = checkpoints.read
+
+    def read_late(path: Path, like: object) -> checkpoints.Checkpoint:
+        if path.name == "step-00000003.safetensors":
+            for step in (4, 5):
+                checkpoints.write(folder.checkpoints, step, 2, parameter_tensors(model))
+        return read(path, like)
+
+    monkeypatch.setattr(checkpoints, "read", read_late)
+    assert load_run(folder.path).step == 5
 
 
 def test_a_run_of_an_absent_device_can_be_loaded_elsewhere(tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_MARK = ".unfinished-"
+# With the process in it, so that two processes that write the same file do not share one.
+_NAME = re.compile(r"\.unfinished-(\d+)-.+")
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
@@ -15,7 +17,7 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     Raises:
         OSError: The file cannot be written; ``path`` is then as it was.
     """
-    temporary = path.with_name(f"{_MARK}{path.name}")
+    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     try:
         fill(temporary)
         with temporary.open("rb") as file:
@@ -38,14 +40,30 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file is what a killed process left of one that it was writing."""
-    return path.name.startswith(_MARK)
+    """Whether a file is what :func:`write` fills before it renames it."""
+    return _NAME.fullmatch(path.name) is not None
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes left of their unfinished files."""
-    for leftover in folder.glob(f"{_MARK}*"):
-        leftover.unlink(missing_ok=True)
+    """Removes what killed processes left of their unfinished files, and nothing of live ones."""
+    for path in folder.glob(".unfinished-*"):
+        found = _NAME.fullmatch(path.name)
+        if found and not _is_alive(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether another process of this number runs on this machine."""
+    if process == os.getpid():
+        # What this process was writing it has finished; an earlier one had the same number.
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def write(folder: Path, step: int, epoch: int, tensors: Mapping[str, Tensor]) ->
     except (OSError, SafetensorError) as error:
         raise TrainingFailure(
             f"expected to write the checkpoint {path}; got {error}; earlier checkpoints are "
-            f"intact, so make room and go on with igr train --resume {folder.parent}"
+            f"intact, so make room and go on with igr train --resume {shlex.quote(str(folder.parent))}"
         ) from error
     for old in every(folder)[:-KEPT]:
         old.unlink()
@@ -81,6 +82,7 @@ def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
 
     Raises:
         UserError: The file is no whole checkpoint, or one of another model.
+        FileNotFoundError: There is no such file.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -90,6 +92,8 @@ def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
                 _check_layout(path, name, file.get_slice(name), tensor)
             tensors = {name: file.get_tensor(name).to(like[name].device) for name in like}
             return Checkpoint(path, step, epoch, tensors)
+    except FileNotFoundError:
+        raise
     except (OSError, SafetensorError) as error:
         raise _broken(path, str(error)) from error
 

@@ -1,6 +1,7 @@
 """The training loop: from a config to a run folder, and on from where one stopped."""
 
 import math
+import shlex
 import signal
 import threading
 import time
@@ -223,7 +224,7 @@ class _Loop:
         path = self._checkpoint()
         raise Interrupted(
             f"stopped at step {self.step} of {self.num_steps} with the checkpoint {path.name}; "
-            f"go on with igr train --resume {self.folder.path}"
+            f"go on with igr train --resume {shlex.quote(str(self.folder.path))}"
         )
 
     def _not_finite(self, step: int, sums: Tensor) -> TrainingFailure:
@@ -302,7 +303,9 @@ def _stop_signals() -> Iterator[_Stop]:
         # Only the main thread may set handlers, and only it is interrupted.
         yield stop
         return
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    current = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What is ignored stays so: a shell starts its background jobs with SIGINT ignored.
+    usual = {number: handler for number, handler in current.items() if handler != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in usual.items():

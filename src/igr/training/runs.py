@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,10 +19,14 @@ from igr.errors import UserError
 from igr.models.vae import VAE
 from igr.training import atomic, checkpoints
 from igr.training.build import build_model
+from igr.training.checkpoints import Checkpoint
 from igr.training.config import TrainConfig
 
 FORMAT = 1
 _LOCK = ".lock"
+_RESULT_LOCK = ".result.lock"
+# What lies in a folder beside the run itself.
+_LOCKS = (_LOCK, _RESULT_LOCK)
 
 
 class RunFolder:
@@ -53,6 +58,11 @@ class RunFolder:
         Raises:
             UserError: The folder does not exist or holds no run, or one of another version.
         """
+        if self.path.is_file():
+            raise UserError(
+                f"expected the folder of a run; got {self.path}, which is a file and no folder; "
+                "name the folder that it is in"
+            )
         if not self.path.is_dir():
             raise UserError(
                 f"expected the folder of a run; got {self.path}, which does not exist; check the path"
@@ -75,7 +85,9 @@ class RunFolder:
 
         Each has ``epoch``, ``step``, ``kl`` (which KL the others use), and ``bound``,
         ``log_likelihood`` and ``kl`` with the prefixes ``train_`` (the mean over the epoch) and
-        ``validation_`` (after it; ``None`` where it was not measured), in nats per image.
+        ``validation_`` (after it; ``None`` where it was not measured), in nats per image. What is
+        named ``bound`` is the log-likelihood less the KL: for ``kl`` ``"relaxed"`` a lower bound on
+        log p(x), for ``"discrete"`` the objective of training and no bound.
         """
         return _read_lines(self._metrics)
 
@@ -102,8 +114,12 @@ class RunFolder:
         return read_json(self._result) if self._result.exists() else {}
 
     def update_result(self, entries: Mapping[str, Any]) -> None:
-        """Sets some keys of ``result.json`` and leaves the others as they are, atomically."""
-        atomic.write_json(self._result, {**self.result(), **entries})
+        """Sets some keys of ``result.json`` and leaves the others as they are, atomically.
+
+        Training and evaluations may do so at once: each waits for the other, for a moment.
+        """
+        with FileLock(self.path / _RESULT_LOCK):
+            atomic.write_json(self._result, {**self.result(), **entries})
 
     @contextmanager
     def locked(self) -> Iterator[Self]:
@@ -138,10 +154,11 @@ class RunFolder:
         """
         entries = list(self.path.iterdir()) if self.path.is_dir() else []
         # A process that was killed at its very start leaves a lock and an unfinished config.
-        if any(entry.name != _LOCK and not atomic.is_unfinished(entry) for entry in entries):
+        if any(entry.name not in _LOCKS and not atomic.is_unfinished(entry) for entry in entries):
             raise UserError(
                 f"expected an empty folder for a new run; got {self.path}, which is not empty; go "
-                f"on with igr train --resume {self.path}, or choose another folder with --out"
+                f"on with igr train --resume {shlex.quote(str(self.path))}, or choose another folder "
+                "with --out"
             )
 
     def begin(self, config: TrainConfig) -> None:
@@ -205,19 +222,35 @@ def load_run(path: str | Path, device: str | None = None) -> LoadedRun:
     config = folder.config()
     if device is not None:
         config = replace(config, device=device).resolved()
-    latest = folder.latest_checkpoint()
-    if latest is None:
-        raise UserError(
-            f"expected a run with a checkpoint; got {folder.path}, which has none yet; "
-            f"train it first with igr train --resume {folder.path}"
-        )
+    # Before the seconds that data and model may take.
+    _existing_checkpoint(folder)
     dataset = load_data(config)
     model = build_model(config, dataset.image_shape)
-    checkpoint = checkpoints.read(latest, parameter_tensors(model))
+    checkpoint = _read_latest(folder, parameter_tensors(model))
     model.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in checkpoint.tensors.items()}
     )
     return LoadedRun(folder, config, dataset, model.eval(), checkpoint.step, checkpoint.epoch)
+
+
+def _read_latest(folder: RunFolder, like: Mapping[str, torch.Tensor]) -> Checkpoint:
+    while True:
+        path = _existing_checkpoint(folder)
+        try:
+            return checkpoints.read(path, like)
+        except FileNotFoundError:
+            # Training went on, wrote later checkpoints and removed this one.
+            continue
+
+
+def _existing_checkpoint(folder: RunFolder) -> Path:
+    latest = folder.latest_checkpoint()
+    if latest is None:
+        raise UserError(
+            f"expected a run with a checkpoint; got {folder.path}, which has none yet; "
+            f"train it first with igr train --resume {shlex.quote(str(folder.path))}"
+        )
+    return latest
 
 
 def load_data(config: TrainConfig) -> Dataset:
