@@ -48,6 +48,11 @@ def compare(
     for _ in range(blocks):
         for name, candidate in candidates.items():
             seconds[name].append(_seconds(candidate, calls[name], device))
+    return summarize(seconds, baseline)
+
+
+def summarize(seconds: dict[str, list[float]], baseline: str) -> list[Timing]:
+    """Medians and extremes of the seconds of each block, and of their ratios to the baseline's."""
     timings = []
     for name, own in seconds.items():
         ratios = [a / b for a, b in zip(own, seconds[baseline], strict=True)]

@@ -5,14 +5,13 @@ python benchmarks/start_up.py
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from harness import Timing, save, show
+from harness import save, show, summarize
 
 BLOCKS = 11
 
@@ -37,21 +36,7 @@ def main() -> None:
         for _ in range(BLOCKS):
             for name, process in processes.items():
                 found[name].append(process())
-    timings = []
-    for name, own in found.items():
-        ratios = [a / b for a, b in zip(own, found["import torch"], strict=True)]
-        medians = statistics.median(own), statistics.median(ratios)
-        timings.append(
-            Timing(
-                name,
-                1e3 * medians[0],
-                1e3 * min(own),
-                1e3 * max(own),
-                medians[1],
-                min(ratios),
-                max(ratios),
-            )
-        )
+    timings = summarize(found, "import torch")
     show("whole processes", timings)
     print(f"\nwritten: {save('start_up', 'cpu', {'whole processes': timings}, (__doc__ or '').strip())}")
 
