@@ -134,6 +134,7 @@ def test_a_folder_that_cannot_be_evaluated(
     [
         (["--num-eval-samples", "0"], "at least 1; got 0"),
         (["--num-eval-samples", "many"], "whole number; got 'many'"),
+        (["--seed", "-1"], "expected seed to be a whole number of at least 0; got -1"),
         (["--split", "train"], "split to be one of test, validation; got 'train'"),
         (["--device", "tpu"], "device"),
         (["--sead", "1"], "did you mean --seed?"),
@@ -146,8 +147,16 @@ def test_flags_that_cannot_be_used(
     assert "evaluation" not in RunFolder(path).result()
 
 
-def test_no_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert_refused(["evaluate"], capsys, "expected the folder of a run; got none")
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--seed", "3"]])
+def test_no_run_is_refused(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    said = "igr evaluate: expected the argument RUN; got none; see igr evaluate --help"
+    assert_refused(["evaluate", *flags], capsys, said)
+
+
+def test_the_next_command_can_be_pasted(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spaced = path.rename(path.parent / "my run")
+    assert main(["evaluate", str(spaced), "--json"]) == 0
+    assert f"igr compare '{spaced}' OTHER_RUN" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written(

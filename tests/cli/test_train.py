@@ -1,5 +1,6 @@
 """`igr train` as a user meets it: what it says, where, and the exit code."""
 
+import io
 import json
 import os
 import signal
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 import igr
 from igr.cli import main
 from igr.training import checkpoints, loop
+from igr.training.progress import ProgressBar
 from igr.training.runs import RunFolder, load_run
 
 TINY = ["--network", "dense", "--num-variables", "3", "--num-categories", "4", "--epochs", "2"]
@@ -86,9 +89,15 @@ def test_smoke_is_a_whole_small_run_outside_the_current_folder(capsys, tmp_path_
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     assert main(["train", "--smoke", "--json", "--network", "dense", "--seed", "3"]) == 0
-    record = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    record = json.loads(out)
     assert (record["config"]["epochs"], record["config"]["seed"]) == (5, 3)
     assert load_run(record["run"]).epoch == 5
+    assert load_run(record["run"]).step == record["evaluation"]["step"]
+    assert record["evaluation"]["num_samples"] == 10
+    figures = Path(record["run"]) / "figures"
+    assert {path.name for path in figures.iterdir()} == {"reconstructions.png", "prior_samples.png"}
+    assert f"pictures are in {figures}" in err
     assert threads == [1]
     assert not list(Path().iterdir())
 
@@ -145,6 +154,34 @@ def test_unknown_keys_of_a_file_are_named(refused):
     assert "got 'latnet'; did you mean latent?" in refused("train", "--config", "settings.json")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"config": {"seed": 1}, "epochs": 3}', "in settings.json; got config beside epochs"),
+        ('{"config": null}', "expected config in settings.json to be settings by name; got null"),
+    ],
+)
+def test_a_config_file_of_a_wrong_form_is_named(refused, text, said):
+    Path("settings.json").write_text(text)
+    assert said in refused("train", "--config", "settings.json")
+
+
+@pytest.mark.parametrize(("kl", "name"), [("relaxed", "bound"), ("discrete", "objective")])
+def test_what_is_no_bound_is_not_called_one(capsys, kl, name):
+    trained("run", "--kl", kl)
+    labels = [line.strip("│┃ ").split(" ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"bound", "objective"} & set(labels) == {name}
+
+
+@pytest.mark.parametrize(("kl", "name"), [("relaxed", "bound"), ("discrete", "objective")])
+def test_the_bar_calls_no_bound_what_is_none(kl, name):
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with ProgressBar(console, "starts") as bar:
+        bar.begin(0, 10, 1)
+        bar.epoch({"epoch": 1, "step": 10, "kl": kl, "train_bound": -20.0, "validation_bound": -21.0})
+    assert f"{name} -20.00 (validation -21.00)" in console.file.getvalue()
+
+
 def test_a_folder_that_is_not_empty_is_refused(refused, capsys):
     path = trained()
     capsys.readouterr()
@@ -198,6 +235,16 @@ def test_an_interrupt_says_how_to_go_on_and_that_works(capsys):
     assert "going on with run from step 20" in capsys.readouterr().err
     path = trained("unbroken")
     assert (path / "metrics.jsonl").read_bytes() == Path("run/metrics.jsonl").read_bytes()
+
+
+def test_resuming_with_another_version_is_warned_of_in_one_line(capsys, monkeypatch):
+    interrupted("run")
+    capsys.readouterr()
+    monkeypatch.setattr(igr, "__version__", "99.0")
+    assert main(["train", "--resume", "run"]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert "and goes on with igr 99.0" in warnings[0]
 
 
 def test_resuming_with_other_settings_names_them_with_both_values(refused, capsys):

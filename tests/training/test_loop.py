@@ -347,3 +347,13 @@ def test_a_checkpoint_of_another_shape_is_refused_on_resume(tmp_path):
     target.write_bytes(source.read_bytes())
     with pytest.raises(UserError, match=r"expected .* with shape .* got shape"):
         loop.resume(tmp_path / "one")
+
+
+def test_an_ignored_interrupt_stays_ignored(tmp_path):
+    """As in a background job of a shell."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = loop.train(SMALL, tmp_path / "run", interrupt_at(5))
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert result["training"]["epoch"] == SMALL.epochs

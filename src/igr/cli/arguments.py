@@ -145,7 +145,7 @@ _SENTENCES = {
     r"Error parsing (\S+): (.*)": "expected {0} to be {1}",
     r"Missing value for argument '(\S+)'": "expected a value after {0}; got none",
     r"Unrecognized options: (.*)": "expected no more arguments; got {0}",
-    r"Missing from .*: \S+ (\S+) \(required\)": "expected the argument {0}; got none",
+    r"Missing from [^:]*: (\S+) .*\(required\)": "expected the argument {0}; got none",
 }
 
 _REGISTRY = ConstructorRegistry()

@@ -19,12 +19,12 @@ from rich.console import Console
 from igr.cli.arguments import CommonArguments, parse, run
 from igr.cli.compare import render, write
 from igr.cli.evaluate import evaluate_and_draw
+from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
 from igr.evaluation import compare, stored_evaluation
 from igr.training import loop
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
-from igr.training.progress import ProgressBar, StartLine, Watcher
 from igr.training.runs import RunFolder, load_run
 
 EPOCHS = 120
@@ -89,17 +89,17 @@ def _demo(argv: list[str]) -> int:
     else:
         console = Console()
         console.print(render(comparison, console.width), "", READING, sep="\n", highlight=False)
-    _say(f"\ndone in {time.perf_counter() - started:.0f} s; the same command again reuses the runs")
-    _say(f"table and curves: {', '.join(map(str, written))}")
-    _say(f"pictures: {arguments.out}/*/figures/reconstructions.png and prior_samples.png")
-    _say(f"next, one of your own:\n{_next_command(arguments.out)}")
+    say(f"\ndone in {time.perf_counter() - started:.0f} s; the same command again reuses the runs")
+    say(f"table and curves: {', '.join(map(str, written))}")
+    say(f"pictures: {arguments.out}/*/figures/reconstructions.png and prior_samples.png")
+    say(f"next, one of your own:\n{_next_command(arguments.out)}")
     return 0
 
 
 def _train(path: Path, config: TrainConfig, title: str) -> None:
     folder = RunFolder(path)
     if not _is_run(path):
-        loop.train(config, path, _watcher(f"{title}: training for {config.epochs} epochs"))
+        loop.train(config, path, watcher(f"{title}: training for {config.epochs} epochs"))
         return
     if folder.config() != config:
         raise UserError(
@@ -107,18 +107,15 @@ def _train(path: Path, config: TrainConfig, title: str) -> None:
             "add --fresh to replace it, or choose another folder with --out"
         )
     if "training" in folder.result():
-        _say(f"{title}: reusing the finished run in {path}")
+        say(f"{title}: reusing the finished run in {path}")
         return
-    loop.resume(path, _watcher(f"{title}: going on from step {folder.latest_step() or 0}"))
+    for warning in folder.version_warnings():
+        say(f"warning: {warning}")
+    loop.resume(path, watcher(f"{title}: going on from step {folder.latest_step() or 0}"))
 
 
 def _is_run(path: Path) -> bool:
     return (path / "config.json").is_file()
-
-
-def _watcher(line: str) -> Watcher:
-    kind = ProgressBar if sys.stderr.isatty() else StartLine
-    return kind(Console(stderr=True), line)
 
 
 def _evaluate(path: Path, config: TrainConfig) -> None:
@@ -129,17 +126,14 @@ def _evaluate(path: Path, config: TrainConfig) -> None:
 
 def _next_command(out: Path) -> str:
     # In a virtual environment that is not activated, `igr` alone would not be found.
-    igr = os.path.relpath(Path(sys.executable).with_name("igr"))
+    igr = quoted(Path(os.path.relpath(Path(sys.executable).with_name("igr"))))
+    others = (quoted(out / name) for name in ("igr-discrete", "gumbel-softmax-discrete"))
     return (
         f"  {igr} train --latent igr --temperature 0.3 --epochs {EPOCHS} --kl-warmup {KL_WARMUP} "
         f"--out runs/mine\n"
         f"  {igr} evaluate runs/mine\n"
-        f"  {igr} compare runs/mine {out}/igr-discrete {out}/gumbel-softmax-discrete"
+        f"  {igr} compare runs/mine {' '.join(others)}"
     )
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from igr import plot
 from igr.cli.arguments import CommonArguments, parse, run
+from igr.cli.terminal import quoted, say
 from igr.errors import UserError
 from igr.evaluation import (
     BOUND_KINDS,
@@ -35,7 +37,7 @@ PRIOR_ROWS, PRIOR_COLUMNS = 4, 16
 class EvaluateArguments(CommonArguments):
     """Bounds on the log-likelihood of a trained run, and pictures of it."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The folder of the run; its latest checkpoint is evaluated."""
 
     num_eval_samples: int | None = None
@@ -57,8 +59,6 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluate(argv: list[str]) -> int:
-    if not argv:
-        raise UserError("expected the folder of a run; got none; write igr evaluate RUN")
     arguments = parse(EvaluateArguments, argv, "evaluate")
     loaded = load_run(arguments.run, arguments.device)
     evaluation = evaluate_and_draw(
@@ -71,10 +71,9 @@ def _evaluate(argv: list[str]) -> int:
         print(json.dumps({"run": str(arguments.run), **evaluation.to_json()}, indent=2))
     else:
         Console().print(_table(loaded, evaluation))
-    print(
+    say(
         f"evaluated in {evaluation.seconds:.1f} s; pictures are in {loaded.folder.figures}; "
-        f"next: igr compare {arguments.run} OTHER_RUN ...",
-        file=sys.stderr,
+        f"next: igr compare {quoted(arguments.run)} OTHER_RUN ..."
     )
     return 0
 

@@ -1,7 +1,6 @@
 """``igr train``: one run, from a config or on from where it stopped."""
 
 import json
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from igr.cli.arguments import CommonArguments, parse, run
+from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
 from igr.training import loop
 from igr.training.config import TrainConfig, smoke
-from igr.training.progress import ProgressBar, StartLine, Watcher
-from igr.training.runs import RunFolder, read_json
+from igr.training.progress import OBJECTIVES
+from igr.training.runs import RECORD_KEYS, RunFolder, load_run, read_json
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainArguments(CommonArguments):
     """A JSON file of settings, or the config.json of a run; flags win over it."""
 
     smoke: bool = False
-    """Start from small settings, for a check in seconds; without --out in a temporary folder."""
+    """A whole small experiment in seconds, evaluated too; without --out in a temporary folder."""
 
     settings: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
 
@@ -57,18 +57,30 @@ def _train(argv: list[str]) -> int:
             torch.set_num_threads(1)
         path = _out(arguments, config)
         for warning in config.warnings():
-            _say(f"warning: {warning}")
+            say(f"warning: {warning}")
         start = (
             f"training {config.latent} with the {config.kl} KL on {config.data}, "
             f"{config.epochs} epochs, in {path}"
         )
-        result = loop.train(config, path, _watcher(start))
+        result = loop.train(config, path, watcher(start))
+        if arguments.smoke:
+            result = _evaluated(path)
     if arguments.json:
         print(json.dumps({"run": str(path), **result}, indent=2))
     else:
         _print_result(result)
-    _say(f"trained in {result['training']['seconds']:.1f} s; next: igr evaluate {path}")
+    say(f"trained in {result['training']['seconds']:.1f} s; next: igr evaluate {quoted(path)}")
     return 0
+
+
+def _evaluated(path: Path) -> dict[str, Any]:
+    # matplotlib takes as long to import as everything else: only where pictures are drawn.
+    from igr.cli.evaluate import evaluate_and_draw
+
+    loaded = load_run(path)
+    evaluate_and_draw(loaded)
+    say(f"evaluated; pictures are in {loaded.folder.figures}")
+    return loaded.folder.result()
 
 
 def _new_config(argv: list[str], arguments: TrainArguments) -> TrainConfig:
@@ -102,14 +114,29 @@ def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str,
             "leave them out, or start a new run"
         )
     if "training" in folder.result():
-        _say(f"{path} has finished, there is nothing left to train")
-    return loop.resume(path, _watcher(f"going on with {path} from step {folder.latest_step() or 0}"))
+        say(f"{path} has finished, there is nothing left to train")
+    for warning in folder.version_warnings():
+        say(f"warning: {warning}")
+    return loop.resume(path, watcher(f"going on with {path} from step {folder.latest_step() or 0}"))
 
 
 def _overlaid(base: TrainConfig, path: Path) -> TrainConfig:
     values = read_json(path)
-    # A run's own config.json has the settings beside the versions.
-    return TrainConfig.from_json(values.get("config", values), base)
+    if "config" in values:
+        # A run's own config.json has the settings beside the versions.
+        foreign = sorted(values.keys() - RECORD_KEYS)
+        if foreign:
+            raise UserError(
+                f"expected settings or the config.json of a run in {path}; got config beside "
+                f"{', '.join(foreign)}; move these into config, or leave config out"
+            )
+        values = values["config"]
+        if not isinstance(values, dict):
+            raise UserError(
+                f"expected config in {path} to be settings by name; got {json.dumps(values)}; write them "
+                "in braces"
+            )
+    return TrainConfig.from_json(values, base)
 
 
 def _with_flags(base: TrainConfig, argv: list[str]) -> TrainConfig:
@@ -124,21 +151,16 @@ def _out(arguments: TrainArguments, config: TrainConfig) -> Path:
     return Path("runs") / config.run_name
 
 
-def _watcher(line: str) -> Watcher:
-    kind = ProgressBar if sys.stderr.isatty() else StartLine
-    return kind(Console(stderr=True), line)
-
-
 def _print_result(result: dict[str, Any]) -> None:
     training = result["training"]
     table = Table(title=f"{training['kl']} KL, epoch {training['epoch']}, nats per image")
     table.add_column("")
     for split in ("training", "validation"):
         table.add_column(split, justify="right")
-    for name, key in (("bound", "bound"), ("log-likelihood", "log_likelihood"), ("KL", "kl")):
+    for name, key in (
+        (OBJECTIVES[training["kl"]], "bound"),
+        ("log-likelihood", "log_likelihood"),
+        ("KL", "kl"),
+    ):
         table.add_row(name, *(f"{training[f'{part}_{key}']:.2f}" for part in ("train", "validation")))
     Console().print(table)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -203,7 +204,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
     evaluations = [stored_evaluation(folder) for folder in folders]
     missing = [folder for folder, found in zip(folders, evaluations, strict=True) if found is None]
     if missing:
-        commands = " && ".join(f"igr evaluate {folder.path}" for folder in missing)
+        commands = " && ".join(f"igr evaluate {shlex.quote(str(folder.path))}" for folder in missing)
         raise UserError(
             f"expected runs whose latest checkpoint was evaluated; got {len(missing)} of "
             f"{len(folders)} that still have to be; run {commands}"

@@ -1,6 +1,7 @@
 """The evaluation of a run: the four bounds on one split, and the record of how they were made."""
 
 import math
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -65,7 +66,7 @@ def stored_evaluation(folder: RunFolder) -> Evaluation | None:
     except (KeyError, TypeError) as error:
         raise UserError(
             f"expected an evaluation as this version of igr writes it in {folder.path}; got one "
-            f"that does not fit ({error}); run igr evaluate {folder.path}"
+            f"that does not fit ({error}); run igr evaluate {shlex.quote(str(folder.path))}"
         ) from error
     return evaluation if evaluation.step == folder.latest_step() else None
 
@@ -122,8 +123,10 @@ def evaluate(
         progress: Called with the number of data done.
 
     Raises:
-        UserError: The split is unknown or the number of samples below one.
+        UserError: The split is unknown, the number of samples below one or the seed below zero.
     """
+    if seed < 0:
+        raise UserError(f"expected seed to be a whole number of at least 0; got {seed}; change seed")
     started = time.perf_counter()
     images = images_of_split(run, split)
     num_samples = run.config.num_eval_samples if num_samples is None else num_samples

@@ -10,6 +10,9 @@ from rich.table import Column
 
 SECONDS_BETWEEN_DRAWS = 0.1
 
+# What training maximizes, by the KL in it: with the discrete one it bounds nothing.
+OBJECTIVES = {"relaxed": "bound", "discrete": "objective"}
+
 
 class Watcher:
     """Is told how training goes, and here says nothing; a context in which it may draw."""
@@ -47,7 +50,7 @@ class StartLine(Watcher):
 
 
 class ProgressBar(StartLine):
-    """Also draws epoch, time left and the current bounds, at most ten times a second.
+    """Also draws epoch, time left and the current figures, at most ten times a second.
 
     Arguments:
         console: Where to draw; a terminal.
@@ -60,13 +63,13 @@ class ProgressBar(StartLine):
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
-            TextColumn("{task.fields[bounds]}"),
+            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
             console=console,
             expand=True,
             auto_refresh=False,
         )
-        self._task = self._bar.add_task("", epoch="", bounds="")
+        self._task = self._bar.add_task("", epoch="", figures="")
         self._next_draw = 0.0
         self._num_epochs = 0
         self._validation = "-"
@@ -92,9 +95,10 @@ class ProgressBar(StartLine):
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         if metrics["validation_bound"] is not None:
             self._validation = f"{metrics['validation_bound']:.2f}"
+        name = OBJECTIVES[metrics["kl"]]
         self._bar.update(
             self._task,
             completed=metrics["step"],
             epoch=f"{metrics['epoch']}/{self._num_epochs}",
-            bounds=f"bound {metrics['train_bound']:.2f} (validation {self._validation})",
+            figures=f"{name} {metrics['train_bound']:.2f} (validation {self._validation})",
         )

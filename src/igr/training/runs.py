@@ -23,6 +23,8 @@ from igr.training.checkpoints import Checkpoint
 from igr.training.config import TrainConfig
 
 FORMAT = 1
+# The keys of config.json.
+RECORD_KEYS = frozenset({"format", "igr", "torch", "config"})
 _LOCK = ".lock"
 _RESULT_LOCK = ".result.lock"
 # What lies in a folder beside the run itself.
@@ -72,13 +74,30 @@ class RunFolder:
                 f"expected the folder of a run; got {self.path}, which has no config.json; "
                 "name a folder that igr train wrote"
             )
-        record = read_json(self._config)
+        record = self._record()
         if record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
             raise UserError(
                 f"expected a config of format {FORMAT} at {self._config}; got format "
                 f"{record.get('format')!r}; use the version of igr that wrote it"
             )
         return TrainConfig.from_json(record["config"]).resolved()
+
+    def version_warnings(self) -> list[str]:
+        """Sentences about versions, other than those the run was started with, that go on with it."""
+        record, now = self._record(), _versions()
+        differing = [name for name in now if record.get(name) != now[name]]
+        if not differing:
+            return []
+        before, after = (
+            " and ".join(f"{name} {versions.get(name)}" for name in differing) for versions in (record, now)
+        )
+        return [
+            f"{self.path} was started with {before} and goes on with {after}, so its figures may "
+            "differ from those of an unbroken run"
+        ]
+
+    def _record(self) -> dict[str, Any]:
+        return read_json(self._config)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``, one for each finished epoch, oldest first.
@@ -168,12 +187,7 @@ class RunFolder:
             UserError: The folder is not empty, or cannot be written.
         """
         self.check_free()
-        record = {
-            "format": FORMAT,
-            "igr": igr.__version__,
-            "torch": torch.__version__,
-            "config": config.to_json(),
-        }
+        record = {"format": FORMAT, **_versions(), "config": config.to_json()}
         try:
             atomic.write_json(self._config, record)
         except OSError as error:
@@ -280,6 +294,10 @@ def read_json(path: Path) -> dict[str, Any]:
             f"expected a JSON object in {path}; got {type(value).__name__}; write settings by name, in braces"
         )
     return value
+
+
+def _versions() -> dict[str, str]:
+    return {"igr": igr.__version__, "torch": torch.__version__}
 
 
 def unwritable(path: Path, error: OSError) -> UserError:
