@@ -10,8 +10,8 @@ from matplotlib.image import imread
 from igr import plot
 
 CURVES = [
-    plot.Curve("first", [(1, -30.0), (2, -25.0), (3, -22.0)], [(1, -31.0), (3, -23.0)]),
-    plot.Curve("second", [(1, -40.0), (2, -35.0), (3, -32.0)], [(1, -41.0), (3, -33.0)]),
+    plot.Curve("first", 0, [(1, -30.0), (2, -25.0), (3, -22.0)], [(1, -31.0), (3, -23.0)]),
+    plot.Curve("second", 1, [(1, -40.0), (2, -35.0), (3, -32.0)], [(1, -41.0), (3, -33.0)]),
 ]
 
 
@@ -38,6 +38,30 @@ def test_curves_differ_in_more_than_colour(axes: Axes) -> None:
     assert len({line.get_color() for line in validation}) == len(CURVES)
 
 
+def test_a_run_looks_the_same_in_every_panel() -> None:
+    _, panels = plot.new_figure(9, 4, 2)
+    plot.bounds_over_epochs(panels[0], CURVES, title="t", quantity="q")
+    plot.bounds_over_epochs(panels[1], CURVES[1:], title="t", quantity="q")
+    (_, other), (alone,) = panels[0].lines[1::2], panels[1].lines[1::2]
+    assert alone.get_color() == other.get_color() != panels[0].lines[1].get_color()
+    assert alone.get_marker() == other.get_marker() != panels[0].lines[1].get_marker()
+
+
+@pytest.mark.parametrize("first", [-500.0, 500.0])
+def test_the_first_figures_do_not_squeeze_the_others(axes: Axes, first: float) -> None:
+    curve = plot.Curve("a", 0, [(1, first), (2, -25.0), (3, -22.0)], [(1, 2 * first), (2, -24.0), (3, -23.0)])
+    plot.bounds_over_epochs(axes, [curve], title="t", quantity="q")
+    bottom, top = axes.get_ylim()
+    assert -26.0 < bottom < -25.0
+    assert -22.0 < top < -21.0
+
+
+def test_the_only_validation_figure_is_in_the_picture(axes: Axes) -> None:
+    curve = plot.Curve("a", 0, [(1, -30.0), (2, -25.0), (3, -22.0)], [(3, -40.0)])
+    plot.bounds_over_epochs(axes, [curve], title="t", quantity="q")
+    assert axes.get_ylim()[0] < -40.0
+
+
 def test_legend_names_the_runs_and_covers_no_data(axes: Axes) -> None:
     plot.bounds_over_epochs(axes, CURVES, title="t", quantity="q")
     axes.figure.draw_without_rendering()
@@ -52,7 +76,7 @@ def test_legend_names_the_runs_and_covers_no_data(axes: Axes) -> None:
 
 
 def test_a_run_without_figures_yet_can_be_drawn(axes: Axes) -> None:
-    plot.bounds_over_epochs(axes, [plot.Curve("new", [], [])], title="t", quantity="q")
+    plot.bounds_over_epochs(axes, [plot.Curve("new", 0, [], [])], title="t", quantity="q")
     assert not axes.lines
 
 

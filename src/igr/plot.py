@@ -41,10 +41,12 @@ CELL = 1.08
 class Curve:
     """Figures of one run over its epochs, in nats per image.
 
-    ``training`` and ``validation`` are pairs of epoch and value.
+    ``training`` and ``validation`` are pairs of epoch and value. ``position`` is the place of the run
+    among all that are compared, and decides its colour and marker in every panel.
     """
 
     label: str
+    position: int
     training: Sequence[tuple[float, float]]
     validation: Sequence[tuple[float, float]]
 
@@ -71,8 +73,8 @@ def comparison_figure(runs: Sequence[ComparedRun]) -> Figure:
     Objectives with different KLs are different quantities and never share an axis.
     """
     panels: dict[tuple[str, str], list[Curve]] = {}
-    for run in runs:
-        curve = Curve(run.name, run.curve("train_bound"), run.curve("validation_bound"))
+    for position, run in enumerate(runs):
+        curve = Curve(run.name, position, run.curve("train_bound"), run.curve("validation_bound"))
         panels.setdefault((run.config.kl, run.config.data), []).append(curve)
     figure, all_axes = new_figure(5.2 * len(panels), 4.4, len(panels))
     for axes, ((kl, data), curves) in zip(all_axes, sorted(panels.items()), strict=True):
@@ -85,7 +87,7 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
     """Training (dashed) and validation figures (solid, with markers) of runs over epochs.
 
     Only curves of one quantity belong on one pair of axes; ``quantity`` names it. The vertical axis
-    is cut to leave out the training figure of the first epoch where that is the lowest.
+    spans all figures but those of the first epoch, which may lie beyond it.
 
     Arguments:
         axes: Where to draw; the legend goes below.
@@ -94,9 +96,9 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
         quantity: The label of the vertical axis, without its unit.
     """
     handles = []
-    for index, curve in enumerate(curves):
-        colour = COLOURS[index % len(COLOURS)]
-        marker = MARKERS[index % len(MARKERS)]
+    for curve in curves:
+        colour = COLOURS[curve.position % len(COLOURS)]
+        marker = MARKERS[curve.position % len(MARKERS)]
         if curve.training:
             axes.plot(*zip(*curve.training, strict=True), color=colour, linestyle="--", linewidth=1)
         if curve.validation:
@@ -111,11 +113,12 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
         handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, label=curve.label))
     handles.append(Line2D([], [], color=GREY, linewidth=1.6, label="validation"))
     handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1, label="training"))
-    settled = [value for curve in curves for _, value in (*curve.training[1:], *curve.validation)]
+    points = [point for curve in curves for point in (*curve.training, *curve.validation)]
+    settled = [value for epoch, value in points if epoch > 1]
     if settled:
-        # The mean over the first epoch, most of it before anything was learned, would squeeze all else.
-        margin = 0.05 * (max(settled) - min(settled))
-        axes.set_ylim(bottom=min(settled) - max(margin, 0.1))
+        # Figures of the first epoch, before much was learned, would squeeze all else.
+        margin = max(0.05 * (max(settled) - min(settled)), 0.1)
+        axes.set_ylim(min(settled) - margin, max(settled) + margin)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{quantity}\n(nats per image)")

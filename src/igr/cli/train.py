@@ -115,8 +115,9 @@ def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str,
         )
     if "training" in folder.result():
         say(f"{path} has finished, there is nothing left to train")
-    for warning in folder.version_warnings():
-        say(f"warning: {warning}")
+    else:
+        for warning in folder.version_warnings():
+            say(f"warning: {warning}")
     return loop.resume(path, watcher(f"going on with {path} from step {folder.latest_step() or 0}"))
 
 

@@ -66,7 +66,7 @@ class TrainConfig:
     """Latent samples per image that `igr evaluate` takes if it is not told otherwise."""
 
     kl_warmup: int = 0
-    """Epochs over which the weight of the KL in the loss rises from 0 to 1; reported figures have 1."""
+    """Epochs over which the weight of the KL in the loss rises from 0 to 1; the reported objective has 1."""
 
     epochs: int = 100
     """Passes over the training images."""
