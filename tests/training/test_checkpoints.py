@@ -125,6 +125,15 @@ def test_a_safetensors_file_of_others_is_refused(tmp_path, metadata):
         checkpoints.read(path, state())
 
 
+def test_a_file_that_is_gone_is_not_called_broken(written):
+    written.unlink()
+    with pytest.raises(FileNotFoundError):
+        checkpoints.read(written, state())
+    written.symlink_to("nowhere")
+    with pytest.raises(UserError, match="broken file"):
+        checkpoints.read(written, state())
+
+
 def test_another_format_is_refused_by_its_number(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "FORMAT", 99)
     path = checkpoints.write(tmp_path, 1, 1, state())

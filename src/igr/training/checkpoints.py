@@ -92,9 +92,10 @@ def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
                 _check_layout(path, name, file.get_slice(name), tensor)
             tensors = {name: file.get_tensor(name).to(like[name].device) for name in like}
             return Checkpoint(path, step, epoch, tensors)
-    except FileNotFoundError:
-        raise
     except (OSError, SafetensorError) as error:
+        # A file that is gone is not broken; a link that leads nowhere is.
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
         raise _broken(path, str(error)) from error
 
 
