@@ -65,11 +65,9 @@ def test_weights_need_not_sum_to_one_unless_asked():
 
 def test_shapes_broadcast_or_are_all_named():
     assert validation.broadcast_batch("f", a=(2, 1), b=(3,), c=()) == (2, 3)
-    with pytest.raises(ValueError, match="expected batch shapes") as error:
+    with pytest.raises(ValueError, match="expected shapes") as error:
         validation.broadcast_batch("f", a=(2,), b=(3,))
-    assert str(error.value) == (
-        "f: expected batch shapes that broadcast against each other; got a (2,), b (3,)."
-    )
+    assert str(error.value) == ("f: expected shapes that broadcast against each other; got a (2,), b (3,).")
 
 
 def test_half_precision_computes_in_float32():

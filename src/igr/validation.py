@@ -77,7 +77,7 @@ def broadcast_batch(owner: str, **shapes: Size | tuple[int, ...]) -> Size:
     except RuntimeError:
         listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
         raise ValueError(
-            f"{owner}: expected batch shapes that broadcast against each other; got {listed}."
+            f"{owner}: expected shapes that broadcast against each other; got {listed}."
         ) from None
 
 

@@ -72,15 +72,15 @@ REFUSALS = {
     ),
     "igr-batches": (
         lambda: InvertibleGaussian(torch.zeros(2, 2), torch.ones(3, 2), 0.5),
-        ("expected batch shapes that broadcast", "got loc (2,), scale (3,)"),
+        ("expected shapes that broadcast", "got loc (2,), scale (3,)"),
     ),
     "igr-temperature-batch": (
         lambda: InvertibleGaussian(torch.zeros(2, 2), 1.0, torch.ones(3)),
-        ("expected batch shapes that broadcast", "got loc (2,)", "temperature (3,)"),
+        ("expected shapes that broadcast", "got loc (2,)", "temperature (3,)"),
     ),
     "igr-delta-batch": (
         lambda: InvertibleGaussian(torch.zeros(2, 2), 1.0, 0.5, delta=torch.ones(3)),
-        ("expected batch shapes that broadcast", "delta (3,)"),
+        ("expected shapes that broadcast", "delta (3,)"),
     ),
     "igr-not-bijective": (
         lambda: InvertibleGaussian(LOC, 1.0, 0.5, transform=SoftmaxTransform()),
@@ -124,7 +124,7 @@ REFUSALS = {
     ),
     "gs-batches": (
         lambda: GumbelSoftmax(torch.ones(3), logits=torch.zeros(2, 4)),
-        ("expected batch shapes that broadcast", "got logits (2,), temperature (3,)"),
+        ("expected shapes that broadcast", "got logits (2,), temperature (3,)"),
     ),
     "from_probs-zero": (
         lambda: InvertibleGaussian.from_probs(tensor(0.0, 0.4, 0.6), temperature=0.5),

@@ -151,3 +151,8 @@ def test_equal_transforms_have_equal_hashes():
     a, b = (igr.SoftmaxPlusPlusTransform(0.5, delta=2.0) for _ in range(2))
     assert a == b
     assert hash(a) == hash(b)
+
+
+def test_a_scale_that_does_not_fit_the_probabilities_is_refused():
+    with pytest.raises(ValueError, match=r"expected shapes that broadcast .* scale \(5,\)"):
+        igr.InvertibleGaussian.from_probs(torch.full((4,), 0.25), torch.ones(5), temperature=0.5)

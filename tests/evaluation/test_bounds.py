@@ -113,7 +113,8 @@ def test_weights_are_unbiased_for_the_enumerated_likelihood(name: str, key: str)
 def test_importance_weighted_bound_rises_to_the_enumerated_likelihood(name: str, key: str) -> None:
     model = tiny_vae(name)
     if "pre_image" in key and not model.latent.has_pre_image:
-        pytest.skip("this law has no pre-image")
+        assert key not in bounds(model, all_images(), 1)
+        return
     images = all_images()
     log_p = enumerated(model, images)[1].repeat(10)
     last = -math.inf

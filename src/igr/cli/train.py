@@ -69,7 +69,8 @@ def _train(argv: list[str]) -> int:
         print(json.dumps({"run": str(path), **result}, indent=2))
     else:
         _print_result(result)
-    say(f"trained in {result['training']['seconds']:.1f} s; next: igr evaluate {quoted(path)}")
+    ending = "" if "evaluation" in result else f"; next: igr evaluate {quoted(path)}"
+    say(f"trained in {result['training']['seconds']:.1f} s{ending}")
     return 0
 
 

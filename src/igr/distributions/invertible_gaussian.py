@@ -153,7 +153,9 @@ class InvertibleGaussian(SimplexRelaxation):
             validate_args: Whether to check the values of arguments.
 
         Raises:
-            ValueError: for probabilities that are not positive or do not sum to one.
+            ValueError: for probabilities that are not positive or do not sum to one, or a scale that does
+                not broadcast.
+            NotImplementedError: under a tracer.
             RuntimeError: if Newton's method does not reach the law.
 
         Example:
@@ -168,6 +170,7 @@ class InvertibleGaussian(SimplexRelaxation):
                 "torch.compile, torch.export or torch.func, and pass its loc in."
             )
         validation.check_float_tensor(owner, "probs", probs)
+        validation.check_number_or_tensor(owner, "scale", scale)
         if probs.dim() == 0 or probs.shape[-1] < 2:
             raise ValueError(
                 f"{owner}: expected probs with at least 2 categories in the last dimension; "
@@ -182,7 +185,8 @@ class InvertibleGaussian(SimplexRelaxation):
         target = probs.double() / probs.double().sum(-1, keepdim=True)
         if not isinstance(scale, Tensor):
             scale = torch.full((1,), float(scale), dtype=torch.float64, device=probs.device)
-        spread = scale.double().broadcast_to(torch.broadcast_shapes(target[..., :-1].shape, scale.shape))
+        shape = validation.broadcast_batch(owner, loc=target[..., :-1].shape, scale=scale.shape)
+        spread = scale.double().broadcast_to(shape)
         target = target.broadcast_to((*spread.shape[:-1], target.shape[-1]))
         loc = loc_for_probs(target, spread)
         loc = loc + column(_threshold(temperature, delta, torch.float64), torch.float64)
@@ -216,6 +220,9 @@ class InvertibleGaussian(SimplexRelaxation):
             delta: :math:`\delta`.
             dtype: The dtype of the parameters; torch's default one if ``None``.
             device: The device of the parameters.
+
+        Raises:
+            ValueError: for fewer than two categories, or numbers that are not positive and finite.
 
         Example:
             >>> InvertibleGaussian.uniform(4, temperature=0.1).discrete().probs

@@ -122,7 +122,7 @@ def log_softmax(x: Tensor) -> Tensor:
 
 
 def log_softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
-    r""":math:`\log z` of :func:`softmax_plus_plus`, finite wherever z underflows."""
+    r""":math:`\log z` of softmax++, finite wherever z underflows."""
     return log_softmax(with_reference(x, log_delta))
 
 
