@@ -20,7 +20,7 @@ LEVELS = [
     {"transforms"},
     {"distributions"},
     {"functional", "estimators", "fitting", "diagnostics", "schedules"},
-    {"models"},
+    {"atomic", "progress", "models"},
     {"data", "training", "evaluation"},
     {"plot", "studies"},
     {"cli"},

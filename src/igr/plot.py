@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from igr import atomic
 from igr.evaluation import ComparedRun
-from igr.training import atomic
 
 # Okabe and Ito's palette without black and yellow (too pale on white), and shapes beside it: no
 # curve is told from another by its colour alone.

@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_written(
     def fail(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("igr.training.atomic.write", fail)
+    monkeypatch.setattr("igr.atomic.write", fail)
     assert_refused(["evaluate", str(path)], capsys, "can be written; got")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from igr.data import SOURCES, Dataset, load, prepare
-from igr.data.digits import SIZES, split_order
+from igr.data.digits import DIGITS
 from igr.errors import UserError
 
 
@@ -17,7 +17,7 @@ def digits() -> Dataset:
 
 
 def test_the_order_of_the_images_never_changes():
-    order = split_order()
+    order = DIGITS.split_order()
     assert sorted(order) == list(range(1797))
     assert order[:5] == [1272, 1676, 383, 1480, 1538]
     text = ",".join(map(str, order)).encode()
@@ -26,7 +26,7 @@ def test_the_order_of_the_images_never_changes():
 
 def test_the_splits_have_the_stated_sizes_and_shape(digits):
     source = SOURCES["digits"]
-    assert (len(digits.train), len(digits.validation), len(digits.test)) == source.sizes == SIZES
+    assert (len(digits.train), len(digits.validation), len(digits.test)) == source.sizes == (1300, 197, 300)
     assert digits.image_shape == source.image_shape == (1, 8, 8)
 
 
@@ -34,7 +34,7 @@ def test_the_splits_together_are_scikit_learns_images(digits):
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    order = split_order()
+    order = DIGITS.split_order()
     splits = (digits.train, digits.validation, digits.test)
     images = torch.cat([split.images for split in splits])
     labels = torch.cat([split.labels for split in splits])

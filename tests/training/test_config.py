@@ -31,11 +31,16 @@ def test_what_was_given_is_kept():
 
 
 BAD = {
-    "data": ({"data": "mnits"}, "expected data to be one of digits"),
+    "data": ({"data": "mnits"}, r"did you mean mnist\?"),
     "network": ({"network": "dens"}, r"got 'dens'; did you mean dense\?"),
     "latent": ({"latent": "gumbel"}, r"did you mean gumbel-softmax\?"),
     "kl": ({"kl": "exact"}, "expected kl to be one of discrete, relaxed; got 'exact'"),
-    "likelihood": ({"likelihood": "normal"}, "expected likelihood to be one of bernoulli"),
+    "likelihood": ({"likelihood": "norml"}, r"one of bernoulli, normal; got .*did you mean normal\?"),
+    "binarization": ({"binarization": "random"}, "expected binarization to be one of fixed, stochastic"),
+    "binarization of grey images": (
+        {"likelihood": "normal", "binarization": "stochastic"},
+        "expected no binarization with the likelihood normal",
+    ),
     "scale": ({"scale": "free?"}, r"did you mean free\?"),
     "precision": ({"precision": "float16"}, "expected precision to be one of float32, float64"),
     "zero temperature": ({"temperature": 0.0}, "expected temperature to be a finite number above"),

@@ -11,8 +11,9 @@ import pytest
 import torch
 from filelock import FileLock
 
+from igr import atomic
 from igr.errors import UserError
-from igr.training import atomic, checkpoints
+from igr.training import checkpoints
 from igr.training.build import build_model
 from igr.training.config import TrainConfig
 from igr.training.runs import RunFolder, load_run, parameter_tensors
@@ -185,7 +186,7 @@ def test_rewinding_leaves_what_a_live_process_writes(folder):
 
 
 def test_processes_that_write_one_file_share_no_temporary(tmp_path):
-    inner = "import sys; from pathlib import Path; from igr.training import atomic\n"
+    inner = "import sys; from pathlib import Path; from igr import atomic\n"
     inner += "atomic.write_text(Path(sys.argv[1]), 'other')"
 
     def fill(temporary: Path) -> None:

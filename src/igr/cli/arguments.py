@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -21,15 +21,18 @@ from igr.training.failures import Interrupted, TrainingFailure
 
 Arguments = TypeVar("Arguments")
 
+# A flag that is given or not; a setting of the config can also be switched off by --no-NAME.
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
 
 @dataclass(frozen=True)
 class CommonArguments:
     """Flags that every command has."""
 
-    json: bool = False
+    json: Flag = False
     """Print the result as JSON."""
 
-    debug: bool = False
+    debug: Flag = False
     """Show the traceback of an error."""
 
 
@@ -96,7 +99,6 @@ def parse(
                 args=argv,
                 prog=f"igr {command}",
                 default=tyro.MISSING_NONPROP if default is None else default,
-                config=(tyro.conf.FlagCreatePairsOff,),
                 registry=_REGISTRY,
             )
     except SystemExit as exit_:
@@ -123,7 +125,7 @@ def _field_names(kind: type) -> set[str]:
         if dataclasses.is_dataclass(nested):
             names |= _field_names(nested)
         else:
-            names.add(field.name)
+            names |= {field.name, f"no_{field.name}"} if nested is bool else {field.name}
     return names
 
 

@@ -11,11 +11,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from igr import plot
+from igr import atomic, plot
 from igr.cli.arguments import CommonArguments, parse, run
 from igr.errors import UserError
 from igr.evaluation import BOUND_KINDS, Comparison, compare
-from igr.training import atomic
 
 # Columns of a terminal from which on a figure and its error stand on one line.
 WIDE = 96

@@ -42,7 +42,7 @@ def _data(argv: list[str]) -> int:
             "validation": source.sizes[1],
             "test": source.sizes[2],
             "image_shape": list(source.image_shape),
-            "present": source.is_present(arguments.data_dir),
+            "present": source.state(arguments.data_dir).present,
         }
         for name, source in SOURCES.items()
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from igr.cli.arguments import CommonArguments, parse, run
+from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.cli.compare import render, write
 from igr.cli.evaluate import evaluate_and_draw
 from igr.cli.terminal import quoted, say, watcher
@@ -49,7 +49,7 @@ class DemoArguments(CommonArguments):
     out: Path = Path("runs/demo")
     """The folder for the four runs and their comparison."""
 
-    fresh: bool = False
+    fresh: Flag = False
     """Remove the four runs in that folder and train them again."""
 
 

@@ -1,9 +1,6 @@
 """``igr evaluate``: bounds on the log-likelihood of a trained run, and pictures of it."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +8,6 @@ from typing import Annotated
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from igr import plot
@@ -22,15 +18,14 @@ from igr.evaluation import (
     BOUND_KINDS,
     Evaluation,
     evaluate,
-    hard_reconstructions,
     images_of_split,
-    prior_samples,
     temperature_of,
 )
+from igr.models.pictures import hard_reconstructions, prior_samples
+from igr.progress import bar
+from igr.training.board import NUM_RECONSTRUCTIONS, PRIOR_COLUMNS, PRIOR_ROWS
+from igr.training.randomness import keyed_generator
 from igr.training.runs import LoadedRun, load_run
-
-NUM_RECONSTRUCTIONS = 16
-PRIOR_ROWS, PRIOR_COLUMNS = 4, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +83,7 @@ def evaluate_and_draw(
     """
     images = images_of_split(loaded, split)
     try:
-        with _progress(len(images)) as progress:
+        with bar("evaluating", len(images), "images") as progress:
             evaluation = evaluate(loaded, split=split, num_samples=num_samples, seed=seed, progress=progress)
         _draw(loaded, split, seed)
     except OSError as error:
@@ -97,26 +92,6 @@ def evaluate_and_draw(
             f"({error.strerror or error}); make it writable, since the figures go there"
         ) from error
     return evaluation
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], object] | None]:
-    """A bar on standard error while the body runs, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    bar = Progress(
-        TextColumn("evaluating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _draw(loaded: LoadedRun, split: str, seed: int) -> None:
@@ -132,7 +107,9 @@ def _draw(loaded: LoadedRun, split: str, seed: int) -> None:
     plot.reconstructions(axes, originals, decoded, title=title)
     plot.save(figure, folder / "reconstructions.png")
 
-    drawn = prior_samples(loaded.model, PRIOR_ROWS * PRIOR_COLUMNS, seed=seed)
+    device = next(loaded.model.parameters()).device
+    generator = keyed_generator(seed, "evaluation/prior samples", 0, device=device)
+    drawn = prior_samples(loaded.model, PRIOR_ROWS * PRIOR_COLUMNS, generator)
     figure, (axes,) = plot.new_figure(9, 2.8)
     title = f"{config.data}: mean images of one-hot latents drawn from the prior: {origin}"
     plot.image_grid(axes, torch.split(drawn, PRIOR_COLUMNS), title=title)

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from igr.cli.arguments import CommonArguments, parse, run
+from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
 from igr.training import loop
@@ -33,7 +33,7 @@ class TrainArguments(CommonArguments):
     config: Path | None = None
     """A JSON file of settings, or the config.json of a run; flags win over it."""
 
-    smoke: bool = False
+    smoke: Flag = False
     """A whole small experiment in seconds, evaluated too; without --out in a temporary folder."""
 
     settings: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)

@@ -1,6 +1,7 @@
 """Images for the experiments: one contract, one registry."""
 
-from igr.data.dataset import Dataset, Source, Split, prepare
-from igr.data.registry import SOURCES, load
+from igr.data.dataset import Dataset, Source, Split, State
+from igr.data.pixels import BINARIZATIONS, prepare
+from igr.data.registry import SOURCES, load, source
 
-__all__ = ["SOURCES", "Dataset", "Source", "Split", "load", "prepare"]
+__all__ = ["BINARIZATIONS", "SOURCES", "Dataset", "Source", "Split", "State", "load", "prepare", "source"]

@@ -1,13 +1,13 @@
-"""The contract of a data set: what it holds, where it comes from, how a likelihood wants it."""
+"""The contract of a data set: what it holds, where it comes from, how it is read and verified."""
 
-from collections.abc import Callable
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-
-from igr.models.likelihoods import LIKELIHOODS
 
 
 @dataclass(frozen=True)
@@ -61,36 +61,80 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is known of a data set before it is read.
+class State:
+    """Whether a data set can be read without a download, from where, and how large that is."""
+
+    present: bool
+    where: str
+    num_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """What is known of a data set before it is read, and how to read it.
+
+    To implement one, give :meth:`state`, :meth:`load` and :meth:`check`, and a line in
+    :data:`igr.data.SOURCES`. A set of published files is a
+    :class:`~igr.data.published.PublishedSource`.
 
     Arguments:
+        name: Its name.
         origin: Where the images come from, in a few words.
         sizes: Numbers of images for training, validation and test.
         image_shape: Channels, height and width, in pixels.
-        is_present: Whether it can be read now; takes the data folder.
-        load: Reads it; takes the data folder.
+        class_names: What the labels stand for, by their number.
     """
 
+    name: str
     origin: str
     sizes: tuple[int, int, int]
     image_shape: tuple[int, int, int]
-    is_present: Callable[[Path | None], bool]
-    load: Callable[[Path | None], Dataset]
+    class_names: tuple[str, ...]
+
+    @abstractmethod
+    def state(self, data_dir: Path | None) -> State:
+        """Whether it is there; nothing is read."""
+
+    @abstractmethod
+    def load(self, data_dir: Path | None) -> Dataset:
+        """Reads it.
+
+        Arguments:
+            data_dir: The folder with the files of data sets; ``None`` takes what was read before,
+                and downloads what was not.
+
+        Raises:
+            UserError: It is not there, or not what it should be.
+        """
+
+    @abstractmethod
+    def check(self, data_dir: Path | None) -> list[str]:
+        """Reads everything that is there again, and says what was found to be right.
+
+        Nothing is downloaded or written.
+
+        Raises:
+            UserError: It is not there, or not what it should be.
+        """
+
+    def split(self, images: Tensor, labels: Tensor) -> Dataset:
+        """The data set whose splits are consecutive pieces of these arrays."""
+        pieces = zip(
+            torch.split(images, list(self.sizes)), torch.split(labels, list(self.sizes)), strict=True
+        )
+        train, validation, test = (Split(*piece) for piece in pieces)
+        return Dataset(self.name, train, validation, test)
 
 
-def prepare(images: Tensor, likelihood: str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Images in the form that a likelihood is a law of.
+def ranked(purpose: str, numbers: Iterable[int]) -> list[int]:
+    """Numbers in a fixed order that looks random: by the SHA-256 of the text ``igr PURPOSE NUMBER``.
 
-    Arguments:
-        images: Intensities, uint8 with any shape.
-        likelihood: A name in :data:`igr.models.likelihoods.LIKELIHOODS`.
-        dtype: The floating-point type of the result.
-
-    Returns:
-        A tensor with the shape of ``images``: 0 or 1, cut at half of the full intensity, where the
-        likelihood is one of binary images; intensities in [0, 1] elsewhere.
+    This depends on no random number generator, so no release of anything can move an image between
+    splits.
     """
-    if LIKELIHOODS[likelihood].binary_images:
-        return (images >= 128).to(dtype)
-    return images.to(dtype) / 255
+    return sorted(numbers, key=lambda number: hashlib.sha256(f"igr {purpose} {number}".encode()).digest())
+
+
+def class_numbers(counts: Sequence[int]) -> Tensor:
+    """Labels of images that lie class by class, so many of each."""
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))

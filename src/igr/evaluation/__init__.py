@@ -1,4 +1,4 @@
-"""Evaluation of trained models: bounds on log p(x), their comparison, and images to look at."""
+"""Evaluation of trained models: bounds on log p(x) and their comparison."""
 
 from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate, estimate, per_datum_bounds
 from igr.evaluation.comparison import ComparedRun, Comparison, compare
@@ -9,7 +9,6 @@ from igr.evaluation.evaluation import (
     stored_evaluation,
     temperature_of,
 )
-from igr.evaluation.pictures import hard_reconstructions, prior_samples
 
 __all__ = [
     "BOUND_KINDS",
@@ -21,10 +20,8 @@ __all__ = [
     "compare",
     "estimate",
     "evaluate",
-    "hard_reconstructions",
     "images_of_split",
     "per_datum_bounds",
-    "prior_samples",
     "stored_evaluation",
     "temperature_of",
 ]

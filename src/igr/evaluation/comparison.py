@@ -16,7 +16,7 @@ from igr.training.config import TrainConfig
 from igr.training.runs import RunFolder
 
 # Where two runs differ in one of these, their figures are of different things.
-WHAT_WAS_MEASURED = ("data", "likelihood", "split", "num_data", "num_samples")
+WHAT_WAS_MEASURED = ("data", "likelihood", "binarization", "split", "num_data", "num_samples")
 # Nats per image below which a latent is said to have collapsed.
 SILENT = 0.1
 # Where their configs differ in one of these, a comparison is about more than the law and the KL.

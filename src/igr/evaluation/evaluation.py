@@ -9,10 +9,9 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from igr.data import prepare
 from igr.errors import UserError, unknown_name
 from igr.evaluation.bounds import BOUND_KINDS, DISCRETE_KL, Estimate, estimate, per_datum_bounds
-from igr.training.runs import LoadedRun, RunFolder
+from igr.training.runs import LoadedRun, RunFolder, fixed_images
 
 SPLITS = ("validation", "test")
 
@@ -96,8 +95,7 @@ def images_of_split(run: LoadedRun, split: str) -> Tensor:
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    images = getattr(run.dataset, split).images
-    return prepare(images, run.config.likelihood, run.config.dtype)
+    return fixed_images(run.config, run.dataset, split)
 
 
 def temperature_of(run: LoadedRun) -> float:

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent
+from torch.distributions import Bernoulli, Distribution, Independent, Normal
+from torch.nn.functional import softplus
+
+LEAST_SCALE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,13 @@ def _bernoulli(parameters: Tensor) -> Distribution:
     return Independent(Bernoulli(logits=logits, validate_args=False), 3, validate_args=False)
 
 
+def _normal(parameters: Tensor) -> Distribution:
+    mean, scale = parameters.unbind(-4)
+    law = Normal(mean.sigmoid(), LEAST_SCALE + softplus(scale), validate_args=False)
+    return Independent(law, 3, validate_args=False)
+
+
 LIKELIHOODS: dict[str, Likelihood] = {
     "bernoulli": Likelihood(parameters_per_pixel=1, binary_images=True, law=_bernoulli),
+    "normal": Likelihood(parameters_per_pixel=2, binary_images=False, law=_normal),
 }

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from igr import atomic
 from igr.errors import UserError
-from igr.training import atomic
 from igr.training.failures import TrainingFailure
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from typing import Any, Self, get_args, get_type_hints
 
 import torch
 
-from igr.data import SOURCES
+from igr.data import BINARIZATIONS, SOURCES
 from igr.errors import UserError, unknown_name
 from igr.models.latents import LATENTS
 from igr.models.likelihoods import LIKELIHOODS
@@ -27,7 +27,7 @@ class TrainConfig:
     """The data set; `igr data list` shows all."""
 
     data_dir: str | None = None
-    """The folder with the files of the data set, for sets that are read from files."""
+    """The folder with the files of data sets; None: as read before, or downloaded."""
 
     max_images: int | None = None
     """Use only the first so many images of each split; None uses all."""
@@ -36,7 +36,10 @@ class TrainConfig:
     """The encoder and decoder: dense (one linear layer each) or dense_nonlinear (512, 256 ReLU)."""
 
     likelihood: str = "bernoulli"
-    """The law of a pixel: bernoulli (images are cut at half intensity)."""
+    """The law of a pixel: bernoulli (of binary images), or normal (of grey ones, a mean and a scale each)."""
+
+    binarization: str = "fixed"
+    """Binary images: fixed (cut at half intensity), or stochastic (drawn anew in each epoch)."""
 
     latent: str = "igr"
     """The law of the latent: igr or gumbel-softmax."""
@@ -85,6 +88,9 @@ class TrainConfig:
 
     checkpoint_every: int = 10
     """Epochs between two checkpoints; the last epoch always has one."""
+
+    tensorboard: bool = True
+    """Also write figures, reconstructions and prior samples for TensorBoard into the run folder."""
 
     precision: str = "float32"
     """Floating-point type of weights and arithmetic: float32 or float64."""
@@ -158,6 +164,7 @@ class TrainConfig:
             "data": SOURCES,
             "network": NETWORKS,
             "likelihood": LIKELIHOODS,
+            "binarization": BINARIZATIONS,
             "latent": LATENTS,
             "kl": KLS,
             "precision": PRECISIONS,
@@ -185,6 +192,11 @@ class TrainConfig:
                     f"expected no {key} with the latent {self.latent}, which has none; "
                     f"got {value}; leave {key} out"
                 )
+        if self.binarization != "fixed" and not LIKELIHOODS[self.likelihood].binary_images:
+            raise UserError(
+                f"expected no binarization with the likelihood {self.likelihood}, which is one of grey "
+                f"images; got {self.binarization}; leave binarization out, or use the likelihood bernoulli"
+            )
 
     def _check_device(self) -> None:
         try:
@@ -242,7 +254,13 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "checkpoint_every": _at_least(1),
 }
 
-_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", type(None): "null"}
+_TYPE_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    type(None): "null",
+}
 
 
 def _typed(key: str, value: object, allowed: tuple[type, ...]) -> object:

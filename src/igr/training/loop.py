@@ -6,10 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,12 +19,13 @@ from igr.errors import UserError
 from igr.models.vae import VAETerms
 from igr.training import checkpoints
 from igr.training.adam import Adam
+from igr.training.board import Board
 from igr.training.build import available_device, build_model, num_parameters
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.progress import Watcher
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder, load_data, parameter_tensors
+from igr.training.runs import RunFolder, fixed_images, load_data, parameter_tensors
 
 # Images for which validation is computed at once. It is part of what the noise is keyed by.
 VALIDATION_BATCH = 500
@@ -94,8 +95,8 @@ class _Loop:
         self.config = config
         dataset = load_data(config)
         self.device = available_device(config.device)
-        self.train_images = self._prepare(dataset.train.images)
-        self.validation_images = self._prepare(dataset.validation.images)
+        self.train_images = dataset.train.images.to(self.device)
+        self.validation_images = fixed_images(config, dataset, "validation").to(self.device)
         self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
         self.model = build_model(config, dataset.image_shape)
@@ -133,13 +134,14 @@ class _Loop:
 
     def run(self, watcher: Watcher) -> dict[str, Any]:
         """Trains to the last epoch and writes the result."""
-        with _stop_signals() as stop, watcher:
+        board = Board(self.folder.tensorboard, self.step) if self.config.tensorboard else None
+        with _stop_signals() as stop, watcher, board or nullcontext():
             watcher.begin(self.step, self.num_steps, self.config.epochs)
             while self.step < self.num_steps:
-                self._epoch(watcher, stop)
+                self._epoch(watcher, stop, board)
         return self._finish()
 
-    def _epoch(self, watcher: Watcher, stop: "_Stop") -> None:
+    def _epoch(self, watcher: Watcher, stop: "_Stop", board: Board | None) -> None:
         """Takes the steps that are left of an epoch, and closes it."""
         started = time.perf_counter()
         epoch, first = divmod(self.step, self.steps_per_epoch)
@@ -148,18 +150,28 @@ class _Loop:
         ).to(self.device)
         batches = torch.split(order, self.config.batch_size)
         for batch in batches[first:]:
-            self._step(self.train_images[batch])
+            self._step(self._prepared(self.train_images.index_select(0, batch)))
             watcher.advance(self.step)
             if stop.requested and self.step % self.steps_per_epoch:
                 self._interrupt()
         metrics = self._close_epoch(epoch + 1)
-        self.folder.append(metrics, round(time.perf_counter() - started, 6))
+        seconds = round(time.perf_counter() - started, 6)
+        self.folder.append(metrics, seconds)
         watcher.epoch(metrics)
+        if board is not None:
+            self._show(board, metrics, seconds)
         last = self.step == self.num_steps
         if stop.requested and not last:
             self._interrupt()
         if last or (epoch + 1) % self.config.checkpoint_every == 0:
             self._checkpoint()
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        """The images of a step in the form that the likelihood needs."""
+        generator = None
+        if self.config.binarization == "stochastic":
+            generator = keyed_generator(self.config.seed, "binarization", self.step, self.device)
+        return prepare(images, self.config.likelihood, self.config.dtype, generator)
 
     def _step(self, x: Tensor) -> None:
         generator = keyed_generator(self.config.seed, "noise", self.step, self.device)
@@ -210,6 +222,13 @@ class _Loop:
             noise = self.model.latent.draw_noise((self.config.num_samples, len(x)), generator)
             sums += _sums(self.model(x, noise, self.config.temperature))
         return _bound("validation", sums, len(self.validation_images) * self.config.num_samples)
+
+    def _show(self, board: Board, metrics: dict[str, Any], seconds: float) -> None:
+        board.figures(metrics, seconds)
+        if metrics["validation_bound"] is not None:
+            temperature = cast(float, self.config.temperature)
+            board.pictures(self.model, self.validation_images, temperature, self.step)
+        board.flush()
 
     def _checkpoint(self) -> Path:
         self._settle()
@@ -265,9 +284,6 @@ class _Loop:
             }
         )
         return self.folder.result()
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        return prepare(images, self.config.likelihood, self.config.dtype).to(self.device)
 
 
 def _sums(terms: VAETerms) -> Tensor:

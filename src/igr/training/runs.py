@@ -13,14 +13,15 @@ import torch
 from filelock import FileLock, Timeout
 
 import igr
-from igr import data
+from igr import atomic, data
 from igr.data import Dataset
 from igr.errors import UserError
 from igr.models.vae import VAE
-from igr.training import atomic, checkpoints
+from igr.training import checkpoints
 from igr.training.build import build_model
 from igr.training.checkpoints import Checkpoint
 from igr.training.config import TrainConfig
+from igr.training.randomness import keyed_generator
 
 FORMAT = 1
 # The keys of config.json.
@@ -39,6 +40,7 @@ class RunFolder:
     - ``timings.jsonl``: one line for each epoch, with the seconds it took.
     - ``checkpoints/``: the latest two, as safetensors.
     - ``figures/``: pictures.
+    - ``tensorboard/``: event files.
     - ``result.json``: what training, and later evaluation, found.
 
     Arguments:
@@ -49,6 +51,7 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
+        self.tensorboard = self.path / "tensorboard"
         self._config = self.path / "config.json"
         self._metrics = self.path / "metrics.jsonl"
         self._timings = self.path / "timings.jsonl"
@@ -270,6 +273,19 @@ def _existing_checkpoint(folder: RunFolder) -> Path:
 def load_data(config: TrainConfig) -> Dataset:
     """The data set that a config names, cut to its ``max_images``."""
     return data.load(config.data, config.data_dir).limited(config.max_images)
+
+
+def fixed_images(config: TrainConfig, dataset: Dataset, split: str) -> torch.Tensor:
+    """The images of a split in the form that the likelihood needs, as every evaluation sees them.
+
+    Where pixels are drawn, they are drawn once: neither the seed of the run nor its device matters,
+    so that figures of several runs are of the same images.
+    """
+    generator = (
+        keyed_generator(0, f"binarization/{split}", 0) if config.binarization == "stochastic" else None
+    )
+    images = getattr(dataset, split).images
+    return data.prepare(images, config.likelihood, config.dtype, generator)
 
 
 def parameter_tensors(model: VAE) -> dict[str, torch.Tensor]:

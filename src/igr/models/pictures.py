@@ -1,10 +1,9 @@
 """Images from the discrete model of a VAE, to be looked at."""
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from igr.models.vae import VAE
-from igr.training.randomness import keyed_generator
 
 
 @torch.no_grad()
@@ -25,14 +24,18 @@ def hard_reconstructions(model: VAE, images: Tensor, temperature: float) -> Tens
 
 
 @torch.no_grad()
-def prior_samples(model: VAE, num_images: int, *, seed: int = 0) -> Tensor:
+def prior_samples(model: VAE, num_images: int, generator: Generator) -> Tensor:
     """The mean images for one-hot latents drawn from the prior.
+
+    Arguments:
+        model: The VAE, in evaluation mode.
+        num_images: The number N of images.
+        generator: Where the latents are drawn from, on the device of the model.
 
     Returns:
         Means of the likelihood, with shape :math:`(N, C, H, W)`, on the CPU.
     """
     probs = model.latent.discrete_prior().probs  # [V, K]
-    generator = keyed_generator(seed, "evaluation/prior samples", 0, device=probs.device)
     index = torch.multinomial(probs, num_images, replacement=True, generator=generator).T
     return _mean_image(model, index)
 

@@ -1,0 +1,75 @@
+"""Gumbel-Softmax and IGR-I on MNIST, each with both KLs: bounds on the whole test set after 20 epochs.
+
+    python benchmarks/mnist_bounds.py                     # downloads MNIST if it is not in the cache
+    python benchmarks/mnist_bounds.py --data-dir FOLDER   # reads FOLDER/mnist once
+    python benchmarks/mnist_bounds.py --epochs 1          # a check of the script; writes no results
+
+``dense_nonlinear``, 20 variables with 10 categories, fixed binarization, batches of 100, Adam 1e-3, one
+seed, temperatures of the literature and not tuned. About half an hour on two cores. The ``result.json``
+of each run goes to ``benchmarks/results/mnist/``; runs that are finished are used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from harness import RESULTS, machine
+from igr.cli.compare import render
+from igr.cli.evaluate import evaluate_and_draw
+from igr.cli.terminal import say, watcher
+from igr.data import load
+from igr.evaluation import compare, stored_evaluation
+from igr.training import loop
+from igr.training.config import TrainConfig
+from igr.training.runs import RunFolder, load_run
+
+EPOCHS = 20
+RUNS = {
+    "gumbel-softmax-relaxed": {"latent": "gumbel-softmax", "kl": "relaxed", "temperature": 0.67},
+    "igr-relaxed": {"latent": "igr", "kl": "relaxed", "temperature": 0.15},
+    "gumbel-softmax-discrete": {"latent": "gumbel-softmax", "kl": "discrete", "temperature": 0.67},
+    "igr-discrete": {"latent": "igr", "kl": "discrete", "temperature": 0.4, "scale": "fixed"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data-dir", help="the folder that holds mnist/")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--out", type=Path, default=Path("runs/mnist-bounds"), help="where the runs go")
+    arguments = parser.parse_args()
+    # Into the cache, so that no path of this machine stands in a config.
+    load("mnist", arguments.data_dir)
+    paths = []
+    for name, settings in RUNS.items():
+        path = arguments.out / f"{name}-{arguments.epochs}"
+        config = TrainConfig.from_json({"data": "mnist", "epochs": arguments.epochs, **settings}).resolved()
+        train(path, config, f"{name}: training for {config.epochs} epochs")
+        if stored_evaluation(RunFolder(path)) is None:
+            say(f"{name}: evaluating")
+            evaluate_and_draw(load_run(path))
+        paths.append(path)
+    console = Console()
+    console.print(render(compare(paths), console.width))
+    if arguments.epochs == EPOCHS:
+        folder = RESULTS / "mnist"
+        folder.mkdir(exist_ok=True)
+        for name, path in zip(RUNS, paths, strict=True):
+            content = {"machine": machine("cpu"), **RunFolder(path).result()}
+            (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+        say(f"written: {folder}/*.json")
+
+
+def train(path: Path, config: TrainConfig, line: str) -> None:
+    if not (path / "config.json").is_file():
+        loop.train(config, path, watcher(line))
+    else:
+        loop.resume(path, watcher(line))
+
+
+if __name__ == "__main__":
+    main()

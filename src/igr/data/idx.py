@@ -1,0 +1,134 @@
+"""IDX files, the format of MNIST, read without trusting them.
+
+An IDX file is two zero bytes, a code for the type of an entry, the number of dimensions, each
+dimension as a big-endian 32-bit number, and the entries. What a file must hold is known before it
+is opened: nothing is allocated by what its header claims, nothing is read past what it should hold,
+and nothing is trusted before the SHA-256 of all of it agrees.
+"""
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igr.errors import UserError
+
+_UNSIGNED_BYTE = 0x08
+_GZIP = b"\x1f\x8b"
+# What is read at once, in bytes.
+_BLOCK = 2**22
+# That of images.
+_LONGEST_HEADER = 16
+
+
+@dataclass(frozen=True)
+class IdxContent:
+    """What an IDX file must hold, whether it is compressed or not.
+
+    Arguments:
+        shape: The number of items, then the shape of one; entries are unsigned bytes.
+        sha256: Of the whole uncompressed file, header included, in hexadecimal.
+    """
+
+    shape: tuple[int, ...]
+    sha256: str
+
+    @property
+    def header(self) -> bytes:
+        """The bytes before the entries."""
+        start = bytes((0, 0, _UNSIGNED_BYTE, len(self.shape)))
+        return start + struct.pack(f">{len(self.shape)}I", *self.shape)
+
+
+def read_idx(path: Path, content: IdxContent) -> Iterator[NDArray[np.uint8]]:
+    """The items of an IDX file, plain or gzip-compressed, some at a time.
+
+    The last item comes only after the whole file was verified; until then a caller should keep to
+    itself what it made of the earlier ones.
+
+    Yields:
+        Arrays with shape ``(n, *content.shape[1:])``, a few megabytes each.
+
+    Raises:
+        UserError: The file cannot be read or does not hold what is expected.
+    """
+    if not path.is_file():
+        # A pipe or a device could keep a reader waiting for ever.
+        raise UserError(f"expected a file at {path}; got none; check the path")
+    try:
+        with path.open("rb") as raw:
+            compressed = raw.read(2) == _GZIP
+            raw.seek(0)
+            stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else raw
+            yield from _verified(path, stream, content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"expected a whole gzip archive at {path}; got a broken one ({error}); get the file again"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"expected a file that can be read at {path}; got {error.strerror or error}; "
+            "check the path and its permissions"
+        ) from error
+
+
+def _verified(path: Path, stream: BinaryIO, content: IdxContent) -> Iterator[NDArray[np.uint8]]:
+    header = stream.read(len(content.header))
+    if header != content.header:
+        header += stream.read(_LONGEST_HEADER - len(header))
+        raise UserError(
+            f"expected an IDX file of {_described(content.shape)} at {path}; got {_claim(header)}; "
+            "check that it is the right file, or get it again"
+        )
+    digest = hashlib.sha256(header)
+    item = math.prod(content.shape[1:])
+    per_block = max(1, _BLOCK // item)
+    total = content.shape[0]
+    for first in range(0, total, per_block):
+        count = min(per_block, total - first)
+        entries = stream.read(count * item)
+        if len(entries) < count * item:
+            raise UserError(
+                f"expected {total * item:,} bytes after the header of {path}; got "
+                f"{first * item + len(entries):,}; the file is cut short, get it again"
+            )
+        digest.update(entries)
+        if first + count == total:
+            _check_end(path, stream, content, digest.hexdigest())
+        yield np.frombuffer(entries, np.uint8).reshape(count, *content.shape[1:])
+
+
+def _check_end(path: Path, stream: BinaryIO, content: IdxContent, sha256: str) -> None:
+    if stream.read(1):
+        raise UserError(
+            f"expected {_described(content.shape)} and nothing more in {path}; got more bytes after "
+            "them; get the file again"
+        )
+    if sha256 != content.sha256:
+        raise UserError(
+            f"expected a content with SHA-256 {content.sha256[:12]}... in {path}; got "
+            f"{sha256[:12]}...; the file is damaged or another one, get it again"
+        )
+
+
+def _described(shape: tuple[int, ...]) -> str:
+    count, *item = shape
+    return f"{count:,} images of {' x '.join(map(str, item))}" if item else f"{count:,} labels"
+
+
+def _claim(header: bytes) -> str:
+    """What a header that was not expected says of its file."""
+    if len(header) >= 4 and header[:2] == b"\0\0" and header[2] == _UNSIGNED_BYTE and header[3] <= 3:
+        count = header[3]
+        sizes = header[4 : 4 + 4 * count]
+        if len(sizes) == 4 * count and count:
+            return f"a header that claims {_described(struct.unpack(f'>{count}I', sizes))}"
+    return f"another file, which starts with {header[:8]!r}" if header else "an empty file"

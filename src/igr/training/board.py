@@ -1,0 +1,102 @@
+"""What TensorBoard shows of a run: its figures, and images from its model, over the steps."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from igr.models.pictures import hard_reconstructions, prior_samples
+from igr.models.vae import VAE
+from igr.training.progress import OBJECTIVES
+from igr.training.randomness import keyed_generator
+
+NUM_RECONSTRUCTIONS = 16
+PRIOR_ROWS, PRIOR_COLUMNS = 4, 16
+# Smaller images are shown enlarged to about so many pixels.
+_LEAST_PIXELS = 56
+
+
+class Board:
+    """Writes event files for TensorBoard; a context that closes them.
+
+    Arguments:
+        folder: Where the event files go; those of earlier processes stay.
+        step: The step from which training goes on; TensorBoard drops what earlier processes
+            wrote of later ones.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        # A tenth of a second that runs without a board do not pay.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(folder, purge_step=step + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def figures(self, metrics: Mapping[str, Any], seconds: float) -> None:
+        """Adds a line of ``metrics.jsonl`` and the time that its epoch took."""
+        names = {"bound": OBJECTIVES[metrics["kl"]], "log_likelihood": "log-likelihood", "kl": "KL"}
+        scalars = {
+            f"{name}/{part}": metrics[f"{part}_{key}"]
+            for key, name in names.items()
+            for part in ("train", "validation")
+        }
+        scalars["seconds per epoch"] = seconds
+        for tag, value in scalars.items():
+            if value is not None:
+                self._writer.add_scalar(tag, value, metrics["step"])
+
+    def pictures(self, model: VAE, images: Tensor, temperature: float, step: int) -> None:
+        """Adds reconstructions of images from one-hot latents, below the images, and prior samples.
+
+        Arguments:
+            model: The model as it is now.
+            images: In the form that the likelihood needs, with shape :math:`(N, C, H, W)`.
+            temperature: The temperature of the posterior.
+            step: Where training stands.
+        """
+        originals = images[:NUM_RECONSTRUCTIONS]
+        decoded = hard_reconstructions(model, originals, temperature)
+        self._writer.add_image("reconstructions", sheet([originals.cpu(), decoded]), step)
+        device = next(model.parameters()).device
+        generator = keyed_generator(0, "board/prior samples", 0, device=device)
+        drawn = prior_samples(model, PRIOR_ROWS * PRIOR_COLUMNS, generator)
+        self._writer.add_image("prior samples", sheet(torch.split(drawn, PRIOR_COLUMNS)), step)
+
+    def flush(self) -> None:
+        """Hands what was added to the system."""
+        self._writer.flush()
+
+
+def sheet(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of images, each [N, C, H, W] in [0, 1], as one image with shape [3, H', W'].
+
+    The gaps are neither black, white nor grey, so that they belong to no image.
+    """
+    factor = max(1, -(-_LEAST_PIXELS // rows[0].shape[-1]))
+    gap = torch.tensor((0.50, 0.65, 0.79)).view(3, 1, 1)
+    lines = []
+    for row in rows:
+        large = row.float().expand(-1, 3, -1, -1)
+        large = large.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+        height = large.shape[-2]
+        tiles = [part for image in large for part in (image, gap.expand(3, height, 2))]
+        lines.append(torch.cat(tiles[:-1], dim=-1))
+    width = max(line.shape[-1] for line in lines)
+    padded = []
+    for line in lines:
+        rest = gap.expand(3, line.shape[-2], width - line.shape[-1])
+        padded += [torch.cat([line, rest], dim=-1), gap.expand(3, 2, width)]
+    return torch.cat(padded[:-1], dim=-2)
