@@ -33,8 +33,11 @@ OBJECTIVES = {
     ),
 }
 
-# Of a grid of images: one image and the gap after it.
+# Of a grid of images: one image and the gap after it, and the colour of the gaps.
 CELL = 1.08
+GAP = "#7FA6C9"
+# The height of an image with its label above.
+LABELLED = 1.34
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def image_grid(axes: Axes, rows: Sequence[Tensor], *, title: str) -> Axes:
             top, left = i * CELL, j * CELL
             axes.imshow(image, interpolation="nearest", extent=(left, left + 1, top + 1, top))
     # The gaps are neither black, white nor grey, so that they belong to no image.
-    axes.set_facecolor("#7FA6C9")
+    axes.set_facecolor(GAP)
     axes.set(
         xlim=(1 - CELL, CELL * max(map(len, rows))),
         ylim=(CELL * len(rows), 1 - CELL),
@@ -173,5 +176,33 @@ def image_grid(axes: Axes, rows: Sequence[Tensor], *, title: str) -> Axes:
     )
     axes.set_title(title, fontsize=10)
     axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def labelled_images(axes: Axes, images: Tensor, labels: Sequence[str], *, columns: int, title: str) -> Axes:
+    """Images row by row, each below its label.
+
+    Arguments:
+        axes: Where to draw; an image is one unit high and wide.
+        images: Values in [0, 1], with shape :math:`(N, C, H, W)`, C one or three.
+        labels: A text for each image, of at most two lines.
+        columns: How many images stand in a row.
+        title: The title.
+    """
+    coloured = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    for number, (image, label) in enumerate(zip(coloured, labels, strict=True)):
+        row, column = divmod(number, columns)
+        bottom, left = (row + 1) * LABELLED, column * CELL
+        axes.imshow(image, interpolation="nearest", extent=(left, left + 1, bottom, bottom - 1))
+        axes.text(left + 0.5, bottom - 1.04, label, ha="center", va="bottom", fontsize=5, linespacing=1.1)
+    num_rows = -(-len(images) // columns)
+    axes.set(
+        xlim=(1 - CELL, CELL * min(columns, len(images))),
+        ylim=(LABELLED * num_rows + CELL - 1, 0),
+        xticks=[],
+        yticks=[],
+    )
+    axes.set_title(title, fontsize=10)
     axes.spines[:].set_visible(False)
     return axes

@@ -11,7 +11,8 @@ def test_the_table_names_every_data_set(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert all(name in text for name in SOURCES)
     assert "1,300" in text
-    assert "1 x 8 x 8" in text
+    assert "1,300 train" in text
+    assert "images of 1 x 8 x 8" in text
 
 
 def test_json_for_scripts(capsys):

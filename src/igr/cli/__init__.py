@@ -11,7 +11,7 @@ COMMANDS = {
     "train": "train one model and write its run folder",
     "evaluate": "bounds on the log-likelihood of a trained run, and pictures",
     "compare": "several evaluated runs in one table and one figure",
-    "data": "the data sets: igr data list",
+    "data": "the data sets: igr data list, check, prepare or show",
 }
 
 

@@ -91,6 +91,11 @@ class Source(ABC):
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
 
+    @property
+    @abstractmethod
+    def reads_files(self) -> bool:
+        """Whether a data folder means anything to it."""
+
     @abstractmethod
     def state(self, data_dir: Path | None) -> State:
         """Whether it is there; nothing is read."""

@@ -18,6 +18,10 @@ class DigitsSource(Source):
         """The fixed order of the 1,797 images, of which the splits are consecutive pieces."""
         return ranked("digits", range(sum(self.sizes)))
 
+    @property
+    def reads_files(self) -> bool:
+        return False
+
     def state(self, data_dir: Path | None) -> State:
         # scikit-learn is looked for, not imported.
         found = importlib.util.find_spec("sklearn") is not None

@@ -9,9 +9,11 @@ and nothing is trusted before the SHA-256 of all of it agrees.
 import gzip
 import hashlib
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,6 +25,8 @@ from igr.errors import UserError
 
 _UNSIGNED_BYTE = 0x08
 _GZIP = b"\x1f\x8b"
+# CRC-32 and length of the content, at the end of a gzip archive.
+_TRAILER = struct.Struct("<II")
 # What is read at once, in bytes.
 _BLOCK = 2**22
 # That of images.
@@ -35,10 +39,12 @@ class IdxContent:
 
     Arguments:
         shape: The number of items, then the shape of one; entries are unsigned bytes.
-        sha256: Of the whole uncompressed file, header included, in hexadecimal.
+        crc32: Of the whole uncompressed file, header included.
+        sha256: Of the same, in hexadecimal.
     """
 
     shape: tuple[int, ...]
+    crc32: int
     sha256: str
 
     @property
@@ -47,28 +53,105 @@ class IdxContent:
         start = bytes((0, 0, _UNSIGNED_BYTE, len(self.shape)))
         return start + struct.pack(f">{len(self.shape)}I", *self.shape)
 
+    @property
+    def num_bytes(self) -> int:
+        """The length of the whole uncompressed file."""
+        return len(self.header) + math.prod(self.shape)
 
-def read_idx(path: Path, content: IdxContent) -> Iterator[NDArray[np.uint8]]:
-    """The items of an IDX file, plain or gzip-compressed, some at a time.
 
-    The last item comes only after the whole file was verified; until then a caller should keep to
-    itself what it made of the earlier ones.
-
-    Yields:
-        Arrays with shape ``(n, *content.shape[1:])``, a few megabytes each.
+def inspect(path: Path, content: IdxContent) -> None:
+    """Refuses a file that cannot be the right one, at once, by its first and last bytes.
 
     Raises:
         UserError: The file cannot be read or does not hold what is expected.
     """
+    with _opened(path) as (stream, compressed):
+        header = stream.read(len(content.header))
+        if header != content.header:
+            header += stream.read(_LONGEST_HEADER - len(header))
+            raise UserError(
+                f"expected an IDX file of {_described(content.shape)} at {path}; got {_claim(header)}; "
+                "check that it is the right file, or get it again"
+            )
+    if not compressed:
+        size = path.stat().st_size
+        if size != content.num_bytes:
+            raise UserError(
+                f"expected a file of {content.num_bytes:,} bytes at {path}; got {size:,} bytes; get it again"
+            )
+        return
+    with path.open("rb") as raw:
+        raw.seek(-_TRAILER.size, os.SEEK_END)
+        crc32, size = _TRAILER.unpack(raw.read(_TRAILER.size))
+    if size != content.num_bytes % 2**32:
+        raise UserError(
+            f"expected a gzip archive of {content.num_bytes:,} bytes at {path}; got one that does not end "
+            "as such; it is cut short or another file, get it again"
+        )
+    if crc32 != content.crc32:
+        raise UserError(
+            f"expected a content with checksum (CRC-32) {content.crc32:08x} in {path}; got {crc32:08x}; "
+            "the file is another one or was changed, get it again"
+        )
+
+
+def read_idx(path: Path, content: IdxContent) -> Iterator[NDArray[np.uint8]]:
+    """The items of an IDX file, plain or gzip-compressed, some at a time.
+
+    The last ones come only after the whole file was verified; until then a caller should keep to
+    itself what it made of the earlier ones.
+
+    Yields:
+        Read-only arrays with shape ``(n, *content.shape[1:])``, a few megabytes each.
+
+    Raises:
+        UserError: The file cannot be read or does not hold what is expected.
+    """
+    inspect(path, content)
+    with _opened(path) as (stream, _):
+        digest = hashlib.sha256(stream.read(len(content.header)))
+        item = math.prod(content.shape[1:])
+        per_block = max(1, _BLOCK // item)
+        total = content.shape[0]
+        for first in range(0, total, per_block):
+            count = min(per_block, total - first)
+            entries = stream.read(count * item)
+            if len(entries) < count * item:
+                raise UserError(
+                    f"expected {total * item:,} bytes after the header of {path}; got "
+                    f"{first * item + len(entries):,}; the file is cut short, get it again"
+                )
+            digest.update(entries)
+            if first + count == total:
+                _check_end(path, stream, content, digest.hexdigest())
+            yield np.frombuffer(entries, np.uint8).reshape(count, *content.shape[1:])
+
+
+def _check_end(path: Path, stream: BinaryIO, content: IdxContent, sha256: str) -> None:
+    # A gzip archive is compared with its own checksum only by a read past its end.
+    if stream.read(1):
+        raise UserError(
+            f"expected {_described(content.shape)} and nothing more in {path}; got more bytes after "
+            "them; get the file again"
+        )
+    if sha256 != content.sha256:
+        raise UserError(
+            f"expected a content with SHA-256 {content.sha256[:12]}... in {path}; got "
+            f"{sha256[:12]}...; the file is damaged or was changed, get it again"
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """The content of a file as a stream, and whether it is compressed; errors become one sentence."""
     if not path.is_file():
         # A pipe or a device could keep a reader waiting for ever.
         raise UserError(f"expected a file at {path}; got none; check the path")
     try:
         with path.open("rb") as raw:
-            compressed = raw.read(2) == _GZIP
+            compressed = raw.read(len(_GZIP)) == _GZIP
             raw.seek(0)
-            stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else raw
-            yield from _verified(path, stream, content)
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else raw, compressed
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(
             f"expected a whole gzip archive at {path}; got a broken one ({error}); get the file again"
@@ -80,45 +163,6 @@ def read_idx(path: Path, content: IdxContent) -> Iterator[NDArray[np.uint8]]:
         ) from error
 
 
-def _verified(path: Path, stream: BinaryIO, content: IdxContent) -> Iterator[NDArray[np.uint8]]:
-    header = stream.read(len(content.header))
-    if header != content.header:
-        header += stream.read(_LONGEST_HEADER - len(header))
-        raise UserError(
-            f"expected an IDX file of {_described(content.shape)} at {path}; got {_claim(header)}; "
-            "check that it is the right file, or get it again"
-        )
-    digest = hashlib.sha256(header)
-    item = math.prod(content.shape[1:])
-    per_block = max(1, _BLOCK // item)
-    total = content.shape[0]
-    for first in range(0, total, per_block):
-        count = min(per_block, total - first)
-        entries = stream.read(count * item)
-        if len(entries) < count * item:
-            raise UserError(
-                f"expected {total * item:,} bytes after the header of {path}; got "
-                f"{first * item + len(entries):,}; the file is cut short, get it again"
-            )
-        digest.update(entries)
-        if first + count == total:
-            _check_end(path, stream, content, digest.hexdigest())
-        yield np.frombuffer(entries, np.uint8).reshape(count, *content.shape[1:])
-
-
-def _check_end(path: Path, stream: BinaryIO, content: IdxContent, sha256: str) -> None:
-    if stream.read(1):
-        raise UserError(
-            f"expected {_described(content.shape)} and nothing more in {path}; got more bytes after "
-            "them; get the file again"
-        )
-    if sha256 != content.sha256:
-        raise UserError(
-            f"expected a content with SHA-256 {content.sha256[:12]}... in {path}; got "
-            f"{sha256[:12]}...; the file is damaged or another one, get it again"
-        )
-
-
 def _described(shape: tuple[int, ...]) -> str:
     count, *item = shape
     return f"{count:,} images of {' x '.join(map(str, item))}" if item else f"{count:,} labels"
@@ -126,9 +170,9 @@ def _described(shape: tuple[int, ...]) -> str:
 
 def _claim(header: bytes) -> str:
     """What a header that was not expected says of its file."""
-    if len(header) >= 4 and header[:2] == b"\0\0" and header[2] == _UNSIGNED_BYTE and header[3] <= 3:
-        count = header[3]
-        sizes = header[4 : 4 + 4 * count]
-        if len(sizes) == 4 * count and count:
-            return f"a header that claims {_described(struct.unpack(f'>{count}I', sizes))}"
+    if len(header) >= 4 and header[:3] == bytes((0, 0, _UNSIGNED_BYTE)) and 1 <= header[3] <= 3:
+        dimensions = header[3]
+        sizes = header[4 : 4 + 4 * dimensions]
+        if len(sizes) == 4 * dimensions:
+            return f"a header that claims {_described(struct.unpack(f'>{dimensions}I', sizes))}"
     return f"another file, which starts with {header[:8]!r}" if header else "an empty file"

@@ -33,7 +33,7 @@ from torch import Tensor
 from igr import progress
 from igr.data.dataset import class_numbers, ranked
 from igr.data.download import Archive
-from igr.data.idx import IdxContent, read_idx
+from igr.data.idx import IdxContent, inspect, read_idx
 from igr.data.published import Part, PublishedSource
 from igr.errors import UserError
 
@@ -126,13 +126,16 @@ class OmniglotSource(PublishedSource):
 
     def _decode(self, files: Mapping[str, Path]) -> tuple[Tensor, Tensor]:
         total = sum(part.num_images for part in self.parts)
+        for part in self.parts:
+            if not _is_zip(files[part.archive.name]):
+                inspect(files[part.archive.name], part.content)
         small = np.empty((total, SMALL, SMALL), np.uint8)
         done = 0
         with progress.bar(f"reading {self.name}", total, "images") as show:
             for part in self.parts:
                 path = files[part.archive.name]
-                zipped = path.suffix == ".zip"
-                for drawings in read_zip(path, part) if zipped else read_idx(path, part.content):
+                read = read_zip(path, part) if _is_zip(path) else read_idx(path, part.content)
+                for drawings in read:
                     small[done : done + len(drawings)] = shrunk(drawings)
                     done += len(drawings)
                     show(done)
@@ -153,15 +156,13 @@ class OmniglotSource(PublishedSource):
 
 def shrunk(drawings: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Drawings with ink 0 and paper 255, [N, 105, 105], as small ones with ink 255, [N, 28, 28]."""
-    quarters = torch.arange(LARGE * _QUARTERS)
-    weights = torch.zeros(SMALL, LARGE).index_put_(
-        (quarters // _PER_SMALL, quarters // _QUARTERS), torch.tensor(1.0), accumulate=True
-    )
-    ink = torch.from_numpy(255.0 - drawings.astype(np.float32))
-    # Whole numbers below 2^24, which float32 adds exactly in any order.
-    sums = (weights @ ink @ weights.T).long()
+    quarters = np.arange(LARGE * _QUARTERS)
+    weights = np.zeros((SMALL, LARGE))
+    np.add.at(weights, (quarters // _PER_SMALL, quarters // _QUARTERS), 1.0)
+    # Sums of whole numbers, which are exact in any order.
+    sums = (weights @ (255.0 - drawings) @ weights.T).astype(np.int64)
     area = _PER_SMALL**2
-    return ((sums + area // 2) // area).to(torch.uint8).numpy()
+    return ((sums + area // 2) // area).astype(np.uint8)
 
 
 def read_zip(path: Path, part: DrawingsPart) -> Iterator[NDArray[np.uint8]]:
@@ -182,7 +183,7 @@ def read_zip(path: Path, part: DrawingsPart) -> Iterator[NDArray[np.uint8]]:
             names = [name for name in archive.namelist() if name.endswith(".png")]
             by_alphabet: dict[str, list[str]] = {alphabet: [] for alphabet in part.alphabets}
             for name in names:
-                by_alphabet.get(name.split("/")[1], []).append(name)
+                by_alphabet.get(name.split("/")[-3:][0], []).append(name)
             for alphabet, characters in part.alphabets.items():
                 found = sorted(by_alphabet[alphabet])
                 if len(found) != characters * DRAWERS:
@@ -193,6 +194,10 @@ def read_zip(path: Path, part: DrawingsPart) -> Iterator[NDArray[np.uint8]]:
                 yield np.stack([_drawing(archive.read(name), name) for name in found])
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"expected a whole zip archive at {path}; got {error}; get the file again") from error
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix == ".zip"
 
 
 def _drawing(png: bytes, name: str) -> NDArray[np.uint8]:
@@ -206,20 +211,17 @@ def _drawing(png: bytes, name: str) -> NDArray[np.uint8]:
     raise UserError(f"expected a PNG image of {LARGE} x {LARGE} pixels; got {got} in {name}; get it again")
 
 
-def _part(name: str, num_bytes: int, md5: str, alphabets: Mapping[str, int], sha256: str) -> DrawingsPart:
-    archive = Archive(
-        f"{name}.zip",
-        num_bytes,
-        md5,
-        (
-            f"https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{name}.zip",
-            f"https://github.com/brendenlake/omniglot/raw/master/python/{name}.zip",
-        ),
+def _part(
+    name: str, num_bytes: int, md5: str, alphabets: Mapping[str, int], crc32: int, sha256: str
+) -> DrawingsPart:
+    addresses = (
+        f"https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{name}.zip",
+        f"https://github.com/brendenlake/omniglot/raw/master/python/{name}.zip",
     )
-    content = IdxContent((DRAWERS * sum(alphabets.values()), LARGE, LARGE), sha256)
-    return DrawingsPart(
-        archive, (f"{name}-idx3-ubyte.gz", f"{name}-idx3-ubyte", f"{name}.zip"), content, alphabets
-    )
+    archive = Archive(f"{name}.zip", num_bytes, md5, addresses)
+    content = IdxContent((DRAWERS * sum(alphabets.values()), LARGE, LARGE), crc32, sha256)
+    names = (f"{name}-idx3-ubyte.gz", f"{name}-idx3-ubyte", f"{name}.zip")
+    return DrawingsPart(archive, names, content, alphabets)
 
 
 OMNIGLOT = OmniglotSource(
@@ -241,6 +243,7 @@ OMNIGLOT = OmniglotSource(
             9_464_212,
             "68d2efa1b9178cc56df9314c21c6e718",
             BACKGROUND,
+            0x677AA692,
             "fdfe90d167ea70e979b04a7cdecd982f160bc16110f72bae83a60ef60e339f6b",
         ),
         _part(
@@ -248,6 +251,7 @@ OMNIGLOT = OmniglotSource(
             6_462_886,
             "6b91aef0f799c5bb55b94e3f2daec811",
             EVALUATION,
+            0x56BBE176,
             "8087647f8faaf7885d500a46bd420a472910c80b324c48b137251466e004976a",
         ),
     ),

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
@@ -54,6 +55,10 @@ class PublishedSource(Source):
             UserError: A file is not what it should be.
         """
 
+    @property
+    def reads_files(self) -> bool:
+        return True
+
     def state(self, data_dir: Path | None) -> State:
         if data_dir is not None:
             files = self._present(data_dir)
@@ -64,9 +69,15 @@ class PublishedSource(Source):
             return State(True, str(place), sum(path.stat().st_size for path in files.values()))
         kept = cache.path_of(self.name)
         if kept.exists():
-            return State(True, str(kept), kept.stat().st_size)
+            try:
+                arrays = cache.read(self.name, self.image_shape, sum(self.sizes))
+            except UserError as error:
+                return State(False, str(error), None)
+            places = dict.fromkeys(str(Path(stamp.path).parent) for stamp in arrays.sources)
+            return State(True, f"{kept}, made of the files in {', '.join(places)}", kept.stat().st_size)
         size = sum(part.archive.num_bytes for part in self.parts)
-        return State(False, f"to be downloaded, about {size / 1e6:.0f} MB", None)
+        host = urlsplit(self.parts[0].archive.addresses[0]).hostname
+        return State(False, f"to be downloaded from {host}, about {size / 1e6:.0f} MB", None)
 
     def load(self, data_dir: Path | None) -> Dataset:
         files = None if data_dir is None else self._found(data_dir)

@@ -5,9 +5,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
-from torch.nn.functional import softplus
+from torch.nn.functional import elu, softplus
 
-LEAST_SCALE = 1e-6
+# Images have 256 grey levels. A scale far below the distance of two of them says nothing more about
+# an image, but the density of pixels that are always black would grow without bound, and one such
+# pixel that is not black would undo what was learned.
+GREY_LEVEL = 1 / 255
+# What the original adds to a scale.
+_ORIGINAL_LEAST_SCALE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,23 @@ def _bernoulli(parameters: Tensor) -> Distribution:
 
 
 def _normal(parameters: Tensor) -> Distribution:
+    """Mean sigmoid(a) and scale 1/255 + softplus(b), for the two numbers a and b of a pixel."""
+    return _normal_law(parameters, GREY_LEVEL)
+
+
+def _normal_elu(parameters: Tensor) -> Distribution:
+    """The original's: an ELU first, so that no mean is below 0.27 and no scale below 0.31."""
+    return _normal_law(elu(parameters), _ORIGINAL_LEAST_SCALE)
+
+
+def _normal_law(parameters: Tensor, least_scale: float) -> Distribution:
     mean, scale = parameters.unbind(-4)
-    law = Normal(mean.sigmoid(), LEAST_SCALE + softplus(scale), validate_args=False)
+    law = Normal(mean.sigmoid(), least_scale + softplus(scale), validate_args=False)
     return Independent(law, 3, validate_args=False)
 
 
 LIKELIHOODS: dict[str, Likelihood] = {
     "bernoulli": Likelihood(parameters_per_pixel=1, binary_images=True, law=_bernoulli),
     "normal": Likelihood(parameters_per_pixel=2, binary_images=False, law=_normal),
+    "normal-elu": Likelihood(parameters_per_pixel=2, binary_images=False, law=_normal_elu),
 }
