@@ -36,7 +36,7 @@ class TrainConfig:
     """The encoder and decoder: dense (one linear layer each) or dense_nonlinear (512, 256 ReLU)."""
 
     likelihood: str = "bernoulli"
-    """The law of a pixel: bernoulli (binary), normal (grey; mean and scale), or normal-elu (the original's)."""
+    """The law of a pixel: bernoulli (binary), normal (grey; mean, scale), or normal-elu (the original's)."""
 
     binarization: str = "fixed"
     """Binary images: fixed (cut at half intensity), or stochastic (drawn anew in each epoch)."""
