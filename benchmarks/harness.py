@@ -39,16 +39,28 @@ def compare(
     block_seconds: float = 0.15,
 ) -> list[Timing]:
     """Times each candidate ``blocks`` times in turn; every block lasts about ``block_seconds``."""
+    return summarize(measure(candidates, device=device, blocks=blocks, block_seconds=block_seconds), baseline)
+
+
+def measure(
+    candidates: dict[str, Callable[[], object]],
+    *,
+    device: str = "cpu",
+    blocks: int = 9,
+    block_seconds: float = 0.15,
+    warmups: int = 3,
+) -> dict[str, list[float]]:
+    """Seconds per call of each candidate in each block."""
     calls = {}
     for name, candidate in candidates.items():
-        for _ in range(3):
+        for _ in range(warmups):
             candidate()
-        calls[name] = max(1, round(block_seconds / _seconds(candidate, 3, device)))
+        calls[name] = max(1, round(block_seconds / _seconds(candidate, warmups, device)))
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(blocks):
         for name, candidate in candidates.items():
             seconds[name].append(_seconds(candidate, calls[name], device))
-    return summarize(seconds, baseline)
+    return seconds
 
 
 def summarize(seconds: dict[str, list[float]], baseline: str) -> list[Timing]:

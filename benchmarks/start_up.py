@@ -1,10 +1,15 @@
-"""Whole processes: ``import igr`` beside ``import torch``, and ``igr train --smoke``.
+"""Whole processes beside ``import torch``: ``import igr``, ``igr train --smoke``, MNIST to the first step.
 
-python benchmarks/start_up.py
+    python benchmarks/start_up.py                     # downloads MNIST if it is not in the cache
+    python benchmarks/start_up.py --data-dir FOLDER   # reads FOLDER/mnist once
+
+To the first step: ``igr train --data mnist`` with MNIST in the cache, ended when its first step is done.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -12,8 +17,23 @@ import time
 from pathlib import Path
 
 from harness import save, show, summarize
+from igr.data import load
 
 BLOCKS = 11
+
+# `igr train` whose watcher ends the process after one step.
+FIRST_STEP = """
+import os, sys
+from igr.cli import train
+from igr.training.progress import Watcher
+
+class OneStep(Watcher):
+    def advance(self, step):
+        os._exit(0)
+
+train.watcher = lambda line: OneStep()
+sys.exit(train.main(["--data", "mnist", "--out", sys.argv[1]]) or 1)
+"""
 
 
 def seconds(*arguments: str) -> float:
@@ -23,12 +43,16 @@ def seconds(*arguments: str) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data-dir", help="the folder that holds mnist/")
+    load("mnist", parser.parse_args().data_dir)
     with tempfile.TemporaryDirectory() as folder:
-        smoke_runs = (str(Path(folder) / f"run-{i}") for i in range(100))
+        runs = (str(Path(folder) / f"run-{number}") for number in itertools.count())
         processes = {
             "import torch": lambda: seconds("-c", "import torch"),
             "import torch, igr": lambda: seconds("-c", "import torch, igr"),
-            "igr train --smoke": lambda: seconds("-m", "igr", "train", "--smoke", "--out", next(smoke_runs)),
+            "igr train --smoke": lambda: seconds("-m", "igr", "train", "--smoke", "--out", next(runs)),
+            "igr train --data mnist, to the first step": lambda: seconds("-c", FIRST_STEP, next(runs)),
         }
         for process in processes.values():
             process()

@@ -22,7 +22,7 @@ from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.progress import Watcher
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder
+from igr.training.runs import RunFolder, fixed_images
 
 SMALL = TrainConfig(
     network="dense",
@@ -69,7 +69,7 @@ def bare_loop(config: TrainConfig) -> list[float]:
     """The training bound of each epoch, written as one would by hand."""
     config = config.resolved()
     dataset = load("digits").limited(config.max_images)
-    images = prepare(dataset.train.images, "bernoulli")
+    images = prepare(dataset.train.images, config.likelihood)
     model = build_model(config, dataset.image_shape)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, eps=1e-7)
     bounds, step = [], 0
@@ -77,7 +77,11 @@ def bare_loop(config: TrainConfig) -> list[float]:
         order = torch.randperm(len(images), generator=keyed_generator(config.seed, "order", epoch))
         total = 0.0
         for start in range(0, len(images), config.batch_size):
-            x = images[order[start : start + config.batch_size]]
+            rows = order[start : start + config.batch_size]
+            x = images[rows]
+            if config.binarization == "stochastic":
+                drawing = keyed_generator(config.seed, "binarization", step)
+                x = prepare(dataset.train.images[rows], config.likelihood, generator=drawing)
             generator = keyed_generator(config.seed, "noise", step)
             noise = model.latent.draw_noise((config.num_samples, config.batch_size), generator)
             warmup = config.kl_warmup * math.ceil(len(images) / config.batch_size)
@@ -106,6 +110,37 @@ def test_training_is_the_bare_loop(tmp_path, latent, kl, kl_warmup):
     for line, part in itertools.product(lines, ("train", "validation")):
         difference = line[f"{part}_log_likelihood"] - line[f"{part}_kl"]
         assert line[f"{part}_bound"] == pytest.approx(difference)
+
+
+FORMS = {
+    "drawn": {"binarization": "stochastic"},
+    "grey": {"likelihood": "normal"},
+    "grey, original": {"likelihood": "normal-elu"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_training_is_the_bare_loop_for_every_form_of_the_images(tmp_path, form):
+    config = TrainConfig(**{**SMALL.to_json(), **form})
+    loop.train(config, tmp_path / "run")
+    lines = RunFolder(tmp_path / "run").metrics()
+    found = [line["train_bound"] for line in lines]
+    assert found == pytest.approx(bare_loop(config), rel=1e-5)
+    assert found[-1] > found[0]
+
+
+def test_pixels_are_drawn_anew_in_each_epoch_but_once_for_evaluation(tmp_path):
+    config = dataclasses.replace(SMALL, binarization="stochastic").resolved()
+    run = loop._Loop(RunFolder(tmp_path / "run"), config)
+    images = run.train_images[:40]
+    first = run._prepared(images)
+    assert torch.equal(run._prepared(images), first)
+    run.step += run.steps_per_epoch
+    assert not torch.equal(run._prepared(images), first)
+    other = dataclasses.replace(config, seed=1)
+    fixed = [fixed_images(settings, load("digits"), "test") for settings in (config, other)]
+    assert torch.equal(*fixed)
+    assert not torch.equal(fixed[0], fixed_images(SMALL, load("digits"), "test"))
 
 
 def test_the_weight_of_the_kl_matters_while_it_rises(tmp_path):

@@ -2,23 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pooch
 
 from igr import progress
+from igr.data.cache import VARIABLE
 from igr.errors import UserError
+
+if TYPE_CHECKING:
+    from requests import Response
 
 # Seconds before an address that broke off or was busy is asked again; then the next one is.
 PAUSES = (1.0, 3.0, 9.0)
-# Seconds for a connection, and for the next piece of a file.
-_TIMEOUT = (10.0, 30.0)
+# Seconds for a connection, and for whatever comes next of an answer.
+TIMEOUT = (10.0, 30.0)
 _PIECE = 2**16
-_BUSY = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def fetch(archive: Archive, folder: Path, owner: str) -> Path:
         owner: The data set it belongs to, for messages.
 
     Raises:
-        UserError: No address gave the file.
+        UserError: No address gave the file, or the folder cannot be written.
     """
     pooch.get_logger().setLevel(logging.ERROR)
     target = folder / archive.name
@@ -57,13 +59,20 @@ def fetch(archive: Archive, folder: Path, owner: str) -> Path:
     for address in archive.addresses:
         try:
             _from_address(archive, address, folder)
+            return target
         except _Failure as failure:
             reasons.append(f"{urlsplit(address).hostname}: {failure}")
-            continue
-        return target
+        except OSError as error:
+            # The one error that pooch words itself is that of permissions.
+            raise UserError(
+                f"expected a folder that can be written, for {archive.name}; got {folder} "
+                f"({error.strerror or 'Permission denied'}); make room there, or name another cache "
+                f"folder with {VARIABLE}"
+            ) from error
+    found = "one with another MD5" if target.exists() else "no such file"
     raise UserError(
         f"expected {archive.name} of {owner} in {folder} or at {' or '.join(archive.addresses)}; got "
-        f"no such file and no download ({'; '.join(reasons)}); connect to the network, or put the "
+        f"{found} and no download ({', '.join(reasons)}); connect to the network, or put the "
         f"file into a folder {owner} and name the folder above it with --data-dir"
     )
 
@@ -77,26 +86,23 @@ class _Interruption(_Failure):
 
 
 def _from_address(archive: Archive, address: str, folder: Path) -> None:
-    part = folder / f"{archive.name}.part"
-    for pause in (*PAUSES, None):
-        resumed = part.exists()
+    downloader = _Resumable(archive, folder / f"{archive.name}.part")
+    pauses = iter(PAUSES)
+    while True:
         try:
             # pooch keeps a file that is there with the right hash, and moves a new one into its place
             # only when its hash is right.
-            pooch.retrieve(
-                address, f"md5:{archive.md5}", archive.name, folder, downloader=_Resumable(archive, part)
-            )
+            pooch.retrieve(address, f"md5:{archive.md5}", archive.name, folder, downloader=downloader)
             return
         except _Interruption:
+            pause = next(pauses, None)
             if pause is None:
                 raise
+            time.sleep(pause)
         except ValueError as error:
-            # The part may have been one of another file; it is gone now.
-            if pause is None or not resumed:
+            # The part may have been one of another file; pooch has removed it.
+            if not downloader.resumed:
                 raise _Failure("the file there has another MD5") from error
-        except OSError as error:
-            raise _Failure(f"{folder} cannot be written, {error.strerror or error}") from error
-        time.sleep(pause)
 
 
 class _Resumable:
@@ -108,76 +114,92 @@ class _Resumable:
     def __init__(self, archive: Archive, part: Path) -> None:
         self._archive = archive
         self._part = part
+        self._answered = False
+        self.resumed = False  # whether the last answer was added to a part
 
     def __call__(self, url: str, output_file: str, _: Any) -> None:
-        # requests is needed here alone, and only when something is downloaded.
-        import requests
-
-        try:
-            self._receive(url, requests.get)
-        except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
-            raise _Failure(_summary(error)) from error
-        except (requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise _Interruption(_summary(error)) from error
-        except requests.ConnectionError as error:
-            # Where something had come, the network is there.
-            kind = _Interruption if self._size() else _Failure
-            raise kind(_summary(error)) from error
-        except requests.RequestException as error:
-            raise _Failure(_summary(error)) from error
+        # Where the process is killed, the empty file that pooch has made would stay for ever.
+        Path(output_file).unlink()
+        have = self._part.stat().st_size if self._part.exists() else 0
+        with self._ask(url, have) as response:
+            self._receive(response, have)
         self._part.replace(output_file)
 
-    def _size(self) -> int:
-        return self._part.stat().st_size if self._part.exists() else 0
+    def _ask(self, url: str, have: int) -> "Response":
+        # Needed only when something is downloaded.
+        import requests
+        from urllib3.exceptions import MaxRetryError
 
-    def _receive(self, url: str, get: Callable[..., Any]) -> None:
-        have = self._size()
         # Not compressed on the way, or positions in the file would mean nothing.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-            if response.status_code == 416:
-                # There is nothing after what came: it is whole, or no part of this file.
-                return
-            if response.status_code in _BUSY:
-                raise _Interruption(f"HTTP status {response.status_code}")
-            if response.status_code not in (200, 206):
-                raise _Failure(f"HTTP status {response.status_code}")
-            if response.status_code == 200:
-                have = 0
-            expected = have + int(response.headers.get("Content-Length", 0)) or self._archive.num_bytes
+        try:
+            response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+        except OSError as error:
+            # requests never tries twice: MaxRetryError only says that there was no connection.
+            broken = isinstance(error, requests.ConnectionError | requests.Timeout) and not isinstance(
+                error.args[0], MaxRetryError
+            )
+            reason = _reason(error, "the connection broke off" if broken else "no usable answer")
+            # Where there was an answer a moment ago, there is a network.
+            raise (_Interruption if broken or self._answered else _Failure)(reason) from error
+        self._answered = True
+        return response
+
+    def _receive(self, response: "Response", have: int) -> None:
+        from urllib3.exceptions import HTTPError
+
+        status = response.status_code
+        if status == 200:
+            have = 0
+        self.resumed = have > 0
+        if status == 416 and self.resumed:
+            # There is nothing after what came: it is whole, or no part of this file.
+            return
+        if status >= 500 or status in (408, 429):
+            raise _Interruption(f"HTTP status {status}")
+        if status not in (200, 206):
+            raise _Failure(f"HTTP status {status}")
+        length = response.headers.get("Content-Length", "")
+        expected = have + int(length) if length.isdecimal() else self._archive.num_bytes
+        most = 2 * self._archive.num_bytes
+        try:
             with (
                 self._part.open("ab" if have else "wb") as file,
                 progress.bar(f"downloading {self._archive.name}", expected, "bytes") as done,
             ):
-                for piece in response.iter_content(_PIECE):
+                done(have)
+                # Not iter_content: that drops the last bytes before a break, and unpacks a .gz file
+                # that a server declares a compressed form of what is in it.
+                for piece in response.raw.stream(_PIECE, decode_content=False):
                     have += file.write(piece)
-                    if have > 2 * self._archive.num_bytes:
-                        break
                     done(have)
-        if have > 2 * self._archive.num_bytes:
+                    if have > most:
+                        break
+        except HTTPError as error:
+            raise _Interruption(_reason(error, "the connection broke off")) from error
+        if have > most:
             self._part.unlink()
             raise _Failure(f"a file of more than twice the {self._archive.num_bytes:,} bytes expected")
-        if have < expected and "Content-Length" in response.headers:
-            raise _Interruption(f"the connection ended after {have:,} of {expected:,} bytes")
+        if length.isdecimal() and have < expected:
+            # Before its version 2, urllib3 takes this for the end of the file.
+            raise _Interruption("the connection broke off")
 
 
-def _summary(error: Exception) -> str:
+def _reason(error: Exception, otherwise: str) -> str:
     """What failed, without addresses of objects and the chain of causes that requests prints."""
     text = str(error)
-    for sign, words in _CAUSES.items():
-        if sign in text:
-            return words
-    return type(error).__name__
+    return next((words for sign, words in _REASONS.items() if sign in text), otherwise)
 
 
-_CAUSES = {
+# The first that fits: a proxy may be what refuses.
+_REASONS = {
+    "ProxyError": "the proxy gave no connection",
     "NameResolutionError": "the host name was not found",
     "Connection refused": "the connection was refused",
     "Network is unreachable": "the network cannot be reached",
+    "No route to host": "the network cannot be reached",
     "timed out": "no answer in time",
     "CERTIFICATE": "its certificate could not be verified",
-    "ProxyError": "the proxy did not answer",
-    "IncompleteRead": "the connection broke off",
-    "Connection broken": "the connection broke off",
-    "Remote end closed": "the connection broke off",
+    "CA certificate": "there are no certificates to verify its own with",
+    "SSL": "no secure connection could be made",
 }

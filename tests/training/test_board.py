@@ -1,0 +1,125 @@
+"""TensorBoard shows the figures of metrics.jsonl, and images of the model as it was, once for each step."""
+
+import dataclasses
+import io
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from igr.models.pictures import hard_reconstructions
+from igr.training import loop
+from igr.training.board import sheet
+from igr.training.config import TrainConfig
+from igr.training.failures import Interrupted
+from igr.training.progress import Watcher
+from igr.training.runs import RunFolder, fixed_images, load_run
+
+SMALL = TrainConfig(
+    network="dense",
+    num_variables=4,
+    num_categories=5,
+    max_images=110,
+    batch_size=40,
+    epochs=4,
+    eval_every=2,
+    checkpoint_every=2,
+)
+
+
+def board_of(path: Path) -> EventAccumulator:
+    board = EventAccumulator(str(path / "tensorboard"))
+    board.Reload()
+    return board
+
+
+def scalars(board: EventAccumulator, tag: str) -> dict[int, float]:
+    events = board.Scalars(tag)
+    found = {event.step: event.value for event in events}
+    assert len(found) == len(events)
+    return found
+
+
+@pytest.mark.parametrize(("kl", "name"), [("relaxed", "bound"), ("discrete", "objective")])
+def test_the_board_has_every_figure_of_the_metrics(tmp_path, kl, name):
+    loop.train(dataclasses.replace(SMALL, kl=kl), tmp_path / "run")
+    board = board_of(tmp_path / "run")
+    lines = RunFolder(tmp_path / "run").metrics()
+    names = {name: "bound", "log-likelihood": "log_likelihood", "KL": "kl"}
+    expected_tags = {f"{tag}/{part}" for tag in names for part in ("train", "validation")}
+    assert set(board.Tags()["scalars"]) == {*expected_tags, "seconds per epoch"}
+    for tag, key in names.items():
+        for part in ("train", "validation"):
+            measured = {line["step"]: line[f"{part}_{key}"] for line in lines if line[f"{part}_{key}"]}
+            assert len(measured) == (4 if part == "train" else 2)
+            assert scalars(board, f"{tag}/{part}") == pytest.approx(measured, rel=1e-6)
+    times = {line["step"]: line["seconds"] for line in RunFolder(tmp_path / "run").timings()}
+    assert scalars(board, "seconds per epoch") == pytest.approx(times)
+
+
+def test_images_are_of_the_model_where_the_validation_was_measured(tmp_path):
+    loop.train(SMALL, tmp_path / "run")
+    board = board_of(tmp_path / "run")
+    for tag in ("reconstructions", "prior samples"):
+        assert [event.step for event in board.Images(tag)] == [6, 12]
+    run = load_run(tmp_path / "run")
+    originals = fixed_images(run.config, run.dataset, "validation")[:16]
+    decoded = hard_reconstructions(run.model, originals, run.config.temperature)
+    shown = Image.open(io.BytesIO(board.Images("reconstructions")[-1].encoded_image_string))
+    expected = sheet([originals, decoded]).permute(1, 2, 0)
+    assert np.abs(np.asarray(shown) / 255 - expected.numpy()).max() < 1 / 255
+
+
+def test_a_sheet_shows_rows_of_images_one_beside_the_other():
+    white, black = torch.ones(3, 1, 8, 8), torch.zeros(2, 1, 8, 8)
+    found = sheet([white, black])
+    # Enlarged sevenfold, with gaps of two pixels.
+    assert found.shape == (3, 2 * 56 + 2, 3 * 56 + 2 * 2)
+    assert (found[:, :56, :56] == 1).all()
+    assert (found[:, 58:, 58 : 58 + 56] == 0).all()
+    gap = torch.tensor((0.50, 0.65, 0.79)).view(3, 1, 1)
+    for area in (found[:, :, 56:58], found[:, 56:58], found[:, 58:, 116:]):
+        assert torch.equal(area, gap.expand_as(area))
+    colour = torch.rand(1, 3, 64, 64)
+    assert torch.equal(sheet([colour]), colour[0])
+
+
+class InterruptAt(Watcher):
+    """Asks training to stop once so many steps are done."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def advance(self, step: int) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_resumed_run_has_each_step_once(tmp_path):
+    """The process that was stopped had shown an epoch after the checkpoint that the next goes on from."""
+    with pytest.raises(Interrupted):
+        loop.train(SMALL, tmp_path / "run", InterruptAt(10))
+    folder = RunFolder(tmp_path / "run")
+    latest = folder.latest_checkpoint()
+    assert latest is not None
+    # As if it had been killed: back to the checkpoint of the second epoch.
+    latest.unlink()
+    assert folder.latest_step() == 6
+    loop.resume(tmp_path / "run")
+    board = board_of(tmp_path / "run")
+    assert list(scalars(board, "objective/train")) == [3, 6, 9, 12]
+    assert [event.step for event in board.Images("prior samples")] == [6, 12]
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2
+
+
+def test_without_a_board_nothing_is_written_and_the_numbers_are_the_same(tmp_path):
+    for tensorboard in (True, False):
+        loop.train(dataclasses.replace(SMALL, tensorboard=tensorboard), tmp_path / str(tensorboard))
+    assert not (tmp_path / "False" / "tensorboard").exists()
+    first, second = (RunFolder(tmp_path / name).metrics() for name in ("True", "False"))
+    assert first == second
