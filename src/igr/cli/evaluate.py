@@ -47,6 +47,9 @@ class EvaluateArguments(CommonArguments):
     device: str | None = None
     """Where to evaluate: cpu, cuda, cuda:1, ...; None: where the run was trained."""
 
+    data_dir: Path | None = None
+    """The folder with the files of data sets; None: that of the run."""
+
 
 def main(argv: list[str]) -> int:
     """Runs ``igr evaluate`` and returns the exit code."""
@@ -55,7 +58,7 @@ def main(argv: list[str]) -> int:
 
 def _evaluate(argv: list[str]) -> int:
     arguments = parse(EvaluateArguments, argv, "evaluate")
-    loaded = load_run(arguments.run, arguments.device)
+    loaded = load_run(arguments.run, arguments.device, arguments.data_dir)
     evaluation = evaluate_and_draw(
         loaded,
         split=arguments.split,

@@ -28,7 +28,7 @@ class TrainArguments(CommonArguments):
     """Folder of the new run; None: runs/ and a name made of the settings."""
 
     resume: Path | None = None
-    """Go on with the run in this folder; settings that are given have to agree with it."""
+    """Go on with the run in this folder; settings that are given must agree with it, but for --data-dir."""
 
     config: Path | None = None
     """A JSON file of settings, or the config.json of a run; flags win over it."""
@@ -107,7 +107,8 @@ def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str,
     differing = [
         f"{key} {getattr(stored, key)} in the run and {getattr(wanted, key)} now"
         for key in stored.to_json()
-        if getattr(stored, key) != getattr(wanted, key)
+        # The files are verified, so it does not matter where they are.
+        if key != "data_dir" and getattr(stored, key) != getattr(wanted, key)
     ]
     if differing:
         raise UserError(
@@ -119,7 +120,8 @@ def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str,
     else:
         for warning in folder.version_warnings():
             say(f"warning: {warning}")
-    return loop.resume(path, watcher(f"going on with {path} from step {folder.latest_step() or 0}"))
+    line = f"going on with {path} from step {folder.latest_step() or 0}"
+    return loop.resume(path, watcher(line), wanted.data_dir)
 
 
 def _overlaid(base: TrainConfig, path: Path) -> TrainConfig:

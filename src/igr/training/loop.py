@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -68,14 +69,19 @@ def train(config: TrainConfig, path: str | Path, watcher: Watcher | None = None)
         return loop.run(watcher or Watcher())
 
 
-def resume(path: str | Path, watcher: Watcher | None = None) -> dict[str, Any]:
+def resume(
+    path: str | Path, watcher: Watcher | None = None, data_dir: str | Path | None = None
+) -> dict[str, Any]:
     """Goes on with a run from its latest checkpoint, or from the start where it has none.
 
     A run that has finished is left as it is. Arguments, result and errors are those of
-    :func:`train`.
+    :func:`train`; ``data_dir`` is where the files of data sets are now, ``None`` where they were.
     """
     folder = RunFolder(path)
-    loop = _Loop(folder, folder.config())
+    config = folder.config()
+    if data_dir is not None:
+        config = replace(config, data_dir=str(data_dir))
+    loop = _Loop(folder, config)
     with folder.locked():
         result = folder.result()
         if "training" in result:

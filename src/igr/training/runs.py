@@ -225,12 +225,13 @@ class LoadedRun:
     epoch: int
 
 
-def load_run(path: str | Path, device: str | None = None) -> LoadedRun:
+def load_run(path: str | Path, device: str | None = None, data_dir: str | Path | None = None) -> LoadedRun:
     """Reads a run as of its latest checkpoint.
 
     Arguments:
         path: The folder of the run.
         device: Where the model goes; ``None`` takes the device it was trained on.
+        data_dir: The folder with the files of data sets; ``None`` takes that of the config.
 
     Raises:
         UserError: There is no run, no checkpoint yet, or one that is broken or of another model.
@@ -239,6 +240,8 @@ def load_run(path: str | Path, device: str | None = None) -> LoadedRun:
     config = folder.config()
     if device is not None:
         config = replace(config, device=device).resolved()
+    if data_dir is not None:
+        config = replace(config, data_dir=str(data_dir))
     # Before the seconds that data and model may take.
     _existing_checkpoint(folder)
     dataset = load_data(config)
