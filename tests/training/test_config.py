@@ -24,9 +24,15 @@ def test_open_settings_are_filled_by_latent_and_kl(latent, kl, expected):
     assert {key: getattr(config, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0), (5, 1), (19, 4), (20, 5), (300, 5)])
+def test_the_relaxed_kl_is_warmed_up_over_the_first_of_the_epochs(epochs, warmup):
+    assert TrainConfig(kl="relaxed", epochs=epochs).resolved().kl_warmup == warmup
+    assert TrainConfig(kl="discrete", epochs=epochs).resolved().kl_warmup == 0
+
+
 def test_what_was_given_is_kept():
-    config = TrainConfig(temperature=0.9, scale="free").resolved()
-    assert (config.temperature, config.scale) == (0.9, "free")
+    config = TrainConfig(temperature=0.9, scale="free", kl="relaxed", kl_warmup=0).resolved()
+    assert (config.temperature, config.scale, config.kl_warmup) == (0.9, "free", 0)
     assert config.resolved() == config
 
 
@@ -35,7 +41,10 @@ BAD = {
     "network": ({"network": "dens"}, r"got 'dens'; did you mean dense\?"),
     "latent": ({"latent": "gumbel"}, r"did you mean gumbel-softmax\?"),
     "kl": ({"kl": "exact"}, "expected kl to be one of discrete, relaxed; got 'exact'"),
-    "likelihood": ({"likelihood": "norml"}, r"one of bernoulli, normal; got .*did you mean normal\?"),
+    "likelihood": (
+        {"likelihood": "norml"},
+        r"normal, normal-elu; got .*did you mean normal\?",
+    ),
     "binarization": ({"binarization": "random"}, "expected binarization to be one of fixed, stochastic"),
     "binarization of grey images": (
         {"likelihood": "normal", "binarization": "stochastic"},

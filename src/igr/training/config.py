@@ -15,6 +15,7 @@ from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS
 
 KLS = ("relaxed", "discrete")
+RELAXED_WARMUP = 5
 SCALES = ("fixed", "free")
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -68,8 +69,8 @@ class TrainConfig:
     num_eval_samples: int = 100
     """Latent samples per image that `igr evaluate` takes if it is not told otherwise."""
 
-    kl_warmup: int = 0
-    """Epochs over which the weight of the KL in the loss rises from 0 to 1; the reported objective has 1."""
+    kl_warmup: int | None = None
+    """Epochs in which the weight of the KL rises to 1; None: relaxed 5 (at most a quarter), discrete 0."""
 
     epochs: int = 100
     """Passes over the training images."""
@@ -108,9 +109,13 @@ class TrainConfig:
             UserError: A setting has a value that cannot be used.
         """
         self._check_values()
-        defaults = LATENTS[self.latent].defaults(self.kl)
+        defaults = {**LATENTS[self.latent].defaults(self.kl), "kl_warmup": self._default_warmup()}
         filled = {key: value for key, value in defaults.items() if getattr(self, key) is None}
         return dataclasses.replace(self, **filled)  # type: ignore[arg-type]
+
+    def _default_warmup(self) -> int:
+        """With the full weight from the start, the relaxed KL leaves much of the latent unused for good."""
+        return min(RELAXED_WARMUP, self.epochs // 4) if self.kl == "relaxed" else 0
 
     def warnings(self) -> list[str]:
         """Sentences about settings that can be used but that most likely disappoint."""

@@ -194,7 +194,7 @@ class _Loop:
         self.step += 1
 
     def _kl_weight(self) -> float:
-        warmup = self.config.kl_warmup * self.steps_per_epoch
+        warmup = cast(int, self.config.kl_warmup) * self.steps_per_epoch
         return min(1.0, self.step / warmup) if warmup else 1.0
 
     def _settle(self) -> None:
