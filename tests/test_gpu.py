@@ -54,8 +54,9 @@ def test_draws_follow_their_generator_and_their_law(make):
     assert ((drawn.probs - law.discrete().probs) / drawn.standard_error).abs().max() < 5
 
 
-def test_a_run_trains_on_the_device(tmp_path):
-    config = TrainConfig(device="cuda", epochs=3, max_images=300, network="dense")
+@pytest.mark.parametrize("form", [{}, {"binarization": "stochastic"}, {"likelihood": "normal"}])
+def test_a_run_trains_on_the_device(tmp_path, form):
+    config = TrainConfig(device="cuda", epochs=3, max_images=300, network="dense", **form)
     loop.train(config, tmp_path / "run")
     first, *_, last = RunFolder(tmp_path / "run").metrics()
     assert last["validation_bound"] > first["validation_bound"]
