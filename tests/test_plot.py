@@ -109,3 +109,22 @@ def test_saved_figure_is_a_picture(tmp_path: Path) -> None:
     plot.save(figure, tmp_path / "figure.png")
     assert imread(tmp_path / "figure.png").std() > 0
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_every_image_stands_below_its_label(axes: Axes) -> None:
+    images = torch.linspace(0, 1, 7 * 16).view(7, 1, 4, 4)
+    labels = [f"label {number}" for number in range(7)]
+    assert plot.labelled_images(axes, images, labels, columns=3, title="seven") is axes
+    assert [text.get_text() for text in axes.texts] == labels
+    for number, (shown, text) in enumerate(zip(axes.images, axes.texts, strict=True)):
+        assert torch.equal(torch.tensor(shown.get_array())[..., 0], images[number, 0])
+        left, right, bottom, top = shown.get_extent()
+        assert (right - left, bottom - top) == pytest.approx((1, 1))
+        x, y = text.get_position()
+        # Smaller is higher: above its own image, and below the one above.
+        assert left < x < right
+        assert 0 < top - y < 0.1
+        row, column = divmod(number, 3)
+        assert (left, top) == pytest.approx((column * plot.CELL, (row + 1) * plot.LABELLED - 1))
+    # Everything lies within the axes, the first row above the others.
+    assert axes.get_ylim()[0] > axes.images[-1].get_extent()[2] > axes.images[0].get_extent()[2] > 0
