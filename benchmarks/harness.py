@@ -14,6 +14,9 @@ from pathlib import Path
 
 import torch
 
+from igr.data import Dataset, load
+from igr.errors import UserError
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -98,9 +101,27 @@ def _synchronize(device: str) -> None:
 
 def device_argument(description: str) -> str:
     """What ``--device`` names; the CPU if it is not given."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
-    return str(parser.parse_args().device)
+    return str(parser(description, device=True).parse_args().device)
+
+
+def parser(
+    description: str | None, *, device: bool = False, data_dir: bool = False
+) -> argparse.ArgumentParser:
+    """A parser of the flags that a benchmark has, described by the first line of its docstring."""
+    found = argparse.ArgumentParser(description=(description or "").strip().split("\n")[0])
+    if device:
+        found.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
+    if data_dir:
+        found.add_argument("--data-dir", help="the folder that holds mnist/, if MNIST is not in the cache")
+    return found
+
+
+def load_mnist(data_dir: str | None) -> Dataset:
+    """MNIST, in the cache from now on; ends the process with one sentence where it cannot be read."""
+    try:
+        return load("mnist", data_dir)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
 
 
 def machine(device: str) -> dict[str, object]:

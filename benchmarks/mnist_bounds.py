@@ -6,24 +6,22 @@
 
 ``dense_nonlinear``, 20 variables with 10 categories, fixed binarization, batches of 100, Adam 1e-3, one
 seed, temperatures of the literature and not tuned. The KL of the relaxed laws is warmed up over the first 5
-epochs, as is the default; the last two runs show what becomes of it without. About 20 minutes on two
+epochs, as is the default; the last two runs show what becomes of it without. About 45 minutes on two
 cores. The ``result.json`` of each run goes to ``benchmarks/results/mnist/``; runs that are finished are
 used again.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
 from rich.console import Console
 
-from harness import RESULTS
+from harness import RESULTS, load_mnist, parser
 from igr.cli.compare import render
 from igr.cli.evaluate import evaluate_and_draw
 from igr.cli.terminal import say, watcher
-from igr.data import load
 from igr.evaluation import compare, stored_evaluation
 from igr.training import loop
 from igr.training.config import TrainConfig
@@ -43,13 +41,12 @@ RUNS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data-dir", help="the folder that holds mnist/")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--out", type=Path, default=Path("runs/mnist-bounds"), help="where the runs go")
-    arguments = parser.parse_args()
+    flags = parser(__doc__, data_dir=True)
+    flags.add_argument("--epochs", type=int, default=EPOCHS)
+    flags.add_argument("--out", type=Path, default=Path("runs/mnist-bounds"), help="where the runs go")
+    arguments = flags.parse_args()
     # Into the cache, so that no path of this machine stands in a config.
-    load("mnist", arguments.data_dir)
+    load_mnist(arguments.data_dir)
     paths = []
     for name, settings in RUNS.items():
         path = arguments.out / (name if arguments.epochs == EPOCHS else f"{name}-{arguments.epochs}")
@@ -72,8 +69,10 @@ def main() -> None:
 def train(path: Path, config: TrainConfig, line: str) -> None:
     if not (path / "config.json").is_file():
         loop.train(config, path, watcher(line))
-    else:
+    elif RunFolder(path).config() == config:
         loop.resume(path, watcher(line))
+    else:
+        raise SystemExit(f"expected a run with the settings of this script in {path}; got another; remove it")
 
 
 if __name__ == "__main__":

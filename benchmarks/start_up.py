@@ -8,7 +8,6 @@ To the first step: ``igr train --data mnist`` with MNIST in the cache, ended whe
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import subprocess
 import sys
@@ -16,8 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import save, show, summarize
-from igr.data import load
+from harness import load_mnist, parser, save, show, summarize
 
 BLOCKS = 11
 
@@ -25,7 +23,7 @@ BLOCKS = 11
 FIRST_STEP = """
 import os, sys
 from igr.cli import train
-from igr.training.progress import Watcher
+from igr.training.watchers import Watcher
 
 class OneStep(Watcher):
     def advance(self, step):
@@ -43,9 +41,7 @@ def seconds(*arguments: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data-dir", help="the folder that holds mnist/")
-    load("mnist", parser.parse_args().data_dir)
+    load_mnist(parser(__doc__, data_dir=True).parse_args().data_dir)
     with tempfile.TemporaryDirectory() as folder:
         runs = (str(Path(folder) / f"run-{number}") for number in itertools.count())
         processes = {

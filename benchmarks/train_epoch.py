@@ -2,6 +2,7 @@
 
     python benchmarks/train_epoch.py                     # downloads MNIST if it is not in the cache
     python benchmarks/train_epoch.py --data-dir FOLDER   # reads FOLDER/mnist once
+    python benchmarks/train_epoch.py --device cuda
 
 The bare loops are plain torch with fused Adam on images that lie in memory as float32; they neither
 validate nor write anything. `igr` is timed as a whole run of one epoch: opening the data, validation on
@@ -10,8 +11,8 @@ validate nor write anything. `igr` is timed as a whole run of one epoch: opening
 
 from __future__ import annotations
 
-import argparse
 import itertools
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,15 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness import machine, measure, save, show, summarize
-from igr.data import load, prepare
+from harness import load_mnist, machine, measure, parser, save, show, summarize
+from igr.data import prepare
 from igr.training.config import TrainConfig
 from igr.training.loop import train
 
 BATCH, V, K = 100, 20, 10
 # The mean of the uniform law of IGR-I with ten categories.
 UNIFORM_LOC = -0.7531
-CPU = "cpu"
 
 
 def networks(num_outputs: int) -> tuple[nn.Module, nn.Module]:
@@ -53,18 +53,18 @@ def igr_terms(outputs: Tensor) -> tuple[Tensor, Tensor]:
 def gumbel_terms(outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Points of Gumbel-Softmax at temperature 0.67, and the KL of the discrete laws."""
     log_q = outputs.view(-1, V, K).log_softmax(-1)
-    kl = (log_q.exp() * (log_q + torch.tensor(float(K)).log())).sum((-2, -1))
+    kl = (log_q.exp() * (log_q + math.log(K))).sum((-2, -1))
     return F.gumbel_softmax(log_q, tau=0.67), kl
 
 
 def bare_epoch(
     images: Tensor, num_outputs: int, terms: Callable[[Tensor], tuple[Tensor, Tensor]]
 ) -> Callable[[], object]:
-    encoder, decoder = networks(num_outputs)
+    encoder, decoder = (network.to(images.device) for network in networks(num_outputs))
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=True)
 
     def epoch() -> None:
-        for rows in torch.randperm(len(images)).split(BATCH):
+        for rows in torch.randperm(len(images), device=images.device).split(BATCH):
             x = images[rows]
             z, kl = terms(encoder(x))
             logits = decoder(z.flatten(1))
@@ -90,15 +90,15 @@ CONFIGS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data-dir", help="the folder that holds mnist/")
-    dataset = load("mnist", parser.parse_args().data_dir)
-    images = prepare(dataset.train.images, "bernoulli").flatten(1)
+    arguments = parser(__doc__, device=True, data_dir=True).parse_args()
+    device = arguments.device
+    dataset = load_mnist(arguments.data_dir)
+    images = prepare(dataset.train.images, "bernoulli").flatten(1).to(device)
     with tempfile.TemporaryDirectory() as folder:
         paths = (Path(folder) / str(number) for number in itertools.count())
 
         def run(config: TrainConfig) -> Callable[[], object]:
-            settings = {**config.to_json(), "data": "mnist", "epochs": 1}
+            settings = {**config.to_json(), "data": "mnist", "epochs": 1, "device": device}
             return lambda: train(TrainConfig.from_json(settings), next(paths))
 
         candidates = {
@@ -106,7 +106,7 @@ def main() -> None:
             BARE_GUMBEL: bare_epoch(images, V * K, gumbel_terms),
             **{name: run(config) for name, config in CONFIGS.items()},
         }
-        seconds = measure(candidates, warmups=1)
+        seconds = measure(candidates, device=device, warmups=1)
     where = (
         f"one epoch of {len(images):,} images in batches of {BATCH}, dense_nonlinear, {V} variables, K = {K}"
     )
@@ -118,10 +118,10 @@ def main() -> None:
     tables = {
         title: summarize({name: seconds[name] for name in names}, names[0]) for title, names in pairs.items()
     }
-    print(machine(CPU))
+    print(machine(device))
     for title, timings in tables.items():
         show(title, timings)
-    print(f"\nwritten: {save('train_epoch', CPU, tables, (__doc__ or '').strip())}")
+    print(f"\nwritten: {save('train_epoch', device, tables, (__doc__ or '').strip())}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What holds for every test; the presence of this file also puts tests/ on the import path, for cases.py."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from torch.distributions import Distribution
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
-# The files of MNIST, Fashion-MNIST and Omniglot, where a machine has them beside the project.
-REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+# The files of MNIST, Fashion-MNIST and Omniglot, where a machine has them, in the layout of docs/data.md.
+REAL_DATA = Path(os.environ.get("IGR_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def real_data() -> Path:
     """The folder with the files of the real data sets; skips where there is none."""
     if not REAL_DATA.is_dir():
-        pytest.skip(f"needs the files of MNIST, Fashion-MNIST and Omniglot in {REAL_DATA}")
+        pytest.skip(f"needs the files of MNIST, Fashion-MNIST and Omniglot in {REAL_DATA} (IGR_TEST_DATA)")
     return REAL_DATA
 
 

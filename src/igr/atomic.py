@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # With the process in it, so that two processes that write the same file do not share one.
-_NAME = re.compile(r"\.unfinished-(\d+)-.+")
+_NAME = re.compile(r"\.unfinished-(\d+)-(.+)")
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
@@ -44,11 +44,16 @@ def is_unfinished(path: Path) -> bool:
     return _NAME.fullmatch(path.name) is not None
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes left of their unfinished files, and nothing of live ones."""
+def remove_unfinished(folder: Path, name: str | None = None) -> None:
+    """Removes what killed processes left of their unfinished files, and nothing of live ones.
+
+    Arguments:
+        folder: Where they are.
+        name: Only those of the file of this name, all of them: nobody else may be writing it now.
+    """
     for path in folder.glob(".unfinished-*"):
         found = _NAME.fullmatch(path.name)
-        if found and not _is_alive(int(found[1])):
+        if found and (not _is_alive(int(found[1])) if name is None else found[2] == name):
             path.unlink(missing_ok=True)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from igr import atomic
 from igr.evaluation import ComparedRun
+from igr.models.pictures import GAP
 
 # Okabe and Ito's palette without black and yellow (too pale on white), and shapes beside it: no
 # curve is told from another by its colour alone.
@@ -33,9 +34,8 @@ OBJECTIVES = {
     ),
 }
 
-# Of a grid of images: one image and the gap after it, and the colour of the gaps.
+# Of a grid of images: one image and the gap after it.
 CELL = 1.08
-GAP = "#7FA6C9"
 # The height of an image with its label above.
 LABELLED = 1.34
 
@@ -67,7 +67,7 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    atomic.write(path, lambda temporary: figure.savefig(temporary, bbox_inches="tight"))
+    atomic.write(path, lambda temporary: figure.savefig(temporary, format="png", bbox_inches="tight"))
 
 
 def comparison_figure(runs: Sequence[ComparedRun]) -> Figure:
@@ -166,7 +166,6 @@ def image_grid(axes: Axes, rows: Sequence[Tensor], *, title: str) -> Axes:
         for j, image in enumerate(row.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()):
             top, left = i * CELL, j * CELL
             axes.imshow(image, interpolation="nearest", extent=(left, left + 1, top + 1, top))
-    # The gaps are neither black, white nor grey, so that they belong to no image.
     axes.set_facecolor(GAP)
     axes.set(
         xlim=(1 - CELL, CELL * max(map(len, rows))),

@@ -47,3 +47,13 @@ def bar(work: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     with shown:
         task = shown.add_task(work, total=total)
         yield lambda done: shown.update(task, completed=done)
+
+
+@contextmanager
+def spinner(work: str) -> Iterator[None]:
+    """Shows that the body is at work, on standard error, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(work):
+        yield

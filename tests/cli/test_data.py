@@ -8,6 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from igr.cli import main
+from igr.cli.data import _short
 from igr.data import SOURCES, cache
 from small_images import compressed, small_arrays, small_source, write_files
 
@@ -98,7 +99,7 @@ def test_check_says_what_was_right(capsys, data_dir):
     assert entry(capsys, "small", "data", "check", "small", "--data-dir", data_dir)["right"] is True
     output(capsys, "data", "prepare", "small", "--data-dir", data_dir)
     text = " ".join(output(capsys, "data", "check", "small", "--data-dir", data_dir).split())
-    assert "60 images, checksums right" in text
+    assert "hold 60 images, checksums right" in text
     assert "the cache holds the images of these files" in text
 
 
@@ -112,6 +113,38 @@ def test_check_finds_a_broken_file_and_still_reports_the_others(capsys, data_dir
     assert err.startswith("igr data: expected a content with checksum")
     assert main(["data", "check", "small", "--data-dir", str(data_dir), "--json"]) == 2
     assert json.loads(capsys.readouterr().out)[0]["right"] is False
+
+
+def test_check_of_all_finds_a_broken_cache_and_skips_only_what_is_not_here(capsys):
+    cache.folder().mkdir()
+    cache.path_of("small").write_bytes(b"nonsense")
+    assert main(["data", "check", "--json"]) == 2
+    out, err = capsys.readouterr()
+    found = {record["name"]: record["right"] for record in json.loads(out)}
+    assert found == {"digits": True, "mnist": None, "fmnist": None, "omniglot": None, "small": False}
+    assert err.startswith("igr data: expected a whole cache file in the cache ")
+    assert err.count("\n") == 1
+
+
+def test_check_of_all_finds_a_folder_that_lacks_a_file(capsys, data_dir):
+    (data_dir / "small" / "test-labels.gz").unlink()
+    assert main(["data", "check", "--data-dir", str(data_dir)]) == 2
+    assert "expected test-labels.gz or test-labels of small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["plain", "of-another-kind.jpg", "right.png"])
+def test_show_writes_a_png_under_whatever_name(capsys, name):
+    output(capsys, "data", "show", "digits", "--count", 3, "--out", name)
+    assert Path(name).read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in Path().iterdir()] == [name]
+
+
+def test_a_label_keeps_what_tells_it_from_others():
+    names = SOURCES["omniglot"].class_names
+    short = [_short(name) for name in names]
+    assert len(set(short)) == len(names)
+    assert max(len(line) for name in short for line in name.split("\n")) <= 22
+    assert max(name.count("\n") for name in short) == 1
 
 
 @pytest.mark.parametrize("name", ["digits", "small"])
@@ -145,10 +178,11 @@ def test_what_cannot_be_used_is_one_sentence(refused, data_dir, tmp_path):
         (["data", "list", "--jsn"], "did you mean --json?"),
         (["data", "check", "digts"], "did you mean digits?"),
         (["data", "check", "small"], "got no such file; read it once with igr data prepare small"),
-        (
-            ["data", "check", "small", "--data-dir", tmp_path / "no"],
-            "expected train-images.gz or",
-        ),
+        (["data", "check", "--data-dir", tmp_path / "no"], "expected a folder after --data-dir; got"),
+        (["data", "list", "--data-dir", "a" * 300], "expected a folder after --data-dir; got"),
+        (["data", "check", "small", "--data-dir", tmp_path], "expected train-images.gz or"),
+        (["data", "list", "--no-jsn"], "see igr data list --help"),
+        (["data", "show", "digits", "--out", tmp_path], "Is a directory"),
         (["data", "prepare"], "expected names of data sets after igr data prepare; got none"),
         (["data", "prepare", "digits", "mnits"], "did you mean mnist?"),
         (["data", "prepare", "small"], "expected train-images.gz of small in"),
@@ -167,6 +201,21 @@ def test_what_cannot_be_used_is_one_sentence(refused, data_dir, tmp_path):
     ):
         assert message in refused(*argv)
     assert list(Path().iterdir()) == []
+
+
+def test_a_small_set_of_files_is_trained_on_by_the_command(capsys, data_dir):
+    flags = ["--network", "dense", "--epochs", "1", "--batch-size", "10", "--num-variables", "2"]
+    assert main(["train", "--data", "small", "--data-dir", str(data_dir), *flags, "--out", "run"]) == 0
+    for path in (data_dir / "small").iterdir():
+        path.unlink()
+    # Its files are gone, but what they held is verified and in the cache.
+    assert main(["evaluate", "run", "--num-eval-samples", "2"]) == 0
+    assert main(["train", "--resume", "run"]) == 0
+    cache.path_of("small").unlink()
+    assert main(["train", "--resume", "run"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "run"]) == 2
+    assert "or name another folder with --data-dir" in capsys.readouterr().err
 
 
 def test_help_names_each_command(capsys):

@@ -9,8 +9,8 @@ import pytest
 from igr.cli import demo
 from igr.training.config import TrainConfig
 from igr.training.loop import train
-from igr.training.progress import Watcher
 from igr.training.runs import RunFolder
+from igr.training.watchers import Watcher
 
 NAMES = ["gumbel-softmax-relaxed", "gumbel-softmax-discrete", "igr-relaxed", "igr-discrete"]
 SMALL = partial(TrainConfig, network="dense", max_images=30, batch_size=10, num_eval_samples=4)

@@ -15,8 +15,8 @@ from rich.console import Console
 import igr
 from igr.cli import main
 from igr.training import checkpoints, loop
-from igr.training.progress import ProgressBar
 from igr.training.runs import RunFolder, load_run
+from igr.training.watchers import ProgressBar
 
 TINY = ["--network", "dense", "--num-variables", "3", "--num-categories", "4", "--epochs", "2"]
 

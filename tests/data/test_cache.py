@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_what_was_written_is_read():
     assert torch.equal(found.labels, LABELS)
     assert found.sources == (STAMP,)
     assert [entry.name for entry in path.parent.iterdir()] == ["small.safetensors"]
-    assert cache.verify("small") == cache.verify("small")
+    assert torch.equal(cache.verify("small", (1, 28, 28), 20).images, IMAGES)
 
 
 def test_pixels_stay_on_the_disk_until_they_are_used():
@@ -70,18 +71,19 @@ def stored(record: object, images: torch.Tensor = IMAGES, labels: torch.Tensor =
 
 RECORD = {"format": cache.FORMAT, "name": "small", "sha256": "0", "sources": []}
 OTHER = {
-    "another version": (
-        lambda: stored(RECORD | {"format": 2}),
-        "expected format 1 .* got format 2 of another",
-    ),
+    "another version": (lambda: stored(RECORD | {"format": 2}), "expected format 1 .* got format 2 of"),
     "no version": (lambda: stored({}), "got format None of another version"),
-    "another set": (lambda: stored(RECORD | {"name": "mnist"}), "expected small with .* got mnist"),
-    "fewer images": (lambda: stored(RECORD, IMAGES[:19]), r"got small with shapes .*\(19, 1, 28, 28\)"),
-    "another size": (
-        lambda: stored(RECORD, IMAGES[..., :14].contiguous()),
-        r"got small with shapes .*28, 14\)",
+    "another set": (lambda: stored(RECORD | {"name": "mnist"}), "expected 'small' with .* got 'mnist' with"),
+    "a name of two lines": (lambda: stored(RECORD | {"name": "a\nb"}), r"got 'a\\nb' with"),
+    "fewer images": (lambda: stored(RECORD, IMAGES[:19]), r"got 'small' with .*\(19, 1, 28, 28\)"),
+    "another size": (lambda: stored(RECORD, IMAGES[..., :14].contiguous()), r"got 'small' .*28, 14\)"),
+    "grey values": (lambda: stored(RECORD, IMAGES / 255), r"got 'small' .*28, 28\), torch.float32"),
+    "labels as numbers": (
+        lambda: stored(RECORD, IMAGES, LABELS.float()),
+        r"\(20,\), torch.float32",
     ),
     "no sources": (lambda: stored(RECORD | {"sources": [{"path": "x"}]}), "expected a record of what it was"),
+    "no list of sources": (lambda: stored(RECORD | {"sources": 5}), "expected a record of what it was"),
     "a list": (lambda: stored([]), "header is no JSON object"),
 }
 
@@ -113,22 +115,54 @@ def test_a_flipped_bit_is_found_by_verification():
     path.write_bytes(data)
     read()
     with pytest.raises(UserError, match=r"expected the arrays that were written .* damaged"):
-        cache.verify("small")
+        cache.verify("small", (1, 28, 28), 20)
 
 
 def test_a_failed_write_leaves_what_was_there(monkeypatch):
     path = written()
     before = path.read_bytes()
 
-    def fail(tensors, temporary, metadata):
-        Path(temporary).write_bytes(b"half")
+    def fail(self, contents):
+        self.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(UserError, match=r"No space left on device\); name another with IGR_CACHE_DIR"):
         cache.write("small", IMAGES + 1, LABELS, [])
+    monkeypatch.undo()
     assert path.read_bytes() == before
     assert not any(atomic.is_unfinished(entry) for entry in path.parent.iterdir())
+
+
+def test_what_a_killed_process_left_of_this_set_is_removed_and_nothing_else():
+    """Processes that write other sets hold other locks, and may run on another machine."""
+    cache.folder().mkdir()
+    ours = cache.folder() / ".unfinished-999999999-small.safetensors"
+    others = cache.folder() / ".unfinished-999999999-mnist.safetensors"
+    for path in (ours, others):
+        path.touch()
+    written()
+    assert not ours.exists()
+    assert others.exists()
+
+
+def test_others_may_read_what_the_umask_lets_them(monkeypatch):
+    usual = os.umask(0o027)
+    try:
+        assert written().stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(usual)
+
+
+def test_a_process_that_waits_says_so_only_to_a_terminal(capsys):
+    with cache.locked("small"):
+        waiter = threading.Thread(target=lambda: cache.locked("small").__enter__())
+        waiter.start()
+        waiter.join(0.8)
+        assert waiter.is_alive()
+    waiter.join(10)
+    assert not waiter.is_alive()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch):

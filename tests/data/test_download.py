@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pooch
 import pytest
-import urllib3
 
 from igr.data import download
 from igr.data.download import PAUSES, Archive, fetch
@@ -293,19 +292,6 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     server.script["/official"] = [Reply(sent=100_000), Reply(sent=150_000)]
     assert_fetched(server.archive("/official"), tmp_path)
     assert ranges(server) == [None, "bytes=100000-", "bytes=250000-"]
-
-
-def test_a_break_is_noticed_where_urllib3_takes_it_for_the_end(server, tmp_path, monkeypatch):
-    """Its versions before 2 do so."""
-    usual = urllib3.HTTPResponse.__init__
-
-    def lenient(self: urllib3.HTTPResponse, *arguments: Any, **options: Any) -> None:
-        usual(self, *arguments, **(options | {"enforce_content_length": False}))
-
-    monkeypatch.setattr(urllib3.HTTPResponse, "__init__", lenient)
-    server.script["/official"] = [Reply(sent=100_000)]
-    assert_fetched(server.archive("/official"), tmp_path)
-    assert ranges(server) == [None, "bytes=100000-"]
 
 
 def test_a_mirror_goes_on_where_the_official_address_stopped(server, tmp_path):

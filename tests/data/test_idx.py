@@ -45,7 +45,7 @@ def test_what_was_written_is_read(tmp_path, array, form):
     data = idx_bytes(array)
     if form == "two gzip members":
         # As some parallel compressors write it; only the end of the second one says how long it is.
-        path.write_bytes(gzip.compress(data[:100]) + gzip.compress(data[100:]))
+        path.write_bytes(gzip.compress(data[:20]) + gzip.compress(data[20:]))
         assert "does not end as such" in refused(path, content_of(array))
         return
     path.write_bytes(compressed(array) if form == "gzip" else data)
@@ -147,6 +147,27 @@ def test_a_bomb_is_not_decompressed(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+def endless_name(size: int) -> bytes:
+    """A gzip header with a file name that never ends."""
+    return b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * size
+
+
+SLOW = {
+    "a header without an end": lambda: endless_name(7_000_000),
+    "a header larger than all": lambda: endless_name(9_000_000),
+    "empty members": lambda: gzip.compress(b"", mtime=0) * 300_000,
+}
+
+
+@pytest.mark.parametrize("make", SLOW.values(), ids=SLOW.keys())
+def test_a_file_made_to_keep_a_reader_busy_is_refused_at_once(tmp_path, make):
+    path = tmp_path / "file.gz"
+    path.write_bytes(make())
+    started = time.perf_counter()
+    refused(path, content_of(LARGE))
+    assert time.perf_counter() - started < 0.5
 
 
 @pytest.mark.parametrize("kind", ["nothing", "folder", "pipe", "dead link"])

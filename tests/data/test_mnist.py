@@ -1,6 +1,7 @@
 """MNIST and Fashion-MNIST are what the world knows under these names."""
 
 import gzip
+import json
 import shutil
 import struct
 import time
@@ -180,24 +181,27 @@ def test_a_smoke_run_on_real_images(real_cache, monkeypatch, tmp_path, capsys):
         }
 
 
-def test_a_run_goes_on_and_is_evaluated_where_its_files_are_elsewhere(real_data, tmp_path, capsys):
-    """As after a move to another machine; the run itself is told of no folder that is gone."""
-    moved, out = tmp_path / "moved", str(tmp_path / "run")
-    small = ["--max-images", "300", "--network", "dense", "--epochs", "2", "--checkpoint-every", "1"]
+def test_a_run_goes_on_and_is_evaluated_where_its_files_are_elsewhere(
+    real_data, tmp_path, monkeypatch, capsys
+):
+    """As after a move to another machine; a folder is recorded in full, whatever was typed."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "old").symlink_to(real_data)
-    assert main(["train", "--data", "mnist", "--data-dir", str(tmp_path / "old"), *small, "--out", out]) == 0
-    (tmp_path / "old").unlink()
-    moved.symlink_to(real_data)
-    latest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    small = ["--max-images", "300", "--network", "dense", "--epochs", "2", "--checkpoint-every", "1"]
+    assert main(["train", "--data", "mnist", "--data-dir", "old", *small, "--out", "run"]) == 0
+    assert json.loads(Path("run/config.json").read_text())["config"]["data_dir"] == str(tmp_path / "old")
+    (tmp_path / "old").rename("moved")
+    monkeypatch.setenv("IGR_CACHE_DIR", str(tmp_path / "another-cache"))
+    latest = sorted(Path("run/checkpoints").iterdir())[-1]
     latest.unlink()
-    (tmp_path / "run" / "result.json").unlink()
-    assert main(["train", "--resume", out]) == 2
+    Path("run/result.json").unlink()
+    assert main(["train", "--resume", "run"]) == 2
     assert f"in {tmp_path / 'old' / 'mnist'}" in capsys.readouterr().err
-    assert main(["train", "--resume", out, "--data-dir", str(moved)]) == 0
+    assert main(["train", "--resume", "run", "--data-dir", "moved"]) == 0
     assert latest.exists()
-    flags = ["--num-eval-samples", "2"]
-    assert main(["evaluate", out, *flags]) == 2
-    assert main(["evaluate", out, *flags, "--data-dir", str(moved)]) == 0
+    # Now the images are in the cache.
+    assert main(["evaluate", "run", "--num-eval-samples", "2"]) == 0
+    assert main(["evaluate", "run", "--num-eval-samples", "2", "--data-dir", "typo"]) == 2
 
 
 def test_arrays_are_exactly_the_bytes_of_the_files(real_data, dataset):

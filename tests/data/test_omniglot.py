@@ -4,6 +4,8 @@ import csv
 import gzip
 import hashlib
 import io
+import os
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +29,16 @@ def omniglot(real_cache: Path, monkeypatch) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def originals(real_data: Path) -> np.ndarray:
-    """The evaluation images, which are half of the size in memory that all would be."""
-    with gzip.open(real_data / "omniglot" / "images_evaluation-idx3-ubyte.gz") as file:
-        return np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 105, 105)
+def originals(real_data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Every 61st drawing of both sets together, in the order of the files, with their numbers."""
+    every, kept, numbers, first = 61, [], [], 0
+    for name in ("background", "evaluation"):
+        with gzip.open(real_data / "omniglot" / f"images_{name}-idx3-ubyte.gz") as file:
+            pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 105, 105)
+        kept.append(pixels[::every].copy())
+        numbers.append(first + np.arange(0, len(pixels), every))
+        first += len(pixels)
+    return np.concatenate(kept), np.concatenate(numbers)
 
 
 def test_shrinking_is_the_mean_ink_of_each_small_pixel():
@@ -67,11 +75,11 @@ def test_every_drawing_is_in_its_place(omniglot, originals):
     small = torch.cat([omniglot.train.images, omniglot.validation.images, omniglot.test.images])
     labels = torch.cat([omniglot.train.labels, omniglot.validation.labels, omniglot.test.labels])
     assert torch.equal(labels, order // DRAWERS)
-    for position in range(0, len(order), 97):
-        number = int(order[position]) - 19_280
-        if number >= 0:
-            expected = shrunk(originals[number : number + 1])[0]
-            assert np.array_equal(small[position, 0].numpy(), expected)
+    drawings, numbers = originals
+    position = torch.empty_like(order)
+    position[order] = torch.arange(len(order))
+    assert np.array_equal(small[position[torch.from_numpy(numbers)], 0].numpy(), shrunk(drawings))
+    assert len(numbers) > 500
 
 
 def test_ink_is_bright_and_little(omniglot):
@@ -183,8 +191,45 @@ def test_an_archive_that_is_no_zip_is_refused(tmp_path, small_part):
         list(read_zip(path, part))
 
 
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path, small_part):
+    path = tmp_path / "images.zip"
+    with path.open("wb") as file:
+        file.truncate(2**33)
+    with pytest.raises(UserError, match=r"about 9,464,212 bytes .* got 8,589,934,592 bytes"):
+        list(read_zip(path, small_part))
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder", "pipe"])
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, small_part, kind):
+    path = tmp_path / "images.zip"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(UserError, match=r"expected a file at .* got none"):
+        list(read_zip(path, small_part))
+
+
+@pytest.mark.parametrize("name", ["images_evaluation.zip", "images_evaluation-idx3-ubyte.gz"])
+def test_a_broken_second_file_is_refused_before_the_first_is_read(real_data, tmp_path, monkeypatch, name):
+    place = tmp_path / "omniglot"
+    place.mkdir()
+    first = "images_background-idx3-ubyte.gz"
+    (place / first).symlink_to(real_data / "omniglot" / first)
+    (place / name).write_bytes(b"PK\x03\x04")
+
+    def fail(*arguments):
+        raise AssertionError("a drawing was read")
+
+    monkeypatch.setattr("igr.data.omniglot.shrunk", fail)
+    started = time.perf_counter()
+    with pytest.raises(UserError, match="images_evaluation"):
+        OMNIGLOT.load(tmp_path)
+    assert time.perf_counter() - started < 1
+
+
 @pytest.mark.slow
-def test_archives_of_all_drawings_give_the_same_images(real_data, omniglot, originals, tmp_path):
+def test_archives_of_all_drawings_give_the_same_images(real_data, omniglot, tmp_path):
     """The published layout made of the real drawings, read like a download."""
     folder = tmp_path / "data" / "omniglot"
     folder.mkdir(parents=True)

@@ -104,19 +104,31 @@ def test_labels_that_do_not_match_the_images_are_refused(data_dir):
 
 def test_a_missing_file_is_named_with_its_places_and_its_address(data_dir):
     (data_dir / "small" / "train-images.gz").unlink()
-    state = SOURCE.state(data_dir)
-    assert (state.present, state.where) == (False, f"no train-images.gz in {data_dir / 'small'}")
+    assert SOURCE.state(data_dir).status == "broken"
     with pytest.raises(UserError) as error:
         SOURCE.load(data_dir)
     text = str(error.value)
     for part in (
         "train-images.gz or train-images of small",
-        str(data_dir / "small"),
-        str(data_dir / "SMALL/raw"),
+        f"in {data_dir / 'small'}; got",
         "http://127.0.0.1:9/train-images.gz",
         "--data-dir",
     ):
         assert part in text
+
+
+def test_a_folder_without_the_set_is_told_where_it_should_be(tmp_path):
+    state = SOURCE.state(tmp_path)
+    assert (state.status, state.where) == ("absent", f"no files in {tmp_path / 'small'}")
+    with pytest.raises(UserError) as error:
+        SOURCE.load(tmp_path)
+    assert f"in {tmp_path / 'small'} or {tmp_path / 'SMALL/raw'}; got" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "no/\0/path"])
+def test_a_path_that_no_system_takes_is_one_sentence(tmp_path, name):
+    with pytest.raises(UserError, match="expected "):
+        SOURCE.load(tmp_path / name)
 
 
 def test_a_wrong_folder_is_not_replaced_by_the_cache(data_dir, tmp_path):
@@ -148,16 +160,22 @@ def test_downloads_are_read_and_kept_and_can_be_checked(monkeypatch):
     monkeypatch.setattr(published, "fetch", fetched)
     assert_right(SOURCE.load(None))
     assert_right(SOURCE.load(None))
+    kept_at = cache.path_of("small")
+    assert SOURCE.state(None).where.startswith(f"{kept_at}, made of the files in")
+    kept_at.unlink()
+    assert SOURCE.state(None).where == str(cache.downloads_of("small"))
+    assert_right(SOURCE.load(None))
+    asked = asked[:4]
     assert asked == [f"{name}.gz" for name in NAMES]
     kept, files, same = SOURCE.check(None)
-    assert str(cache.path_of("small")) in kept
-    assert files.startswith(f"4 files in {cache.downloads_of('small')}: 60 images")
+    assert kept == f"the cache {cache.path_of('small')} holds 60 images, as they were written"
+    assert files.startswith(f"4 files in {cache.downloads_of('small')} hold 60 images")
     assert "the cache holds" in same
 
 
 def test_a_check_reads_everything_and_writes_nothing(data_dir):
     (files,) = SOURCE.check(data_dir)
-    assert "60 images" in files
+    assert "hold 60 images, checksums right" in files
     assert not cache.folder().exists()
     with pytest.raises(UserError, match="got no such file; read it once with igr data prepare small"):
         SOURCE.check(None)
@@ -175,16 +193,40 @@ def test_a_check_compares_the_cache_with_the_files(data_dir):
         SOURCE.check(data_dir)
 
 
-def test_a_broken_cache_is_said_to_be_absent_and_refused(data_dir):
-    SOURCE.load(data_dir)
+def foreign() -> None:
     cache.path_of("small").write_bytes(b"nonsense")
+
+
+def of_another_set() -> None:
+    cache.write(
+        "other", torch.zeros(60, 1, 28, 28, dtype=torch.uint8), torch.zeros(60, dtype=torch.int64), []
+    )
+    cache.path_of("other").rename(cache.path_of("small"))
+
+
+def of_another_version() -> None:
+    path = cache.path_of("small")
+    path.write_bytes(path.read_bytes().replace(b'\\"format\\": 1', b'\\"format\\": 2'))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (foreign, "broken or foreign"),
+        (of_another_set, "got 'other' with"),
+        (of_another_version, "got format 2"),
+    ],
+)
+def test_a_broken_cache_is_refused_by_every_command(data_dir, spoil, message):
+    SOURCE.load(data_dir)
+    spoil()
     state = SOURCE.state(None)
-    assert not state.present
-    assert "broken or foreign" in state.where
-    with pytest.raises(UserError, match="broken or foreign"):
-        SOURCE.load(None)
-    with pytest.raises(UserError, match="broken or foreign"):
-        SOURCE.load(data_dir)
+    assert state.status == "broken"
+    assert message in state.where
+    for use in (SOURCE.load, SOURCE.check):
+        for folder in (None, data_dir):
+            with pytest.raises(UserError, match=message):
+                use(folder)
 
 
 LOAD = """

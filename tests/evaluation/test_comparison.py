@@ -158,8 +158,10 @@ def test_notes_name_what_else_differs(make_run: MakeRun) -> None:
     further = make_run("d", figures, train=train, seed=7)
     notes = " ".join(compare([run, further]).notes())
     assert "differ in num_samples, kl_warmup, seed, precision, the seed of the evaluation," in notes
-    same = " ".join(compare([run, make_run("c", figures, train={"kl": "relaxed", "kl_warmup": 0})]).notes())
+    same = " ".join(compare([run, make_run("c", figures, train={"kl": "relaxed"})]).notes())
     assert "differ in" not in same
+    warmed = make_run("e", figures, train={"kl": "relaxed", "kl_warmup": 7})
+    assert "differ in kl_warmup," in " ".join(compare([run, warmed]).notes())
     assert "before the end" not in same
 
 

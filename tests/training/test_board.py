@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from igr.models.pictures import hard_reconstructions
+from igr.models.pictures import GAP, hard_reconstructions, prior_samples, sheet
 from igr.training import loop
-from igr.training.board import sheet
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
-from igr.training.progress import Watcher
-from igr.training.runs import RunFolder, fixed_images, load_run
+from igr.training.randomness import keyed_generator
+from igr.training.runs import RunFolder, evaluation_images, load_run
+from igr.training.watchers import Watcher
 
 SMALL = TrainConfig(
     network="dense",
@@ -68,10 +68,20 @@ def test_images_are_of_the_model_where_the_validation_was_measured(tmp_path):
     for tag in ("reconstructions", "prior samples"):
         assert [event.step for event in board.Images(tag)] == [6, 12]
     run = load_run(tmp_path / "run")
-    originals = fixed_images(run.config, run.dataset, "validation")[:16]
+    originals = evaluation_images(run.config, run.dataset, "validation")[:16]
     decoded = hard_reconstructions(run.model, originals, run.config.temperature)
     shown = Image.open(io.BytesIO(board.Images("reconstructions")[-1].encoded_image_string))
     expected = sheet([originals, decoded]).permute(1, 2, 0)
+    assert np.abs(np.asarray(shown) / 255 - expected.numpy()).max() < 1 / 255
+
+
+def test_prior_samples_are_drawn_alike_at_each_step(tmp_path):
+    loop.train(SMALL, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    drawn = prior_samples(run.model, 64, keyed_generator(0, "board/prior samples", 0))
+    last = board_of(tmp_path / "run").Images("prior samples")[-1]
+    shown = Image.open(io.BytesIO(last.encoded_image_string))
+    expected = sheet(torch.split(drawn, 16)).permute(1, 2, 0)
     assert np.abs(np.asarray(shown) / 255 - expected.numpy()).max() < 1 / 255
 
 
@@ -82,7 +92,7 @@ def test_a_sheet_shows_rows_of_images_one_beside_the_other():
     assert found.shape == (3, 2 * 56 + 2, 3 * 56 + 2 * 2)
     assert (found[:, :56, :56] == 1).all()
     assert (found[:, 58:, 58 : 58 + 56] == 0).all()
-    gap = torch.tensor((0.50, 0.65, 0.79)).view(3, 1, 1)
+    gap = torch.tensor(GAP).view(3, 1, 1)
     for area in (found[:, :, 56:58], found[:, 56:58], found[:, 58:, 116:]):
         assert torch.equal(area, gap.expand_as(area))
     colour = torch.rand(1, 3, 64, 64)

@@ -20,9 +20,9 @@ from igr.training import loop
 from igr.training.build import build_model
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted, TrainingFailure
-from igr.training.progress import Watcher
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder, fixed_images
+from igr.training.runs import RunFolder, evaluation_images
+from igr.training.watchers import Watcher
 
 SMALL = TrainConfig(
     network="dense",
@@ -131,16 +131,16 @@ def test_training_is_the_bare_loop_for_every_form_of_the_images(tmp_path, form):
 
 def test_pixels_are_drawn_anew_in_each_epoch_but_once_for_evaluation(tmp_path):
     config = dataclasses.replace(SMALL, binarization="stochastic").resolved()
-    run = loop._Loop(RunFolder(tmp_path / "run"), config)
+    run = loop._Loop(RunFolder(tmp_path / "run"), config, load("digits"))
     images = run.train_images[:40]
     first = run._prepared(images)
     assert torch.equal(run._prepared(images), first)
     run.step += run.steps_per_epoch
     assert not torch.equal(run._prepared(images), first)
     other = dataclasses.replace(config, seed=1)
-    fixed = [fixed_images(settings, load("digits"), "test") for settings in (config, other)]
+    fixed = [evaluation_images(settings, load("digits"), "test") for settings in (config, other)]
     assert torch.equal(*fixed)
-    assert not torch.equal(fixed[0], fixed_images(SMALL, load("digits"), "test"))
+    assert not torch.equal(fixed[0], evaluation_images(SMALL, load("digits"), "test"))
 
 
 def test_the_weight_of_the_kl_matters_while_it_rises(tmp_path):

@@ -119,13 +119,15 @@ def _check_flags(kind: type, argv: Sequence[str], command: str) -> None:
 
 def _field_names(kind: type) -> set[str]:
     names: set[str] = set()
-    hints = get_type_hints(kind)
+    hints, annotated = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         nested: type = hints[field.name]
         if dataclasses.is_dataclass(nested):
             names |= _field_names(nested)
         else:
-            names |= {field.name, f"no_{field.name}"} if nested is bool else {field.name}
+            names.add(field.name)
+            if annotated[field.name] is bool:
+                names.add(f"no_{field.name}")
     return names
 
 

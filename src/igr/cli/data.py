@@ -1,6 +1,8 @@
 """``igr data``: which data sets there are, whether they are right, and what they look like."""
 
 import json
+import os
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from igr.training.randomness import keyed_generator
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = 10
+# Characters of a label that an image is wide.
+LABEL_WIDTH = 22
 # A figure of more images would be too large to look at.
 MOST_SHOWN = 1000
 
@@ -28,7 +32,7 @@ class DataArguments(CommonArguments):
     """What every command of ``igr data`` takes."""
 
     data_dir: Path | None = None
-    """The folder with the files of data sets; None: as read before, or downloaded."""
+    """The folder with the files of data sets; None: the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class CheckArguments(DataArguments):
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareArguments(DataArguments):
-    """Read data sets from their files, or download them, verify them and keep them in the cache."""
+    """Read data sets from their files, or download them without --data-dir, verify and cache them."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME [NAME ...]")]
     """The data sets."""
@@ -97,7 +101,10 @@ def _data(argv: list[str]) -> int:
     if command not in COMMANDS:
         raise unknown_name("the command after data", command, COMMANDS)
     kind, body = COMMANDS[command]
-    return body(parse(kind, rest, f"data {command}"))
+    arguments = parse(kind, rest, f"data {command}")
+    if arguments.data_dir is not None and not os.path.isdir(arguments.data_dir):
+        raise UserError(f"expected a folder after --data-dir; got {arguments.data_dir}; check the path")
+    return body(arguments)
 
 
 def _list(arguments: ListArguments) -> int:
@@ -141,7 +148,7 @@ def _check(arguments: CheckArguments) -> int:
     chosen = [source(name) for name in arguments.names]
     records: list[dict[str, Any]] = []
     for found in chosen or SOURCES.values():
-        if not chosen and not found.state(arguments.data_dir).present:
+        if not chosen and found.state(arguments.data_dir).status == "absent":
             records.append({"name": found.name, "right": None, "found": ["not here"]})
             continue
         try:
@@ -206,7 +213,7 @@ def _show(arguments: ShowArguments) -> int:
     else:
         raise unknown_name("binarization", arguments.binarization, BINARIZATIONS)
     names = [found.class_names[label] for label in shown.labels]
-    labels = [textwrap.fill(name, 22, max_lines=2, placeholder="...") for name in names]
+    labels = [_short(name) for name in names]
     rows = -(-len(shown) // COLUMNS)
     figure, (axes,) = plot.new_figure(9, 0.5 + 1.05 * rows)
     title = f"{found.name}, {arguments.split}: the first {len(shown)} of {len(split):,} images, {form}"
@@ -223,6 +230,14 @@ def _show(arguments: ShowArguments) -> int:
         print(json.dumps({"path": str(path), "labels": names}, indent=2))
     say(f"written: {quoted(path)}")
     return 0
+
+
+def _short(name: str) -> str:
+    """A class name on at most two short lines: what is in brackets goes before the number at the end does."""
+    lines = textwrap.wrap(name, LABEL_WIDTH)
+    if len(lines) > 2:
+        lines = textwrap.wrap(re.sub(r" \([^)]*\)", "", name), LABEL_WIDTH)
+    return "\n".join(lines)
 
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {

@@ -21,9 +21,14 @@ from igr.evaluation import (
     images_of_split,
     temperature_of,
 )
-from igr.models.pictures import hard_reconstructions, prior_samples
+from igr.models.pictures import (
+    NUM_RECONSTRUCTIONS,
+    PRIOR_COLUMNS,
+    PRIOR_ROWS,
+    hard_reconstructions,
+    prior_samples,
+)
 from igr.progress import bar
-from igr.training.board import NUM_RECONSTRUCTIONS, PRIOR_COLUMNS, PRIOR_ROWS
 from igr.training.randomness import keyed_generator
 from igr.training.runs import LoadedRun, load_run
 

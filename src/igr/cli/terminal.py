@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from igr.training.progress import ProgressBar, StartLine, Watcher
+from igr.training.watchers import ProgressBar, StartLine, Watcher
 
 
 def say(message: str) -> None:

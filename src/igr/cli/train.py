@@ -16,8 +16,8 @@ from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
 from igr.training import loop
 from igr.training.config import TrainConfig, smoke
-from igr.training.progress import OBJECTIVES
 from igr.training.runs import RECORD_KEYS, RunFolder, load_run, read_json
+from igr.training.watchers import OBJECTIVES
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pooch
-from filelock import FileLock
+import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from igr import atomic
+from igr import atomic, progress
 from igr.errors import UserError
 
 FORMAT = 1
@@ -39,6 +40,30 @@ def path_of(name: str) -> Path:
 def downloads_of(name: str) -> Path:
     """Where the downloaded files of a data set are kept."""
     return folder() / "downloads" / name
+
+
+def is_there(name: str) -> bool:
+    """Whether there is a file with the arrays of a data set, right or not.
+
+    Raises:
+        UserError: The cache folder cannot be looked at.
+    """
+    return exists(path_of(name))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a path.
+
+    Raises:
+        UserError: The system does not tell, for lack of permission or for the length of the path.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UserError(
+            f"expected a path that can be looked at; got {path} ({error.strerror or error}); "
+            "check it and its permissions"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -75,7 +100,11 @@ def locked(name: str) -> Iterator[None]:
     try:
         folder().mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder() / f".{name}.lock")
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            with progress.spinner(f"waiting for another process that reads {name}"):
+                lock.acquire()
     except OSError as error:
         raise _unwritable(error) from error
     try:
@@ -85,7 +114,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 def write(name: str, images: Tensor, labels: Tensor, sources: Sequence[Stamp]) -> None:
-    """Keeps arrays, atomically.
+    """Keeps arrays, atomically; the caller holds :func:`locked`.
 
     Raises:
         UserError: The cache folder cannot be written.
@@ -96,12 +125,15 @@ def write(name: str, images: Tensor, labels: Tensor, sources: Sequence[Stamp]) -
         "sha256": _digest(images, labels),
         "sources": [asdict(source) for source in sources],
     }
-    tensors = {"images": images.contiguous(), "labels": labels.contiguous()}
-    metadata = {"igr": json.dumps(record)}
+    # Not save_file, which makes a file that only its owner may read.
+    contents = save(
+        {"images": images.contiguous(), "labels": labels.contiguous()}, {"igr": json.dumps(record)}
+    )
+    path = path_of(name)
     try:
-        atomic.remove_unfinished(folder())
-        atomic.write(path_of(name), lambda temporary: save_file(tensors, temporary, metadata))
-    except (OSError, SafetensorError) as error:
+        atomic.remove_unfinished(path.parent, path.name)
+        atomic.write(path, lambda temporary: temporary.write_bytes(contents))
+    except OSError as error:
         raise _unwritable(error) from error
 
 
@@ -111,47 +143,64 @@ def read(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
     Raises:
         UserError: The file is broken, of another version, or of other images.
     """
-    path = path_of(name)
-    tensors, record = _opened(path)
-    if record.get("format") != FORMAT:
-        raise _unusable(
-            path, f"format {FORMAT}", f"format {record.get('format')!r} of another version of igr"
-        )
-    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    expected = {"images": (num_images, *image_shape), "labels": (num_images,)}
-    if record.get("name") != name or shapes != expected:
-        raise _unusable(path, f"{name} with shapes {expected}", f"{record.get('name')} with shapes {shapes}")
-    try:
-        sources = tuple(Stamp(**source) for source in record["sources"])
-    except (KeyError, TypeError) as error:
-        raise _unusable(path, "a record of what it was made of", "none") from error
-    return Arrays(tensors["images"], tensors["labels"], sources)
+    return _opened(name, image_shape, num_images)[0]
 
 
-def verify(name: str) -> str:
-    """Reads all of a kept file and returns the SHA-256 of its arrays.
+def verify(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
+    """:func:`read`, and a look at every byte.
 
     Raises:
-        UserError: It is broken, or not what was written.
+        UserError: The file is not what it should be, or not what was written.
     """
+    arrays, record = _opened(name, image_shape, num_images)
+    if _digest(arrays.images, arrays.labels) != record.get("sha256"):
+        raise _unusable(
+            path_of(name), "the arrays that were written", "other ones, since the file is damaged"
+        )
+    return arrays
+
+
+def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arrays, dict[str, Any]]:
     path = path_of(name)
-    tensors, record = _opened(path)
-    digest = _digest(tensors["images"], tensors["labels"])
-    if digest != record.get("sha256"):
-        raise _unusable(path, "the arrays that were written", "other ones, the file is damaged")
-    return digest
-
-
-def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        # safetensors takes a file that it may not read for one that is not there.
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(
+            f"expected a cache file that can be read at {path}; got {error.strerror or error}; check its "
+            f"permissions, or name another cache folder with {VARIABLE}"
+        ) from error
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})["igr"])
-            tensors = {key: file.get_tensor(key) for key in ("images", "labels")}
+            images, labels = (file.get_tensor(key) for key in ("images", "labels"))
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise _unusable(path, "a whole cache file", f"a broken or foreign one ({error})") from error
     if not isinstance(record, dict):
         raise _unusable(path, "a whole cache file", "one whose header is no JSON object")
-    return tensors, record
+    if record.get("format") != FORMAT:
+        raise _unusable(
+            path, f"format {FORMAT}", f"format {record.get('format')!r} of another version of igr"
+        )
+    found = {"images": _layout(images), "labels": _layout(labels)}
+    expected = {
+        "images": ((num_images, *image_shape), torch.uint8),
+        "labels": ((num_images,), torch.int64),
+    }
+    if record.get("name") != name or found != expected:
+        raise _unusable(path, f"{name!r} with {expected}", f"{record.get('name')!r} with {found}")
+    try:
+        sources = tuple(
+            Stamp(str(source["path"]), int(source["num_bytes"]), int(source["modified"]))
+            for source in record["sources"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unusable(path, "a record of what it was made of", "none") from error
+    return Arrays(images, labels, sources), record
+
+
+def _layout(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
+    return tuple(tensor.shape), tensor.dtype
 
 
 def _digest(images: Tensor, labels: Tensor) -> str:
@@ -167,8 +216,8 @@ def _unusable(path: Path, expected: str, got: str) -> UserError:
     )
 
 
-def _unwritable(error: OSError | SafetensorError) -> UserError:
+def _unwritable(error: OSError) -> UserError:
     return UserError(
         f"expected a cache folder that can be written; got {folder()} "
-        f"({getattr(error, 'strerror', None) or error}); name another with {VARIABLE}"
+        f"({error.strerror or error}); name another with {VARIABLE}"
     )

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -62,11 +63,23 @@ class Dataset:
 
 @dataclass(frozen=True)
 class State:
-    """Whether a data set can be read without a download, from where, and how large that is."""
+    """What is here of a data set, without a download.
 
-    present: bool
+    Arguments:
+        status: ``"ready"`` to be read, ``"broken"`` where something is here but not all that is
+            needed, or not right, and ``"absent"``.
+        where: Where it is, or what is wrong.
+        num_bytes: How large it is there, if it is ready and a file.
+    """
+
+    status: Literal["ready", "broken", "absent"]
     where: str
-    num_bytes: int | None
+    num_bytes: int | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether it can be read."""
+        return self.status == "ready"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +111,7 @@ class Source(ABC):
 
     @abstractmethod
     def state(self, data_dir: Path | None) -> State:
-        """Whether it is there; nothing is read."""
+        """What is here; no pixels are read."""
 
     @abstractmethod
     def load(self, data_dir: Path | None) -> Dataset:

@@ -25,7 +25,9 @@ class DigitsSource(Source):
     def state(self, data_dir: Path | None) -> State:
         # scikit-learn is looked for, not imported.
         found = importlib.util.find_spec("sklearn") is not None
-        return State(found, "embedded in scikit-learn" if found else "scikit-learn is not installed", None)
+        if found:
+            return State("ready", "embedded in scikit-learn")
+        return State("absent", "scikit-learn is not installed")
 
     def load(self, data_dir: Path | None) -> Dataset:
         if data_dir is not None:

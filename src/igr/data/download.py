@@ -180,9 +180,6 @@ class _Resumable:
         if have > most:
             self._part.unlink()
             raise _Failure(f"a file of more than twice the {self._archive.num_bytes:,} bytes expected")
-        if length.isdecimal() and have < expected:
-            # Before its version 2, urllib3 takes this for the end of the file.
-            raise _Interruption("the connection broke off")
 
 
 def _reason(error: Exception, otherwise: str) -> str:

@@ -6,7 +6,6 @@ is opened: nothing is allocated by what its header claims, nothing is read past 
 and nothing is trusted before the SHA-256 of all of it agrees.
 """
 
-import gzip
 import hashlib
 import math
 import os
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,8 @@ _UNSIGNED_BYTE = 0x08
 _GZIP = b"\x1f\x8b"
 # CRC-32 and length of the content, at the end of a gzip archive.
 _TRAILER = struct.Struct("<II")
-# What is read at once, in bytes.
-_BLOCK = 2**22
+# What is decompressed, and what is read from the disk, at once, in bytes.
+_BLOCK, _PIECE = 2**22, 2**16
 # That of images.
 _LONGEST_HEADER = 16
 
@@ -60,12 +59,22 @@ class IdxContent:
 
 
 def inspect(path: Path, content: IdxContent) -> None:
-    """Refuses a file that cannot be the right one, at once, by its first and last bytes.
+    """Refuses a file that cannot be the right one, at once, by its size and its first and last bytes.
 
     Raises:
         UserError: The file cannot be read or does not hold what is expected.
     """
-    with _opened(path) as (stream, compressed):
+    with _opened(path) as raw:
+        compressed = _is_gzip(raw)
+        size = raw.seek(0, os.SEEK_END)
+        # What cannot be compressed is stored, in blocks of 64 kB with five bytes each.
+        most = content.num_bytes * 1.01 + 2**16
+        if compressed and size > most:
+            raise UserError(
+                f"expected an archive of {content.num_bytes:,} bytes at {path}; got a file of {size:,} "
+                "bytes, which is more than these need; check that it is the right file"
+            )
+        stream = _content(raw)
         header = stream.read(len(content.header))
         if header != content.header:
             header += stream.read(_LONGEST_HEADER - len(header))
@@ -73,17 +82,19 @@ def inspect(path: Path, content: IdxContent) -> None:
                 f"expected an IDX file of {_described(content.shape)} at {path}; got {_claim(header)}; "
                 "check that it is the right file, or get it again"
             )
-    if not compressed:
-        size = path.stat().st_size
-        if size != content.num_bytes:
+        if compressed:
+            _check_trailer(path, raw, content)
+        elif size != content.num_bytes:
             raise UserError(
                 f"expected a file of {content.num_bytes:,} bytes at {path}; got {size:,} bytes; get it again"
             )
-        return
-    with path.open("rb") as raw:
-        raw.seek(-_TRAILER.size, os.SEEK_END)
-        crc32, size = _TRAILER.unpack(raw.read(_TRAILER.size))
-    if size != content.num_bytes % 2**32:
+
+
+def _check_trailer(path: Path, raw: BinaryIO, content: IdxContent) -> None:
+    """Compares what a gzip archive says of its content at its end, which costs no decompression."""
+    raw.seek(-_TRAILER.size, os.SEEK_END)
+    crc32, num_bytes = _TRAILER.unpack(raw.read(_TRAILER.size))
+    if num_bytes != content.num_bytes % 2**32:
         raise UserError(
             f"expected a gzip archive of {content.num_bytes:,} bytes at {path}; got one that does not end "
             "as such; it is cut short or another file, get it again"
@@ -108,7 +119,8 @@ def read_idx(path: Path, content: IdxContent) -> Iterator[NDArray[np.uint8]]:
         UserError: The file cannot be read or does not hold what is expected.
     """
     inspect(path, content)
-    with _opened(path) as (stream, _):
+    with _opened(path) as raw:
+        stream = _content(raw)
         digest = hashlib.sha256(stream.read(len(content.header)))
         item = math.prod(content.shape[1:])
         per_block = max(1, _BLOCK // item)
@@ -127,7 +139,49 @@ def read_idx(path: Path, content: IdxContent) -> Iterator[NDArray[np.uint8]]:
             yield np.frombuffer(entries, np.uint8).reshape(count, *content.shape[1:])
 
 
-def _check_end(path: Path, stream: BinaryIO, content: IdxContent, sha256: str) -> None:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Gunzipped:
+    """The content of a gzip archive of one member, decompressed as far as it is read.
+
+    Not ``gzip.GzipFile``, which a header without an end, or a million empty members, keep busy for
+    long.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    def read(self, size: int, /) -> bytes:
+        """So many bytes, or all that are left."""
+        pieces = []
+        while size > 0 and not self._unpacker.eof:
+            packed = self._unpacker.unconsumed_tail or self._raw.read(_PIECE)
+            piece = self._unpacker.decompress(packed, size)
+            if not (packed or piece or self._unpacker.eof):
+                raise EOFError("it ends early")
+            pieces.append(piece)
+            size -= len(piece)
+        if size > 0 and (self._unpacker.unused_data or self._raw.read(1)):
+            raise EOFError("something follows after its end")
+        return b"".join(pieces)
+
+
+def _is_gzip(raw: BinaryIO) -> bool:
+    raw.seek(0)
+    return raw.read(len(_GZIP)) == _GZIP
+
+
+def _content(raw: BinaryIO) -> _Readable:
+    """The uncompressed content of a file, from its beginning."""
+    compressed = _is_gzip(raw)
+    raw.seek(0)
+    return _Gunzipped(raw) if compressed else raw
+
+
+def _check_end(path: Path, stream: _Readable, content: IdxContent, sha256: str) -> None:
     # A gzip archive is compared with its own checksum only by a read past its end.
     if stream.read(1):
         raise UserError(
@@ -142,17 +196,15 @@ def _check_end(path: Path, stream: BinaryIO, content: IdxContent, sha256: str) -
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
-    """The content of a file as a stream, and whether it is compressed; errors become one sentence."""
-    if not path.is_file():
-        # A pipe or a device could keep a reader waiting for ever.
-        raise UserError(f"expected a file at {path}; got none; check the path")
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to be read; what is wrong with it becomes one sentence."""
     try:
+        if not path.is_file():
+            # A pipe or a device could keep a reader waiting for ever.
+            raise UserError(f"expected a file at {path}; got none; check the path")
         with path.open("rb") as raw:
-            compressed = raw.read(len(_GZIP)) == _GZIP
-            raw.seek(0)
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else raw, compressed
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            yield raw
+    except (EOFError, zlib.error) as error:
         raise UserError(
             f"expected a whole gzip archive at {path}; got a broken one ({error}); get the file again"
         ) from error

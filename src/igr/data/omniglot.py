@@ -127,8 +127,11 @@ class OmniglotSource(PublishedSource):
     def _decode(self, files: Mapping[str, Path]) -> tuple[Tensor, Tensor]:
         total = sum(part.num_images for part in self.parts)
         for part in self.parts:
-            if not _is_zip(files[part.archive.name]):
-                inspect(files[part.archive.name], part.content)
+            path = files[part.archive.name]
+            if _is_zip(path):
+                inspect_zip(path, part.archive)
+            else:
+                inspect(path, part.content)
         small = np.empty((total, SMALL, SMALL), np.uint8)
         done = 0
         with progress.bar(f"reading {self.name}", total, "images") as show:
@@ -165,20 +168,45 @@ def shrunk(drawings: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((sums + area // 2) // area).astype(np.uint8)
 
 
+def inspect_zip(path: Path, archive: Archive) -> None:
+    """Refuses a file that is not the published archive, byte for byte.
+
+    Raises:
+        UserError: It is another file, or cannot be read.
+    """
+    advice = f"get it again from {archive.addresses[0]}"
+    try:
+        if not path.is_file():
+            # A pipe or a device could keep a reader waiting for ever.
+            raise UserError(f"expected a file at {path}; got none; check the path")
+        size = path.stat().st_size
+        if size > 2 * archive.num_bytes:
+            raise UserError(
+                f"expected the published {archive.name} of about {archive.num_bytes:,} bytes at {path}; got "
+                f"{size:,} bytes; {advice}"
+            )
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"expected a file that can be read at {path}; got {error.strerror or error}; "
+            "check the path and its permissions"
+        ) from error
+    if md5 != archive.md5:
+        raise UserError(
+            f"expected the published {archive.name} with MD5 {archive.md5} at {path}; got a file with MD5 "
+            f"{md5}; {advice}"
+        )
+
+
 def read_zip(path: Path, part: DrawingsPart) -> Iterator[NDArray[np.uint8]]:
     """The drawings of a published archive, alphabet by alphabet, each [N, 105, 105].
 
     Raises:
         UserError: It is not the published archive.
     """
+    inspect_zip(path, part.archive)
     try:
-        with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, "md5").hexdigest()
-        if md5 != part.archive.md5:
-            raise UserError(
-                f"expected the published {part.archive.name} with MD5 {part.archive.md5} at {path}; got a "
-                f"file with MD5 {md5}; get it again from {part.archive.addresses[0]}"
-            )
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".png")]
             by_alphabet: dict[str, list[str]] = {alphabet: [] for alphabet in part.alphabets}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from igr.data import cache
-from igr.data.cache import Stamp
+from igr.data.cache import Arrays, Stamp
 from igr.data.dataset import Dataset, Source, State
 from igr.data.download import Archive, fetch
 from igr.errors import UserError
@@ -34,7 +34,8 @@ class PublishedSource(Source):
     """A data set of published files; to implement one, give :meth:`_decode`.
 
     Its arrays are kept in the cache, in the order training, validation, test. With a data folder
-    they are taken from there if they were made of the very files in that folder.
+    they are taken from there if they were made of the very files in that folder, by their paths,
+    sizes and times of change.
 
     Arguments:
         parts: Its files.
@@ -47,6 +48,8 @@ class PublishedSource(Source):
     @abstractmethod
     def _decode(self, files: Mapping[str, Path]) -> tuple[Tensor, Tensor]:
         """Images, uint8 with shape [N, C, H, W], and labels, int64 with shape [N], splits in order.
+
+        What can be refused at a glance should be, for every file, before the first is read.
 
         Arguments:
             files: A path for the archive name of every part.
@@ -62,22 +65,26 @@ class PublishedSource(Source):
     def state(self, data_dir: Path | None) -> State:
         if data_dir is not None:
             files = self._present(data_dir)
-            if len(files) < len(self.parts):
-                missing = next(part for part in self.parts if part.archive.name not in files)
-                return State(False, f"no {missing.names[0]} in {data_dir / self.folders[0]}", None)
-            (place,) = {path.parent for path in files.values()}
-            return State(True, str(place), sum(path.stat().st_size for path in files.values()))
-        kept = cache.path_of(self.name)
-        if kept.exists():
+            if not files:
+                return State("absent", f"no files in {data_dir / self.folders[0]}")
             try:
-                arrays = cache.read(self.name, self.image_shape, sum(self.sizes))
+                return _state_of(self._found(data_dir))
             except UserError as error:
-                return State(False, str(error), None)
+                return State("broken", str(error))
+        if cache.is_there(self.name):
+            try:
+                arrays = self._arrays()
+            except UserError as error:
+                return State("broken", str(error))
             places = dict.fromkeys(str(Path(stamp.path).parent) for stamp in arrays.sources)
-            return State(True, f"{kept}, made of the files in {', '.join(places)}", kept.stat().st_size)
+            kept = cache.path_of(self.name)
+            return State("ready", f"{kept}, made of the files in {', '.join(places)}", kept.stat().st_size)
+        downloaded = self._present(cache.downloads_of(self.name))
+        if len(downloaded) == len(self.parts):
+            return _state_of(downloaded)
         size = sum(part.archive.num_bytes for part in self.parts)
         host = urlsplit(self.parts[0].archive.addresses[0]).hostname
-        return State(False, f"to be downloaded from {host}, about {size / 1e6:.0f} MB", None)
+        return State("absent", f"to be downloaded from {host}, about {size / 1e6:.0f} MB")
 
     def load(self, data_dir: Path | None) -> Dataset:
         files = None if data_dir is None else self._found(data_dir)
@@ -90,17 +97,17 @@ class PublishedSource(Source):
 
     def check(self, data_dir: Path | None) -> list[str]:
         kept = cache.path_of(self.name)
-        files = self._present(cache.downloads_of(self.name)) if data_dir is None else self._found(data_dir)
+        arrays = None
         report = []
-        if kept.exists():
-            digest = cache.verify(self.name)
-            report.append(f"cache {kept}: SHA-256 {digest[:12]}... as written")
-        if len(files) == len(self.parts):
+        if cache.is_there(self.name):
+            arrays = cache.verify(self.name, self.image_shape, sum(self.sizes))
+            report.append(f"the cache {kept} holds {len(arrays.images):,} images, as they were written")
+        files = self._present(cache.downloads_of(self.name)) if data_dir is None else self._found(data_dir)
+        if files and len(files) == len(self.parts):
             images, labels = self._decode(files)
-            (place,) = {path.parent for path in files.values()}
-            report.append(f"{len(files)} files in {place}: {len(images):,} images, checksums right")
-            if kept.exists():
-                arrays = cache.read(self.name, self.image_shape, sum(self.sizes))
+            place = _folder_of(files)
+            report.append(f"{len(files)} files in {place} hold {len(images):,} images, checksums right")
+            if arrays is not None:
                 if not (torch.equal(arrays.images, images) and torch.equal(arrays.labels, labels)):
                     raise UserError(
                         f"expected the images of {place} in the cache {kept}; got other ones; remove "
@@ -114,11 +121,14 @@ class PublishedSource(Source):
             )
         return report
 
+    def _arrays(self) -> Arrays:
+        return cache.read(self.name, self.image_shape, sum(self.sizes))
+
     def _kept(self, files: Mapping[str, Path] | None) -> Dataset | None:
         """What the cache has, if it is of these files; of any files for ``None``."""
-        if not cache.path_of(self.name).exists():
+        if not cache.is_there(self.name):
             return None
-        arrays = cache.read(self.name, self.image_shape, sum(self.sizes))
+        arrays = self._arrays()
         if files is not None and arrays.sources != self._stamps(files):
             return None
         return self.split(arrays.images, arrays.labels)
@@ -128,7 +138,7 @@ class PublishedSource(Source):
         stamps = self._stamps(files)
         images, labels = self._decode(files)
         cache.write(self.name, images, labels, stamps)
-        arrays = cache.read(self.name, self.image_shape, sum(self.sizes))
+        arrays = self._arrays()
         return self.split(arrays.images, arrays.labels)
 
     def _stamps(self, files: Mapping[str, Path]) -> tuple[Stamp, ...]:
@@ -140,24 +150,38 @@ class PublishedSource(Source):
             found = {
                 part.archive.name: path
                 for part in self.parts
-                if (path := next(filter(Path.exists, (folder / name for name in part.names)), None))
+                if (path := next(filter(cache.exists, (folder / name for name in part.names)), None))
             }
             if found:
                 return found
         return {}
 
     def _found(self, data_dir: Path) -> dict[str, Path]:
+        """All files.
+
+        Raises:
+            UserError: One is missing.
+        """
         files = self._present(data_dir)
         for part in self.parts:
             if part.archive.name not in files:
                 names = " or ".join(part.names)
-                places = " or ".join(str(data_dir / folder) for folder in self.folders)
+                folders = [_folder_of(files)] if files else [data_dir / folder for folder in self.folders]
                 raise UserError(
-                    f"expected {names} of {self.name} in {places}; got no such file; get it from "
-                    f"{part.archive.addresses[0]}, or leave --data-dir out to have it downloaded"
+                    f"expected {names} of {self.name} in {' or '.join(map(str, folders))}; got no such "
+                    f"file; get it from {part.archive.addresses[0]}, or name another folder with --data-dir"
                 )
         return files
 
     def _downloaded(self) -> dict[str, Path]:
         folder = cache.downloads_of(self.name)
         return {part.archive.name: fetch(part.archive, folder, self.name) for part in self.parts}
+
+
+def _state_of(files: Mapping[str, Path]) -> State:
+    return State("ready", str(_folder_of(files)), sum(path.stat().st_size for path in files.values()))
+
+
+def _folder_of(files: Mapping[str, Path]) -> Path:
+    """The folder that all files are in."""
+    return next(iter(files.values())).parent

@@ -118,7 +118,7 @@ class Comparison:
                 f"Collapsed: in {', '.join(silent)} the discrete posterior is within {SILENT} nats of "
                 "the prior, so the latent says next to nothing about the image."
             )
-        differing = [key for key in BUDGET if len({getattr(run.config, key) for run in self.runs}) > 1]
+        differing = [key for key in BUDGET if _differ([run.config for run in self.runs], key)]
         if len({run.evaluation.seed for run in self.runs}) > 1:
             differing.append("the seed of the evaluation")
         if differing:
@@ -245,6 +245,13 @@ def _tied(a: Estimate, b: Estimate) -> bool:
     if a.standard_error is None or b.standard_error is None:
         return True
     return abs(a.value - b.value) <= TIE * math.hypot(a.standard_error, b.standard_error)
+
+
+def _differ(configs: Sequence[TrainConfig], key: str) -> bool:
+    """Whether a setting tells configs apart by more than that each has the default of its KL."""
+    if key == "kl_warmup" and all(config.kl_warmup == config.default_warmup for config in configs):
+        return False
+    return len({getattr(config, key) for config in configs}) > 1
 
 
 def _is_figure(value: object) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from igr.errors import UserError, unknown_name
 from igr.evaluation.bounds import BOUND_KINDS, DISCRETE_KL, Estimate, estimate, per_datum_bounds
-from igr.training.runs import LoadedRun, RunFolder, fixed_images
+from igr.training.runs import LoadedRun, RunFolder, evaluation_images
 
 SPLITS = ("validation", "test")
 
@@ -95,7 +95,7 @@ def images_of_split(run: LoadedRun, split: str) -> Tensor:
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    return fixed_images(run.config, run.dataset, split)
+    return evaluation_images(run.config, run.dataset, split)
 
 
 def temperature_of(run: LoadedRun) -> float:

@@ -1,6 +1,6 @@
 """What TensorBoard shows of a run: its figures, and images from its model, over the steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -8,15 +8,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from igr.models.pictures import hard_reconstructions, prior_samples
+from igr.models.pictures import (
+    NUM_RECONSTRUCTIONS,
+    PRIOR_COLUMNS,
+    PRIOR_ROWS,
+    hard_reconstructions,
+    prior_samples,
+    sheet,
+)
 from igr.models.vae import VAE
-from igr.training.progress import OBJECTIVES
 from igr.training.randomness import keyed_generator
-
-NUM_RECONSTRUCTIONS = 16
-PRIOR_ROWS, PRIOR_COLUMNS = 4, 16
-# Smaller images are shown enlarged to about so many pixels.
-_LEAST_PIXELS = 56
+from igr.training.watchers import OBJECTIVES
 
 
 class Board:
@@ -78,25 +80,3 @@ class Board:
     def flush(self) -> None:
         """Hands what was added to the system."""
         self._writer.flush()
-
-
-def sheet(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of images, each [N, C, H, W] in [0, 1], as one image with shape [3, H', W'].
-
-    The gaps are neither black, white nor grey, so that they belong to no image.
-    """
-    factor = max(1, -(-_LEAST_PIXELS // rows[0].shape[-1]))
-    gap = torch.tensor((0.50, 0.65, 0.79)).view(3, 1, 1)
-    lines = []
-    for row in rows:
-        large = row.float().expand(-1, 3, -1, -1)
-        large = large.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-        height = large.shape[-2]
-        tiles = [part for image in large for part in (image, gap.expand(3, height, 2))]
-        lines.append(torch.cat(tiles[:-1], dim=-1))
-    width = max(line.shape[-1] for line in lines)
-    padded = []
-    for line in lines:
-        rest = gap.expand(3, line.shape[-2], width - line.shape[-1])
-        padded += [torch.cat([line, rest], dim=-1), gap.expand(3, 2, width)]
-    return torch.cat(padded[:-1], dim=-2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, get_args, get_type_hints
@@ -109,12 +110,19 @@ class TrainConfig:
             UserError: A setting has a value that cannot be used.
         """
         self._check_values()
-        defaults = {**LATENTS[self.latent].defaults(self.kl), "kl_warmup": self._default_warmup()}
+        defaults = {**LATENTS[self.latent].defaults(self.kl), "kl_warmup": self.default_warmup}
         filled = {key: value for key, value in defaults.items() if getattr(self, key) is None}
+        if self.data_dir is not None:
+            # A run is gone on with and evaluated from other folders too.
+            filled["data_dir"] = os.path.abspath(self.data_dir)
         return dataclasses.replace(self, **filled)  # type: ignore[arg-type]
 
-    def _default_warmup(self) -> int:
-        """With the full weight from the start, the relaxed KL leaves much of the latent unused for good."""
+    @property
+    def default_warmup(self) -> int:
+        """The ``kl_warmup`` that is taken where none is given.
+
+        With its full weight from the start, the relaxed KL leaves much of the latent unused for good.
+        """
         return min(RELAXED_WARMUP, self.epochs // 4) if self.kl == "relaxed" else 0
 
     def warnings(self) -> list[str]:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -15,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from igr.data import prepare
+from igr.data import Dataset, prepare
 from igr.errors import UserError
 from igr.models.vae import VAETerms
 from igr.training import checkpoints
@@ -24,9 +23,15 @@ from igr.training.board import Board
 from igr.training.build import available_device, build_model, num_parameters
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted, TrainingFailure
-from igr.training.progress import Watcher
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder, fixed_images, load_data, parameter_tensors
+from igr.training.runs import (
+    RunFolder,
+    evaluation_images,
+    load_data,
+    parameter_tensors,
+    with_data_at_hand,
+)
+from igr.training.watchers import Watcher
 
 # Images for which validation is computed at once. It is part of what the noise is keyed by.
 VALIDATION_BATCH = 500
@@ -61,7 +66,7 @@ def train(config: TrainConfig, path: str | Path, watcher: Watcher | None = None)
     """
     config = config.resolved()
     # Before the folder is made, so that a data set that cannot be read leaves none behind.
-    loop = _Loop(RunFolder(path), config)
+    loop = _Loop(RunFolder(path), config, load_data(config))
     # Before the lock too, which would leave a file in a folder that is no run's.
     loop.folder.check_free()
     with loop.folder.locked():
@@ -75,17 +80,15 @@ def resume(
     """Goes on with a run from its latest checkpoint, or from the start where it has none.
 
     A run that has finished is left as it is. Arguments, result and errors are those of
-    :func:`train`; ``data_dir`` is where the files of data sets are now, ``None`` where they were.
+    :func:`train`; ``data_dir`` is where the files of data sets are now, if not where they were.
     """
     folder = RunFolder(path)
     config = folder.config()
-    if data_dir is not None:
-        config = replace(config, data_dir=str(data_dir))
-    loop = _Loop(folder, config)
     with folder.locked():
         result = folder.result()
         if "training" in result:
             return result
+        loop = _Loop(folder, config, load_data(with_data_at_hand(config, data_dir)))
         loop.restore()
         return loop.run(watcher or Watcher())
 
@@ -96,13 +99,12 @@ class _Loop:
     Everything that a further step depends on is in ``tensors()`` and ``step``.
     """
 
-    def __init__(self, folder: RunFolder, config: TrainConfig) -> None:
+    def __init__(self, folder: RunFolder, config: TrainConfig, dataset: Dataset) -> None:
         self.folder = folder
         self.config = config
-        dataset = load_data(config)
         self.device = available_device(config.device)
         self.train_images = dataset.train.images.to(self.device)
-        self.validation_images = fixed_images(config, dataset, "validation").to(self.device)
+        self.validation_images = evaluation_images(config, dataset, "validation").to(self.device)
         self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
         self.model = build_model(config, dataset.image_shape)

@@ -231,7 +231,7 @@ def load_run(path: str | Path, device: str | None = None, data_dir: str | Path |
     Arguments:
         path: The folder of the run.
         device: Where the model goes; ``None`` takes the device it was trained on.
-        data_dir: The folder with the files of data sets; ``None`` takes that of the config.
+        data_dir: The folder with the files of data sets, if it is not that of the config.
 
     Raises:
         UserError: There is no run, no checkpoint yet, or one that is broken or of another model.
@@ -240,11 +240,9 @@ def load_run(path: str | Path, device: str | None = None, data_dir: str | Path |
     config = folder.config()
     if device is not None:
         config = replace(config, device=device).resolved()
-    if data_dir is not None:
-        config = replace(config, data_dir=str(data_dir))
     # Before the seconds that data and model may take.
     _existing_checkpoint(folder)
-    dataset = load_data(config)
+    dataset = load_data(with_data_at_hand(config, data_dir))
     model = build_model(config, dataset.image_shape)
     checkpoint = _read_latest(folder, parameter_tensors(model))
     model.load_state_dict(
@@ -273,12 +271,27 @@ def _existing_checkpoint(folder: RunFolder) -> Path:
     return latest
 
 
+def with_data_at_hand(config: TrainConfig, data_dir: str | Path | None) -> TrainConfig:
+    """The config of an earlier command, with the data folder that there is now.
+
+    The images are verified, so it does not matter where they are: in the folder that is given now,
+    in that of the config, or, where its files are gone, in the cache.
+    """
+    if data_dir is not None:
+        return replace(config, data_dir=str(data_dir))
+    if config.data_dir is None:
+        return config
+    source = data.source(config.data)
+    gone = not source.state(Path(config.data_dir)).present
+    return replace(config, data_dir=None) if gone and source.state(None).present else config
+
+
 def load_data(config: TrainConfig) -> Dataset:
     """The data set that a config names, cut to its ``max_images``."""
     return data.load(config.data, config.data_dir).limited(config.max_images)
 
 
-def fixed_images(config: TrainConfig, dataset: Dataset, split: str) -> torch.Tensor:
+def evaluation_images(config: TrainConfig, dataset: Dataset, split: str) -> torch.Tensor:
     """The images of a split in the form that the likelihood needs, as every evaluation sees them.
 
     Where pixels are drawn, they are drawn once: neither the seed of the run nor its device matters,
