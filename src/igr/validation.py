@@ -72,6 +72,11 @@ def check_probabilities(owner: str, probs: Tensor, *, normalized: bool = False) 
 
 def broadcast_batch(owner: str, **shapes: Size | tuple[int, ...]) -> Size:
     """The common batch shape; ValueError that names every argument and its shape if there is none."""
+    if not is_traced():
+        longest = max(shapes.values(), key=len)
+        if all(shape in (longest, ()) for shape in shapes.values()):
+            # The usual case; torch's function takes as long as a small softmax.
+            return Size(longest)
     try:
         return Size(torch.broadcast_shapes(*shapes.values()))
     except RuntimeError:

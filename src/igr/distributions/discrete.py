@@ -9,6 +9,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 
+from igr.kernels.tracing import is_traced
 from igr.validation import compute_dtype
 
 
@@ -42,10 +43,13 @@ class DiscreteLaw(OneHotCategorical):
         self._exact_logits = torch.log_softmax(log_probs.to(compute_dtype(log_probs.dtype)), dim=-1)
         self.log_probs = log_probs.to(dtype)
         self.standard_error = None if standard_error is None else standard_error.to(dtype)
+        # Made when it is asked for, but a tracer must not meet a law that changes.
+        self._inner: Categorical | None = None
+        if is_traced():
+            self._inner = self._made_categorical()
         # Not through OneHotCategorical's own __init__, whose inner Categorical always checks: the numbers
         # come from a computation, the check refuses the minus infinity of a category that was never
         # drawn, and it waits for the device.
-        self._categorical = Categorical(logits=self._exact_logits.to(dtype), validate_args=False)
         Distribution.__init__(self, log_probs.shape[:-1], log_probs.shape[-1:], validate_args=False)
 
     @classmethod
@@ -54,6 +58,20 @@ class DiscreteLaw(OneHotCategorical):
         share = counts / total
         standard_error = torch.sqrt(share * (1.0 - share) / total)
         return cls(torch.log(share), standard_error, dtype)
+
+    @property
+    def _categorical(self) -> Categorical:
+        """What OneHotCategorical asks; made when it is asked, since a divergence never does."""
+        if self._inner is None:
+            self._inner = self._made_categorical()
+        return self._inner
+
+    @_categorical.setter
+    def _categorical(self, inner: Categorical) -> None:
+        self._inner = inner
+
+    def _made_categorical(self) -> Categorical:
+        return Categorical(logits=self._exact_logits.to(self.log_probs.dtype), validate_args=False)
 
     @property
     def exact_logits(self) -> Tensor:

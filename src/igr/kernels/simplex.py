@@ -15,8 +15,8 @@ from igr.kernels.numbers import column
 from igr.kernels.tracing import is_traced
 
 # Below the width of a vector register torch's softmax on the CPU takes a path that handles one number at a
-# time, at five times the cost of the plain operations (benchmarks/sampling.py at K = 10).
-_VECTOR_WIDTH = 16
+# time, at several times the cost of the plain operations.
+_VECTOR_WIDTH = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
 
 
 def with_reference(x: Tensor, log_delta: float | Tensor) -> Tensor:

@@ -6,7 +6,8 @@ in :data:`LATENTS`.
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable, Hashable
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -16,6 +17,12 @@ from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.gumbel_softmax import GumbelSoftmax
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.relaxation import SimplexRelaxation
+from igr.kernels.tracing import is_traced
+
+Law = TypeVar("Law")
+
+# Far below every logarithm of a number, but a product with zero is zero.
+LOWEST_LOGARITHM = -1e30
 
 
 class Latent(nn.Module, ABC):
@@ -37,6 +44,8 @@ class Latent(nn.Module, ABC):
 
     outputs_per_variable: int
     has_pre_image: ClassVar[bool]
+    # Whether the relaxed KL needs no points of the simplex.
+    has_closed_form_kl: ClassVar[bool]
     # Settings beyond the common ones, by name; all others are refused in a config.
     options: ClassVar[frozenset[str]]
 
@@ -48,6 +57,21 @@ class Latent(nn.Module, ABC):
         # Its dtype and device are those that the model was moved to; it is no state to be saved.
         self.register_buffer("_zeros", torch.zeros(num_variables, num_categories), persistent=False)
         self._zeros: Tensor
+        # Laws that are the same at every step, which cost more to make than to use.
+        self._constant_laws: dict[Hashable, Any] = {}
+
+    def _constant_law(self, kind: str, temperature: Tensor | float, make: Callable[[], Law]) -> Law:
+        """What ``make`` gives, made once for a temperature, device and type where that can be."""
+        if isinstance(temperature, Tensor) or is_traced() or torch.is_inference_mode_enabled():
+            return make()
+        key = (kind, temperature, self._zeros.device, self._zeros.dtype)
+        if key not in self._constant_laws:
+            self._constant_laws[key] = make()
+        law: Law = self._constant_laws[key]
+        return law
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_constant_laws": {}}
 
     @classmethod
     @abstractmethod
@@ -86,7 +110,9 @@ class Latent(nn.Module, ABC):
 
     def discrete_prior(self) -> DiscreteLaw:
         """The prior of the discrete model, uniform, with batch shape :math:`(V,)`."""
-        return DiscreteLaw(self._zeros - math.log(self.num_categories))
+        return self._constant_law(
+            "discrete prior", 0.0, lambda: DiscreteLaw(self._zeros - math.log(self.num_categories))
+        )
 
     def draw_noise(
         self,
@@ -101,21 +127,26 @@ class Latent(nn.Module, ABC):
             A tensor with shape :math:`(*S, V, n)`, where :math:`(*S)` is ``sample_shape`` (those
             of samples and of data together) and n is K - 1 or K.
         """
-        outputs = torch.zeros(
-            self.num_variables,
-            self.outputs_per_variable,
-            device=self._zeros.device if device is None else device,
-            dtype=self._zeros.dtype if dtype is None else dtype,
-        )
-        return self._posterior(outputs, 1.0).draw_noise(sample_shape, generator=generator)
+        device = self._zeros.device if device is None else device
+        dtype = self._zeros.dtype if dtype is None else dtype
+
+        def any_law() -> SimplexRelaxation:
+            outputs = torch.zeros(self.num_variables, self.outputs_per_variable, device=device, dtype=dtype)
+            return self._posterior(outputs, 1.0)
+
+        law = self._constant_law(f"noise on {device} as {dtype}", 1.0, any_law)
+        return law.draw_noise(sample_shape, generator=generator)
 
     @abstractmethod
-    def relaxed_kl(self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float) -> Tensor:
+    def relaxed_kl(
+        self, posterior: SimplexRelaxation, log_z: Tensor | None, temperature: Tensor | float
+    ) -> Tensor:
         """The KL of the relaxed laws from the posterior to the prior.
 
         Arguments:
             posterior: A posterior with batch shape :math:`(*, V)`.
-            log_z: Logarithms of points drawn from it, with shape :math:`(S, *, V, K)`.
+            log_z: Logarithms of points drawn from it, with shape :math:`(S, *, V, K)`; not needed
+                where there is a closed form.
             temperature: The temperature of the posterior.
 
         Returns:
@@ -127,8 +158,13 @@ class Latent(nn.Module, ABC):
         return temperature if self.prior_temperature is None else self.prior_temperature
 
     def discrete_kl(self, posterior: SimplexRelaxation) -> Tensor:
-        """The exact KL of the discrete laws from the posterior to the prior, shape :math:`(*)`."""
-        return kl_divergence(posterior.discrete(), self.discrete_prior()).sum(-1)
+        r"""The exact KL of the discrete laws from the posterior to the prior, shape :math:`(*)`.
+
+        The prior being uniform, it is :math:`\sum_v \sum_k p_{vk} (\log p_{vk} + \log K)`.
+        """
+        # Held above minus infinity, so that a category that is never taken adds zero and not NaN.
+        log_p = posterior.discrete().exact_logits.clamp_min(LOWEST_LOGARITHM)
+        return (log_p.exp() * (log_p + math.log(self.num_categories))).sum((-2, -1))
 
     def pre_image(self, posterior: SimplexRelaxation, noise: Tensor) -> tuple[Tensor, Tensor]:
         r"""One-hot points and their importance weights over the pre-image, for Gaussian laws.
@@ -173,6 +209,7 @@ class InvertibleGaussianLatent(Latent):
     """
 
     has_pre_image = True
+    has_closed_form_kl = True
     options = frozenset({"scale"})
 
     def __init__(
@@ -200,14 +237,19 @@ class InvertibleGaussianLatent(Latent):
     def _posterior(self, outputs: Tensor, temperature: Tensor | float) -> InvertibleGaussian:
         if self.free_scale:
             loc, log_scale = outputs.chunk(2, dim=-1)
-            return self._law(loc + self._uniform_loc, log_scale.exp(), temperature)
+            # On a strided view exp handles nine numbers at a time.
+            return self._law(loc + self._uniform_loc, log_scale.contiguous().exp(), temperature)
         return self._law(outputs + self._uniform_loc, 1.0, temperature)
 
     def prior(self, temperature: Tensor | float) -> InvertibleGaussian:
-        temperature = self._temperature_of_prior(temperature)
-        return self._law(self._zeros[:, 1:] + self._uniform_loc, 1.0, temperature)
+        own = self._temperature_of_prior(temperature)
+        return self._constant_law(
+            "prior", own, lambda: self._law(self._zeros[:, 1:] + self._uniform_loc, 1.0, own)
+        )
 
-    def relaxed_kl(self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float) -> Tensor:
+    def relaxed_kl(
+        self, posterior: SimplexRelaxation, log_z: Tensor | None, temperature: Tensor | float
+    ) -> Tensor:
         return kl_divergence(posterior, self.prior(temperature)).sum(-1)
 
     def pre_image(self, posterior: SimplexRelaxation, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,6 +279,7 @@ class GumbelSoftmaxLatent(Latent):
     """
 
     has_pre_image = False
+    has_closed_form_kl = False
     options = frozenset()
 
     def __init__(
@@ -253,10 +296,16 @@ class GumbelSoftmaxLatent(Latent):
         return GumbelSoftmax(temperature, logits=outputs, validate_args=False)
 
     def prior(self, temperature: Tensor | float) -> GumbelSoftmax:
-        temperature = self._temperature_of_prior(temperature)
-        return GumbelSoftmax(temperature, logits=self._zeros, validate_args=False)
+        own = self._temperature_of_prior(temperature)
+        return self._constant_law(
+            "prior", own, lambda: GumbelSoftmax(own, logits=self._zeros, validate_args=False)
+        )
 
-    def relaxed_kl(self, posterior: SimplexRelaxation, log_z: Tensor, temperature: Tensor | float) -> Tensor:
+    def relaxed_kl(
+        self, posterior: SimplexRelaxation, log_z: Tensor | None, temperature: Tensor | float
+    ) -> Tensor:
+        if log_z is None:
+            raise ValueError("expected points for the KL of Gumbel-Softmax laws, which is sampled; got None")
         log_prior = self.prior(temperature).log_prob_of_log(log_z)
         return (posterior.log_prob_of_log(log_z) - log_prior).sum(-1)
 

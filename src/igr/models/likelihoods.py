@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal
-from torch.nn.functional import elu, softplus
+from torch.distributions import Distribution, Independent, Normal
+from torch.distributions.utils import broadcast_all
+from torch.nn.functional import binary_cross_entropy_with_logits, elu, softplus
 
 # Images have 256 grey levels. A scale far below the distance of two of them says nothing more about
 # an image, but the density of pixels that are always black would grow without bound, and one such
@@ -31,9 +32,30 @@ class Likelihood:
     law: Callable[[Tensor], Distribution]
 
 
+class _BinaryImages(Distribution):
+    """Independent Bernoulli pixels: ``Independent(Bernoulli(logits=...), 3)`` without its detours.
+
+    Arguments:
+        logits: With shape :math:`(*, C, H, W)`.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (torch reads it from the class)
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+        super().__init__(logits.shape[:-3], logits.shape[-3:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.sigmoid()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        logits, value = broadcast_all(self.logits, value)
+        return -binary_cross_entropy_with_logits(logits, value, reduction="none").flatten(-3).sum(-1)
+
+
 def _bernoulli(parameters: Tensor) -> Distribution:
-    logits = parameters.squeeze(-4)
-    return Independent(Bernoulli(logits=logits, validate_args=False), 3, validate_args=False)
+    return _BinaryImages(parameters.squeeze(-4))
 
 
 def _normal(parameters: Tensor) -> Distribution:

@@ -97,12 +97,17 @@ class VAE(nn.Module):
             kl_weight: The weight :math:`\beta` of the KL.
         """
         posterior = self.encode(x, temperature)
-        log_z = posterior.rsample_log(noise=noise)
-        log_likelihood = self.decode(log_z.exp()).log_prob(x)
+        log_z = None
+        if self.kl == "relaxed" and not self.latent.has_closed_form_kl:
+            log_z = posterior.rsample_log(noise=noise)
+            z = log_z.exp()
+        else:
+            z = posterior.rsample(noise=noise)
         if self.kl == "relaxed":
             kl = self.latent.relaxed_kl(posterior, log_z, temperature)
         else:
             kl = self.latent.discrete_kl(posterior)
+        log_likelihood = self.decode(z).log_prob(x)
         kl = kl.expand_as(log_likelihood)
         loss = (kl_weight * kl - log_likelihood).mean()
         return VAETerms(loss, log_likelihood, kl)

@@ -36,6 +36,9 @@ from igr.training.watchers import Watcher
 # Images for which validation is computed at once. It is part of what the noise is keyed by.
 VALIDATION_BATCH = 500
 
+# Pixels of a training set up to which all of it is held as floating-point numbers: 1 GB of float32.
+MOST_PREPARED = 2**28
+
 # Reading a number from a CUDA device waits for all work on it, so there losses are looked at in
 # groups of so many steps; on the CPU they are looked at before the weights move.
 STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 10}
@@ -104,6 +107,11 @@ class _Loop:
         self.config = config
         self.device = available_device(config.device)
         self.train_images = dataset.train.images.to(self.device)
+        # What is the same at every step is made once, unless that takes more memory than it is worth.
+        self.drawn_anew = config.binarization == "stochastic"
+        self.prepared = not self.drawn_anew and self.train_images.numel() <= MOST_PREPARED
+        if self.prepared:
+            self.train_images = prepare(self.train_images, config.likelihood, config.dtype)
         self.validation_images = evaluation_images(config, dataset, "validation").to(self.device)
         self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
@@ -175,9 +183,11 @@ class _Loop:
             self._checkpoint()
 
     def _prepared(self, images: Tensor) -> Tensor:
-        """The images of a step in the form that the likelihood needs."""
+        """Training images of a step in the form that the likelihood needs."""
+        if self.prepared:
+            return images
         generator = None
-        if self.config.binarization == "stochastic":
+        if self.drawn_anew:
             generator = keyed_generator(self.config.seed, "binarization", self.step, self.device)
         return prepare(images, self.config.likelihood, self.config.dtype, generator)
 
