@@ -87,7 +87,8 @@ class _TemperedSoftmax(torch.autograd.Function):
             by_x = (product - z * total) / ctx.temperature
         else:
             by_x = product.addcmul_(z, total, value=-1.0).div_(ctx.temperature)
-        return by_x if ctx.log_delta is None else by_x[..., :-1], None, None
+        # Whatever comes next would pass over a strided view one short row at a time.
+        return by_x if ctx.log_delta is None else by_x[..., :-1].contiguous(), None, None
 
 
 def tempered_softmax(

@@ -237,7 +237,7 @@ class InvertibleGaussianLatent(Latent):
     def _posterior(self, outputs: Tensor, temperature: Tensor | float) -> InvertibleGaussian:
         if self.free_scale:
             loc, log_scale = outputs.chunk(2, dim=-1)
-            # On a strided view exp handles nine numbers at a time.
+            # On a strided view exp would handle one short row at a time.
             return self._law(loc + self._uniform_loc, log_scale.contiguous().exp(), temperature)
         return self._law(outputs + self._uniform_loc, 1.0, temperature)
 
