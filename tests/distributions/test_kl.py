@@ -159,3 +159,20 @@ def test_refusal_names_both_sides_and_the_reason(name):
 def test_different_numbers_of_categories_are_an_error(p, q):
     with pytest.raises(ValueError, match="expected laws over the same number of categories; got 3 and"):
         kl_divergence(p, q)
+
+
+@pytest.mark.parametrize("fixed_scale", [False, True])
+def test_the_kl_to_a_constant_law_has_right_first_and_second_derivatives(fixed_scale):
+    """The path of training, where only the first law is differentiated, against finite differences."""
+    generator = torch.Generator().manual_seed(0)
+    loc = torch.randn(3, 2, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    log_scale = (0.3 * torch.randn(3, 2, 4, dtype=torch.float64, generator=generator)).requires_grad_()
+    prior = igr.InvertibleGaussian(torch.full((2, 4), -0.5, dtype=torch.float64), 1.3, 0.4)
+
+    def divergence(loc, log_scale=None):
+        scale = 1.0 if log_scale is None else log_scale.exp()
+        return kl_divergence(igr.InvertibleGaussian(loc, scale, 0.4), prior)
+
+    inputs = (loc,) if fixed_scale else (loc, log_scale)
+    assert torch.autograd.gradcheck(divergence, inputs)
+    assert torch.autograd.gradgradcheck(divergence, inputs)

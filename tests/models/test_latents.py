@@ -1,10 +1,12 @@
 """Every latent keeps the promises of the seam; those of IGR's pre-image besides."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 from igr.models.latents import GumbelSoftmaxLatent, InvertibleGaussianLatent, Latent
 
@@ -124,3 +126,34 @@ def test_only_gaussian_laws_have_a_pre_image():
 
 def test_a_latent_has_nothing_to_save(latent):
     assert latent.state_dict() == {}
+
+
+def test_the_discrete_kl_is_that_of_the_laws_and_finite_where_a_category_is_never_taken(latent):
+    outputs = outputs_of(latent)
+    posterior = latent(outputs, TEMPERATURE)
+    expected = kl_divergence(posterior.discrete(), latent.discrete_prior()).sum(-1)
+    torch.testing.assert_close(latent.discrete_kl(posterior), expected)
+    extreme = torch.zeros(1, latent.num_outputs, dtype=torch.float64)
+    extreme[:, : latent.num_outputs // 2] = -1e6
+    extreme.requires_grad_()
+    found = latent.discrete_kl(latent(extreme, TEMPERATURE))
+    assert found.isfinite().all()
+    (gradient,) = torch.autograd.grad(found.sum(), extreme)
+    assert gradient.isfinite().all()
+
+
+def test_laws_that_do_not_change_are_made_once_for_a_temperature_and_a_dtype(latent):
+    first = latent.prior(0.7)
+    assert latent.prior(0.7) is first
+    if latent.prior_temperature is None:
+        assert latent.prior(0.8) is not first
+        assert latent.prior(torch.tensor(0.7, dtype=torch.float64)) is not first
+    with torch.inference_mode():
+        assert latent.prior(0.7) is not first
+    copied = copy.deepcopy(latent)
+    assert copied.prior(0.7) is not first
+    noise = latent.draw_noise((2,), torch.Generator().manual_seed(0))
+    assert latent.float().prior(0.7).dtype == torch.float32
+    assert latent.discrete_prior().logits.dtype == torch.float32
+    assert latent.draw_noise((2,), torch.Generator().manual_seed(0)).dtype == torch.float32
+    assert noise.dtype == torch.float64

@@ -8,6 +8,11 @@ from igr.models.likelihoods import LIKELIHOODS
 BINARIZATIONS = ("fixed", "stochastic")
 
 
+def cut(images: Tensor) -> Tensor:
+    """Fixed binarization: which pixels have at least half of the full intensity, as Booleans."""
+    return images >= 128
+
+
 def prepare(
     images: Tensor,
     likelihood: str,
@@ -31,7 +36,7 @@ def prepare(
     if not LIKELIHOODS[likelihood].binary_images:
         return images.to(dtype) / 255
     if generator is None:
-        return (images >= 128).to(dtype)
+        return cut(images).to(dtype)
     # Of 255 equally likely numbers, as many as the intensity are below it: exactly, with no rounding.
     drawn = torch.randint(0, 255, images.shape, generator=generator, dtype=torch.uint8, device=images.device)
     return (drawn < images).to(dtype)

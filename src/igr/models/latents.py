@@ -60,7 +60,7 @@ class Latent(nn.Module, ABC):
         # Laws that are the same at every step, which cost more to make than to use.
         self._constant_laws: dict[Hashable, Any] = {}
 
-    def _constant_law(self, kind: str, temperature: Tensor | float, make: Callable[[], Law]) -> Law:
+    def _constant_law(self, kind: Hashable, temperature: Tensor | float, make: Callable[[], Law]) -> Law:
         """What ``make`` gives, made once for a temperature, device and type where that can be."""
         if isinstance(temperature, Tensor) or is_traced() or torch.is_inference_mode_enabled():
             return make()
@@ -134,7 +134,7 @@ class Latent(nn.Module, ABC):
             outputs = torch.zeros(self.num_variables, self.outputs_per_variable, device=device, dtype=dtype)
             return self._posterior(outputs, 1.0)
 
-        law = self._constant_law(f"noise on {device} as {dtype}", 1.0, any_law)
+        law = self._constant_law(("noise", device, dtype), 1.0, any_law)
         return law.draw_noise(sample_shape, generator=generator)
 
     @abstractmethod

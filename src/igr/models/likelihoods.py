@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
-from torch.distributions.utils import broadcast_all
 from torch.nn.functional import binary_cross_entropy_with_logits, elu, softplus
 
 # Images have 256 grey levels. A scale far below the distance of two of them says nothing more about
@@ -50,7 +50,7 @@ class _BinaryImages(Distribution):
         return self.logits.sigmoid()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        logits, value = broadcast_all(self.logits, value)
+        logits, value = torch.broadcast_tensors(self.logits, value)  # type: ignore[no-untyped-call]
         return -binary_cross_entropy_with_logits(logits, value, reduction="none").flatten(-3).sum(-1)
 
 

@@ -14,8 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from igr.data import Dataset, prepare
+from igr.data import Dataset, cut, prepare
 from igr.errors import UserError
+from igr.models.likelihoods import LIKELIHOODS
 from igr.models.vae import VAETerms
 from igr.training import checkpoints
 from igr.training.adam import Adam
@@ -35,9 +36,6 @@ from igr.training.watchers import Watcher
 
 # Images for which validation is computed at once. It is part of what the noise is keyed by.
 VALIDATION_BATCH = 500
-
-# Pixels of a training set up to which all of it is held as floating-point numbers: 1 GB of float32.
-MOST_PREPARED = 2**28
 
 # Reading a number from a CUDA device waits for all work on it, so there losses are looked at in
 # groups of so many steps; on the CPU they are looked at before the weights move.
@@ -107,11 +105,10 @@ class _Loop:
         self.config = config
         self.device = available_device(config.device)
         self.train_images = dataset.train.images.to(self.device)
-        # What is the same at every step is made once, unless that takes more memory than it is worth.
         self.drawn_anew = config.binarization == "stochastic"
-        self.prepared = not self.drawn_anew and self.train_images.numel() <= MOST_PREPARED
-        if self.prepared:
-            self.train_images = prepare(self.train_images, config.likelihood, config.dtype)
+        self.cut_once = LIKELIHOODS[config.likelihood].binary_images and not self.drawn_anew
+        if self.cut_once:
+            self.train_images = cut(self.train_images)
         self.validation_images = evaluation_images(config, dataset, "validation").to(self.device)
         self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
@@ -184,8 +181,8 @@ class _Loop:
 
     def _prepared(self, images: Tensor) -> Tensor:
         """Training images of a step in the form that the likelihood needs."""
-        if self.prepared:
-            return images
+        if self.cut_once:
+            return images.to(self.config.dtype)
         generator = None
         if self.drawn_anew:
             generator = keyed_generator(self.config.seed, "binarization", self.step, self.device)
@@ -196,7 +193,9 @@ class _Loop:
         # Drawn for a whole batch also where the last one is smaller, so that the noise of an image
         # depends on its place and not on how many follow it.
         shape = (self.config.num_samples, self.config.batch_size)
-        noise = self.model.latent.draw_noise(shape, generator)[:, : len(x)]
+        noise = self.model.latent.draw_noise(shape, generator)
+        if len(x) < self.config.batch_size:
+            noise = noise[:, : len(x)]
         terms = self.model(x, noise, self.config.temperature, self._kl_weight())
         gradients = torch.autograd.grad(terms.loss, self.parameters)
         self.recent[self.step + 1] = _sums(terms)
@@ -304,9 +303,10 @@ class _Loop:
         return self.folder.result()
 
 
+@torch.no_grad()
 def _sums(terms: VAETerms) -> Tensor:
     """Log-likelihood and KL, summed over samples and images."""
-    return torch.stack((terms.log_likelihood.detach().sum(), terms.kl.detach().sum())).double()
+    return torch.stack((terms.log_likelihood.sum(), terms.kl.sum())).double()
 
 
 def _bound(prefix: str, sums: Tensor | None, count: int) -> dict[str, float | None]:
