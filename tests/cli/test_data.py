@@ -181,7 +181,7 @@ def test_what_cannot_be_used_is_one_sentence(refused, data_dir, tmp_path):
         (["data", "check", "--data-dir", tmp_path / "no"], "expected a folder after --data-dir; got"),
         (["data", "list", "--data-dir", "a" * 300], "expected a folder after --data-dir; got"),
         (["data", "check", "small", "--data-dir", tmp_path], "expected train-images.gz or"),
-        (["data", "list", "--no-jsn"], "see igr data list --help"),
+        (["data", "list", "--no-jsn"], "did you mean --json?"),
         (["data", "show", "digits", "--out", tmp_path], "Is a directory"),
         (["data", "prepare"], "expected names of data sets after igr data prepare; got none"),
         (["data", "prepare", "digits", "mnits"], "did you mean mnist?"),

@@ -14,6 +14,7 @@ from rich.console import Console
 
 import igr
 from igr.cli import main
+from igr.data import load
 from igr.training import checkpoints, loop
 from igr.training.runs import RunFolder, load_run
 from igr.training.watchers import ProgressBar
@@ -272,7 +273,7 @@ def test_a_checkpoint_of_a_wrong_shape_is_refused(capsys):
     latest = RunFolder("run").latest_checkpoint()
     assert latest is not None
     names = {"model.encoder.1.weight": torch.zeros(2, 2)}
-    state = {**loop._Loop(RunFolder("run"), RunFolder("run").config()).tensors(), **names}
+    state = {**loop._Loop(RunFolder("run"), RunFolder("run").config(), load("digits")).tensors(), **names}
     checkpoints.write(latest.parent, 20, 1, state)
     capsys.readouterr()
     assert main(["train", "--resume", "run"]) == 2

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from igr.data import load, prepare
+from igr.data import Dataset, load, prepare
 from igr.errors import UserError
 from igr.training import loop
 from igr.training.build import build_model
@@ -323,8 +323,8 @@ def test_no_checkpoint_is_written_of_broken_weights(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("broken", "name"), [("log_likelihood", "log-likelihood"), ("kl", "KL")])
 def test_the_term_that_broke_is_named(tmp_path, monkeypatch, broken, name):
     class Poisoned(loop._Loop):
-        def __init__(self, folder: RunFolder, config: TrainConfig) -> None:
-            super().__init__(folder, config)
+        def __init__(self, folder: RunFolder, config: TrainConfig, dataset: Dataset) -> None:
+            super().__init__(folder, config, dataset)
             forward = self.model.forward
 
             def poisoned(*inputs):
