@@ -148,6 +148,11 @@ def test_laws_that_do_not_change_are_made_once_for_a_temperature_and_a_dtype(lat
     if latent.prior_temperature is None:
         assert latent.prior(0.8) is not first
         assert latent.prior(torch.tensor(0.7, dtype=torch.float64)) is not first
+    for temperature in torch.linspace(0.1, 1.0, 50).tolist():
+        latent.prior(temperature)
+    # An annealed temperature leaves nothing behind.
+    assert len(latent._constant_laws) == 1
+    first = latent.prior(0.7)
     with torch.inference_mode():
         assert latent.prior(0.7) is not first
     copied = copy.deepcopy(latent)

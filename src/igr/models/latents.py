@@ -58,17 +58,21 @@ class Latent(nn.Module, ABC):
         self.register_buffer("_zeros", torch.zeros(num_variables, num_categories), persistent=False)
         self._zeros: Tensor
         # Laws that are the same at every step, which cost more to make than to use.
-        self._constant_laws: dict[Hashable, Any] = {}
+        self._constant_laws: dict[str, tuple[Hashable, Any]] = {}
 
-    def _constant_law(self, kind: Hashable, temperature: Tensor | float, make: Callable[[], Law]) -> Law:
-        """What ``make`` gives, made once for a temperature, device and type where that can be."""
+    def _constant_law(
+        self, kind: str, temperature: Tensor | float, make: Callable[[], Law], *others: Hashable
+    ) -> Law:
+        """What ``make`` gives, made anew only where what it depends on is not that of the last time."""
         if isinstance(temperature, Tensor) or is_traced() or torch.is_inference_mode_enabled():
             return make()
-        key = (kind, temperature, self._zeros.device, self._zeros.dtype)
-        if key not in self._constant_laws:
-            self._constant_laws[key] = make()
-        law: Law = self._constant_laws[key]
-        return law
+        key = (temperature, self._zeros.device, self._zeros.dtype, *others)
+        kept, law = self._constant_laws.get(kind, (None, None))
+        if kept != key or law is None:
+            law = make()
+            self._constant_laws[kind] = (key, law)
+        found: Law = law
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_constant_laws": {}}
@@ -134,7 +138,7 @@ class Latent(nn.Module, ABC):
             outputs = torch.zeros(self.num_variables, self.outputs_per_variable, device=device, dtype=dtype)
             return self._posterior(outputs, 1.0)
 
-        law = self._constant_law(("noise", device, dtype), 1.0, any_law)
+        law = self._constant_law("noise", 1.0, any_law, device, dtype)
         return law.draw_noise(sample_shape, generator=generator)
 
     @abstractmethod
