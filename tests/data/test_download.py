@@ -556,7 +556,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_a_killed_download_goes_on_in_the_next_process(server, tmp_path, launch):
     server.script["/official"] = [Reply(sent=300_000, then="wait")]
     process = launch(FETCH, server.archive("/official"), str(tmp_path))
-    wait_until(lambda: sum(path.stat().st_size for path in tmp_path.iterdir()) > 200_000)
+    part = tmp_path / f"{NAME}.part"
+    wait_until(lambda: part.exists() and part.stat().st_size > 200_000)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / NAME).exists()
