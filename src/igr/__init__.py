@@ -7,7 +7,7 @@ discrete law behind each relaxation. Importing this package changes nothing in t
 
 from igr import functional
 from igr.distributions import DiscreteLaw, GumbelSoftmax, InvertibleGaussian, SimplexRelaxation
-from igr.transforms import SoftmaxPlusPlusTransform
+from igr.transforms import LogisticStickBreakingTransform, SoftmaxPlusPlusTransform
 
 __version__ = "0.1.0"
 
@@ -15,6 +15,7 @@ __all__ = [
     "DiscreteLaw",
     "GumbelSoftmax",
     "InvertibleGaussian",
+    "LogisticStickBreakingTransform",
     "SimplexRelaxation",
     "SoftmaxPlusPlusTransform",
     "__version__",

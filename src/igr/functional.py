@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from igr.kernels import simplex
+from igr.kernels import simplex, stick_breaking
 from igr.kernels.noise import standard_gumbel, standard_normal
 from igr.kernels.numbers import column, log_number
 from igr.validation import check_float_tensor, check_number_or_tensor, check_values, compute_dtype
@@ -179,7 +179,7 @@ def stick_breaking_lengths(logits: Tensor, dim: int = -1) -> Tensor:
         tensor([0.5000, 0.2500, 0.1250])
     """
     check_float_tensor("stick_breaking_lengths", "logits", logits)
-    lengths = simplex.stick_breaking_lengths(logits.to(compute_dtype(logits.dtype)).movedim(dim, -1))
+    lengths = stick_breaking.lengths(logits.to(compute_dtype(logits.dtype)).movedim(dim, -1))
     return lengths.to(logits.dtype).movedim(-1, dim)
 
 

@@ -82,13 +82,3 @@ def test_log_of_clamped_is_finite_at_zero_and_exact_elsewhere():
     log_z = simplex.log_of_clamped(z)
     assert log_z[0].item() == pytest.approx(math.log(torch.finfo(torch.float32).tiny))
     assert torch.equal(log_z[1:], torch.log(z[1:]))
-
-
-def test_sticks_are_the_product_that_defines_them():
-    share = torch.sigmoid(X)
-    left = torch.ones(4, dtype=torch.float64)
-    expected = []
-    for k in range(5):
-        expected.append(share[:, k] * left)
-        left = left * (1.0 - share[:, k])
-    torch.testing.assert_close(simplex.stick_breaking_lengths(X), torch.stack(expected, -1))

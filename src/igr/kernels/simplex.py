@@ -154,11 +154,3 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """Value of ``hard``, exactly; gradient of ``soft``."""
     # soft - soft.detach() is exactly zero, so the sum leaves the one-hot entries as they are.
     return hard.detach() + (soft - soft.detach())
-
-
-def stick_breaking_lengths(logits: Tensor) -> Tensor:
-    r"""Lengths :math:`\pi_k = \eta_k \prod_{j<k} (1 - \eta_j)` with :math:`\eta = \mathrm{sigmoid}(y)`.
-
-    Computed as :math:`\exp(y_k - \sum_{j \le k} \mathrm{softplus}(y_j))`: one cumulative sum, linear in K.
-    """
-    return torch.exp(logits - torch.cumsum(torch.nn.functional.softplus(logits), dim=-1))

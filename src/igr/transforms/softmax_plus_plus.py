@@ -1,4 +1,4 @@
-"""Torch transforms onto the simplex."""
+"""softmax++ as a torch transform."""
 
 from __future__ import annotations
 

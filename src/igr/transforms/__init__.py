@@ -1,0 +1,6 @@
+"""Torch transforms: onto the simplex, and bijections before it."""
+
+from igr.transforms.softmax_plus_plus import SoftmaxPlusPlusTransform
+from igr.transforms.stick_breaking import LogisticStickBreakingTransform
+
+__all__ = ["LogisticStickBreakingTransform", "SoftmaxPlusPlusTransform"]
