@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,6 +89,15 @@ def clenshaw_curtis(num_nodes: int, dtype: torch.dtype, device: torch.device) ->
     if not is_traced() and type(rule[0]) is Tensor:
         _RULES[key] = rule
     return rule
+
+
+def gauss_legendre(num_nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The Gauss-Legendre rule on [0, 1]: points and weights, each with shape [Q]."""
+    points, weights = np.polynomial.legendre.leggauss(num_nodes)
+    return (
+        torch.tensor(0.5 + 0.5 * points, dtype=dtype, device=device),
+        torch.tensor(0.5 * weights, dtype=dtype, device=device),
+    )
 
 
 def nodes_for_maximum(
