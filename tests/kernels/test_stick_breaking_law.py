@@ -60,7 +60,6 @@ class Nested:
             return np.ones_like(x)
         if k == 1:
             return norm.cdf(x, *self.normal(1))
-        normal = self.normal(k)
         return np.array(
             [
                 integrate(

@@ -1,0 +1,121 @@
+r"""The mean of a softmax of independent variables, by quadrature.
+
+Add standard Gumbel noise to the exponents: the largest of :math:`x_k = w_k + \gamma_k` is category k with
+probability :math:`\mathrm{softmax}(w)_k`, so
+
+.. math::
+    E\,\mathrm{softmax}(w)_k = P(x_k > x_j \; \forall j \neq k)
+        = \int h_k(v) \prod_{j \neq k} H_j(v)\, dv
+
+with the densities h and distribution functions H of the x. That is one integral for each category, over
+nodes that all share, whatever K is. Each :math:`x_j` is the sum of two variables, one of which is narrow; H
+is that of the wide one, averaged over the narrow one by the trapezoidal rule, which for these densities
+converges exponentially.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from igr.kernels.quadrature import nodes_for_maximum
+
+_NUM_NODES = 400
+# Steps and ends of the trapezoidal rules: 1e-11 is left out or aliased.
+_GUMBEL_STEP, _GUMBEL_ENDS = 0.4, (-4.4, 26.0)
+_NORMAL_STEP, _NORMAL_ENDS = 0.5, (-7.5, 7.5)
+# A Gumbel variable lies within 6 of these scales of this place but for 1e-14.
+_GUMBEL_PLACE, _GUMBEL_SCALE = 14.0, 2.5
+# Numbers per array in one pass.
+_CHUNK = 2**22
+
+
+def mean_of_gaussian_softmax(loc: Tensor, scale: Tensor) -> Tensor:
+    """The mean of the softmax of independent normals; a scale of zero is a constant.
+
+    Arguments:
+        loc: Means, with shape [N, K].
+        scale: Standard deviations, with the same shape.
+
+    Returns:
+        Tensor with shape [N, K], differentiable in both.
+    """
+
+    def functions(v: Tensor, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        wide = sigma > 1.0
+        # The branch that is not taken gets harmless numbers, for its gradient is multiplied by zero.
+        divisor, factor = torch.where(wide, sigma, 1.0), torch.where(wide, 0.0, sigma)
+        gamma, weights = _gumbel_rule(v)
+        z = (v - mu - gamma) / divisor
+        over_gumbel = (
+            (weights * torch.special.ndtr(z)).sum(-1),
+            (weights * torch.exp(-0.5 * z * z)).sum(-1) / (divisor.squeeze(-1) * math.sqrt(2.0 * math.pi)),
+        )
+        epsilon, weights = _normal_rule(v)
+        over_normal = _gumbel_functions(v - mu - factor * epsilon, weights)
+        chosen = wide.squeeze(-1)
+        first, second = (torch.where(chosen, a, b) for a, b in zip(over_gumbel, over_normal, strict=True))
+        return first, second
+
+    return _mean(functions, loc, scale, torch.sqrt(scale * scale + _GUMBEL_SCALE**2), loc + _GUMBEL_PLACE)
+
+
+def mean_of_gumbel_softmax(logits: Tensor, temperature: Tensor) -> Tensor:
+    """The mean of the softmax of (logits + Gumbel noise) / temperature.
+
+    Arguments:
+        logits: With shape [N, K].
+        temperature: With shape [N, 1].
+
+    Returns:
+        Tensor with shape [N, K], differentiable in both.
+    """
+    spread = temperature.reciprocal().expand_as(logits)
+    loc = logits * spread
+
+    def functions(v: Tensor, mu: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+        gamma, weights = _gumbel_rule(v)
+        wide, narrow = spread.clamp_min(1.0), spread.clamp_max(1.0)
+        cdf, pdf = _gumbel_functions((v - mu - narrow * gamma) / wide, weights)
+        return cdf, pdf / wide.squeeze(-1)
+
+    reach = _GUMBEL_SCALE * torch.sqrt(1.0 + spread * spread)
+    return _mean(functions, loc, spread, reach, loc + _GUMBEL_PLACE * (1.0 + spread))
+
+
+def _mean(functions: object, loc: Tensor, spread: Tensor, reach: Tensor, place: Tensor) -> Tensor:
+    nodes = nodes_for_maximum(place.detach(), reach.detach(), _NUM_NODES, -torch.inf)
+    size = max(1, _CHUNK // (_NUM_NODES * loc.shape[-1] * 80))
+    parts = []
+    for mu, s, start, offsets, log_weights in zip(
+        *(t.split(size) for t in (loc, spread, nodes.start, nodes.offsets, nodes.log_weights)), strict=True
+    ):
+        # Distances from the first node, which lose nothing where the means are large.
+        v, m = offsets[:, None, :, None], (mu - start)[:, :, None, None]
+        cdf, pdf = functions(v, m, s[:, :, None, None])  # type: ignore[operator]
+        log_cdf = torch.log(cdf.clamp_min(1e-300))
+        others = log_cdf.sum(1, keepdim=True) - log_cdf
+        parts.append((pdf * torch.exp(others + log_weights[:, None, :])).sum(-1))
+    return torch.cat(parts) if parts else torch.zeros_like(loc)
+
+
+def _gumbel_functions(u: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Distribution function and density of Gumbel variables, averaged over the last dimension."""
+    decay = torch.exp(-u.clamp_min(-6.6))  # below, the function is zero, and its parts must not overflow
+    cdf = torch.exp(-decay)
+    return (weights * cdf).sum(-1), (weights * cdf * decay).sum(-1)
+
+
+def _gumbel_rule(like: Tensor) -> tuple[Tensor, Tensor]:
+    gamma = torch.arange(*_GUMBEL_ENDS, _GUMBEL_STEP, dtype=like.dtype, device=like.device)
+    weights = torch.exp(-gamma - torch.exp(-gamma))
+    return gamma, weights / weights.sum()
+
+
+def _normal_rule(like: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = _NORMAL_ENDS
+    epsilon = torch.arange(low, high + 0.1, _NORMAL_STEP, dtype=like.dtype, device=like.device)
+    weights = torch.exp(-0.5 * epsilon * epsilon)
+    return epsilon, weights / weights.sum()
