@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.distributions import AffineTransform, ComposeTransform, Transform, constraints
 
 import igr
+from igr import LogisticStickBreakingTransform as Sticks
 
 # Torch 2.13 instantiates every autograd.Function that it traces, and warns itself about that; outside
 # this suite, where warnings are no errors, nobody sees it.
 tracing = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 
-NUMBERS = ("temperature", "delta")  # parameters with one entry per law
+NUMBERS = ("temperature", "delta", "b", "b2")  # parameters with one entry per law
 
 
 class Mix(Transform):
@@ -67,7 +68,7 @@ class Case:
     """A law as a function of its tensors, so that a test can differentiate, batch and trace it.
 
     ``parameters`` are the tensors (float64; loc, scale, logits, and the temperature and delta where they are
-    tensors), ``settings`` the rest.
+    tensors), ``settings`` the rest, a mask among them.
     """
 
     constructor: Callable[..., igr.SimplexRelaxation]
@@ -83,11 +84,12 @@ class Case:
         return self.constructor(**{**self.settings, **self.tensors(dtype), **changes})
 
     def batched(self) -> dict[str, Tensor]:
-        """The parameters, each expanded to the whole batch: numbers [*B], vectors [*B, n]."""
+        """The parameters and the mask, each expanded to the whole batch: numbers [*B], vectors [*B, n]."""
         batch = self.law().batch_shape
+        tensors = self.tensors() | ({"mask": self.settings["mask"]} if self.is_masked else {})
         return {
             name: value.expand(batch if name in NUMBERS else batch + value.shape[-1:])
-            for name, value in self.tensors().items()
+            for name, value in tensors.items()
         }
 
     def elements(self) -> Iterator[tuple[tuple[int, ...], Any]]:
@@ -103,8 +105,27 @@ class Case:
         return self.constructor is igr.GumbelSoftmax
 
     @property
+    def is_masked(self) -> bool:
+        return "mask" in self.settings
+
+    @property
     def has_transform(self) -> bool:
-        return "transform" in self.settings
+        return "transform" in self.settings or "w" in self.parameters
+
+    @property
+    def is_cold(self) -> bool:
+        """At temperature 1e-3, where log z is of size 1e4 and sums of it have lost as many digits."""
+        return self.settings.get("temperature") == 1e-3
+
+    @property
+    def has_exact_law(self) -> bool:
+        return not self.has_transform or isinstance(self.settings.get("transform"), Sticks)
+
+
+def has_exact_law(law: igr.SimplexRelaxation) -> bool:
+    """Whether ``law.discrete()`` is exact."""
+    transform = getattr(law, "transform", None)
+    return transform is None or isinstance(transform, Sticks)
 
 
 def generator(key: str | int) -> torch.Generator:
@@ -114,6 +135,17 @@ def generator(key: str | int) -> torch.Generator:
 
 def tensor(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
+
+
+def bits(*rows: str) -> Tensor:
+    """A mask from its digits, 1 where a category is not available; of a batch if there are several rows."""
+    mask = torch.tensor([[digit == "1" for digit in row] for row in rows])
+    return mask[0] if len(rows) == 1 else mask
+
+
+def available(law: igr.SimplexRelaxation, x: Tensor) -> Tensor:
+    """Numbers x [*, K] of a law with zeros at masked categories, where log z is minus infinity."""
+    return x if law.mask is None else x.masked_fill(law.mask, 0.0)
 
 
 def gumbel(num_categories: int, batch: tuple[int, ...] = (), **settings: Any) -> Case:
@@ -132,8 +164,35 @@ def gaussian(num_categories: int, batch: tuple[int, ...] = (), **settings: Any) 
     return _case(igr.InvertibleGaussian, {"loc": loc}, {**settings, "scale": scale})
 
 
+def planar_law(
+    loc: Tensor, u: Tensor, w: Tensor, b: Tensor | float, temperature: Any, **settings: Any
+) -> igr.InvertibleGaussian:
+    """An IGR-Planar as a function of the tensors of its one layer, or two."""
+    layers = [(u, w, b)]
+    if "u2" in settings:
+        layers.append(tuple(settings.pop(name) for name in ("u2", "w2", "b2")))
+    kinds = zip(*layers, strict=True)
+    stacked = (torch.stack([torch.as_tensor(t, dtype=loc.dtype) for t in kind]) for kind in kinds)
+    transform = igr.PlanarFlow.from_tensors(*stacked)
+    scale = settings.pop("scale", 1.0)
+    return igr.InvertibleGaussian(loc, scale, temperature, transform, **settings)
+
+
+def planar(num_categories: int, batch: tuple[int, ...] = (), num_layers: int = 1, **settings: Any) -> Case:
+    source = generator(f"planar {num_categories}")
+    parameters = {"loc": torch.randn(*batch, num_categories - 1, dtype=torch.float64, generator=source)}
+    for suffix in ("", "2")[:num_layers]:
+        for name in ("u", "w"):
+            drawn = torch.randn(*batch, num_categories - 1, dtype=torch.float64, generator=source)
+            parameters[name + suffix] = 0.7 * drawn
+        parameters["b" + suffix] = torch.randn(batch, dtype=torch.float64, generator=source)
+    return _case(planar_law, parameters, settings)
+
+
 def _case(constructor: Callable[..., Any], parameters: dict[str, Tensor], settings: dict[str, Any]) -> Case:
-    tensors = {name: value for name, value in settings.items() if isinstance(value, Tensor)}
+    tensors = {
+        name: value for name, value in settings.items() if isinstance(value, Tensor) and name != "mask"
+    }
     others = {name: value for name, value in settings.items() if name not in tensors}
     return Case(constructor, {**parameters, **tensors}, others)
 
@@ -180,13 +239,50 @@ CASES: dict[str, Case] = {
         delta=0.5,
         transform=ComposeTransform([AffineTransform(0.3, 2.0), Mix(MATRIX)]),
     ),
+    "gs-K4-masked": gumbel(4, (3,), temperature=0.7, mask=bits("0100", "1010", "1101")),
+    "gs-K10-masked-temperatures": gumbel(
+        10, (2, 3), temperature=tensor(0.2, 0.5, 2.0), mask=bits("0110000001", "0000000000", "1010101010")
+    ),
+    "gs-K5-one-mask-cold": gumbel(5, (3,), temperature=1e-3, mask=bits("00110")),
+    "igr-K4-masked": gaussian(4, (3,), temperature=0.7, mask=bits("0100", "1010", "1110")),
+    "igr-K10-masked-temperatures": gaussian(
+        10, (2, 3), temperature=tensor(0.2, 0.5, 2.0), mask=bits("0110000010", "0000000000", "1010101010")
+    ),
+    "igr-K5-one-mask-cold-delta": gaussian(
+        5, (3,), scale=0.8, temperature=1e-3, delta=0.1, mask=bits("00110")
+    ),
+    "igr-K3-masked-tensor-delta": gaussian(
+        3, (2, 3), temperature=0.5, delta=tensor(0.1, 1.0, 3.0), mask=bits("100", "010").unsqueeze(1)
+    ),
     "igr-K10-permuted": gaussian(10, temperature=0.4, transform=Mix(PERMUTATION)),
+    "sb-length-K2": gaussian(2, (3,), scale=0.8, temperature=0.5, transform=Sticks()),
+    "sb-length-K4-delta": gaussian(4, (2,), scale=0.6, temperature=0.2, delta=0.5, transform=Sticks()),
+    "sb-length-K3-cold": gaussian(3, (2,), scale=0.5, temperature=1e-3, transform=Sticks()),
+    "sb-log-K2-delta": gaussian(2, temperature=0.5, delta=2.0, transform=Sticks("log")),
+    "sb-log-K4-tensor-delta": gaussian(
+        4, (2, 3), temperature=0.7, delta=tensor(0.3, 1.0, 2.0), transform=Sticks("log")
+    ),
+    "sb-log-K10-temperatures": gaussian(10, (2,), temperature=tensor(0.3, 1.0), transform=Sticks("log")),
+    "sb-log-K3-cold": gaussian(3, (2,), temperature=1e-3, transform=Sticks("log")),
+    "planar-K2": planar(2, (3,), temperature=0.5),
+    "planar-K4-flow-delta": planar(4, (3,), num_layers=2, temperature=0.7, delta=0.5, scale=0.6),
 }
 
 
-def each(*, where: Callable[[Case], bool] = lambda case: True) -> Any:
-    """Parametrizes a test over the table, or over the part of it where a condition holds."""
-    chosen = [pytest.param(case, id=name) for name, case in CASES.items() if where(case)]
+def each(
+    *,
+    where: Callable[[Case], bool] = lambda case: True,
+    slow: Callable[[Case], bool] = lambda case: False,
+) -> Any:
+    """Parametrizes a test over the table, or over the part of it where a condition holds.
+
+    Where another one holds it runs with ``-m slow`` only.
+    """
+    chosen = [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] if slow(case) else [])
+        for name, case in CASES.items()
+        if where(case)
+    ]
     return pytest.mark.parametrize("case", chosen)
 
 
@@ -207,5 +303,7 @@ def chi_square(counts: Tensor, expected: Tensor) -> float:
     if pooled[-1][1] < 5.0:
         last = pooled.pop()
         pooled[-1] = [a + b for a, b in zip(pooled[-1], last, strict=True)]
+    if len(pooled) == 1:  # a point mass, or nearly one
+        return float(pooled[0][0] == round(pooled[0][1]))
     statistic = sum((count - mean) ** 2 / mean for count, mean in pooled)
     return float(scipy.stats.chi2.sf(statistic, len(pooled) - 1))

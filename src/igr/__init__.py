@@ -5,9 +5,21 @@ Gumbel-Softmax: laws that are right at every temperature, KL divergences in clos
 discrete law behind each relaxation. Importing this package changes nothing in torch.
 """
 
-from igr import functional
-from igr.distributions import DiscreteLaw, GumbelSoftmax, InvertibleGaussian, SimplexRelaxation
-from igr.transforms import LogisticStickBreakingTransform, SoftmaxPlusPlusTransform
+from igr import functional, schedules
+from igr.diagnostics import diagnose
+from igr.distributions import (
+    DiscreteLaw,
+    GumbelSoftmax,
+    InvertibleGaussian,
+    SimplexRelaxation,
+    StickTruncation,
+)
+from igr.transforms import (
+    LogisticStickBreakingTransform,
+    PlanarFlow,
+    PlanarTransform,
+    SoftmaxPlusPlusTransform,
+)
 
 __version__ = "0.1.0"
 
@@ -16,8 +28,13 @@ __all__ = [
     "GumbelSoftmax",
     "InvertibleGaussian",
     "LogisticStickBreakingTransform",
+    "PlanarFlow",
+    "PlanarTransform",
     "SimplexRelaxation",
     "SoftmaxPlusPlusTransform",
+    "StickTruncation",
     "__version__",
+    "diagnose",
     "functional",
+    "schedules",
 ]

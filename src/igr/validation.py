@@ -27,6 +27,37 @@ def check_float_tensor(owner: str, name: str, value: object) -> None:
         )
 
 
+def check_mask(owner: str, mask: object, num_categories: int) -> None:
+    """Raises TypeError or ValueError unless the mask is a tensor of bool over the categories."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(
+            f"{owner}: expected mask to be a tensor; got {type(mask).__name__}; wrap it in torch.tensor."
+        )
+    if mask.dtype != torch.bool:
+        raise TypeError(
+            f"{owner}: expected mask of dtype torch.bool, True where a category is not available; "
+            f"got {mask.dtype}; use .bool()."
+        )
+    if mask.dim() == 0 or mask.shape[-1] != num_categories:
+        raise ValueError(
+            f"{owner}: expected mask with {num_categories} categories in the last dimension; "
+            f"got shape {tuple(mask.shape)}."
+        )
+
+
+def check_available(owner: str, mask: Tensor) -> None:
+    """Raises ValueError where a mask leaves no category."""
+    if is_traced():
+        return
+    forbidden = mask.all(-1)
+    if bool(forbidden.any()):
+        where = "" if mask.dim() == 1 else f" in {int(forbidden.sum())} of {forbidden.numel()} rows"
+        raise ValueError(
+            f"{owner}: expected mask to leave at least one category available (False); got all "
+            f"{mask.shape[-1]} masked{where}."
+        )
+
+
 def check_number_or_tensor(owner: str, name: str, value: object) -> None:
     """Raises TypeError unless the value is a number or a tensor."""
     if isinstance(value, bool) or not isinstance(value, int | float | Tensor):

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import AffineTransform, SoftmaxTransform, StickBreakingTransform
 
 import igr
-from cases import each, gaussian, gumbel, tensor
+from cases import bits, each, gaussian, gumbel, tensor
 from igr import GumbelSoftmax, InvertibleGaussian
 
 LOC, LOGITS = tensor(0.0, 1.0), tensor(0.0, 1.0, 2.0)
@@ -126,6 +126,52 @@ REFUSALS = {
         lambda: GumbelSoftmax(torch.ones(3), logits=torch.zeros(2, 4)),
         ("expected shapes that broadcast", "got logits (2,), temperature (3,)"),
     ),
+    "gs-mask-of-all": (
+        lambda: GumbelSoftmax(0.5, logits=LOGITS, mask=bits("111")),
+        ("expected mask to leave at least one category available", "got all 3 masked"),
+    ),
+    "gs-mask-of-all-in-a-row": (
+        lambda: GumbelSoftmax(0.5, logits=LOGITS, mask=bits("011", "111")),
+        ("expected mask to leave at least one category available", "got all 3 masked in 1 of 2 rows"),
+    ),
+    "gs-mask-size": (
+        lambda: GumbelSoftmax(0.5, logits=LOGITS, mask=bits("01")),
+        ("expected mask with 3 categories", "got shape (2,)"),
+    ),
+    "gs-mask-batch": (
+        lambda: GumbelSoftmax(0.5, logits=torch.zeros(2, 3), mask=bits("011", "000", "001")),
+        ("expected shapes that broadcast", "got logits (2,)", "mask (3,)"),
+    ),
+    "gs-mask-of-another-logit-than-nan": (
+        lambda: GumbelSoftmax(0.5, logits=tensor(0.0, math.nan, math.nan), mask=bits("001")),
+        ("expected logits to be finite", "got nan in 1 of 3 entries"),
+    ),
+    "gs-mask-of-all-probability": (
+        lambda: GumbelSoftmax(0.5, probs=tensor(0.0, 1.0), mask=bits("01")),
+        ("expected probs with a positive sum", "got a row of zeros"),
+    ),
+    "igr-mask-of-all": (
+        lambda: InvertibleGaussian(LOC, 1.0, 0.5, mask=bits("111")),
+        ("expected mask to leave at least one category available", "got all 3 masked"),
+    ),
+    "igr-mask-of-the-last": (
+        lambda: InvertibleGaussian(LOC, 1.0, 0.5, mask=bits("010", "001")),
+        ("expected a mask of categories 1 to 2 only", "the last carries the reference", "got a mask"),
+    ),
+    "igr-mask-size": (
+        lambda: InvertibleGaussian(LOC, 1.0, 0.5, mask=bits("01")),
+        ("expected mask with 3 categories", "got shape (2,)"),
+    ),
+    "igr-mask-batch": (
+        lambda: InvertibleGaussian(torch.zeros(2, 2), 1.0, 0.5, mask=bits("010", "000", "100")),
+        ("expected shapes that broadcast", "got loc (2,)", "mask (3,)"),
+    ),
+    "igr-mask-and-transform": (
+        lambda: InvertibleGaussian(
+            LOC, 1.0, 0.5, AffineTransform(0.0, 1.0), validate_args=False, mask=bits("010")
+        ),
+        ("expected no transform beside a mask", "it mixes the coordinates", "got AffineTransform"),
+    ),
     "from_probs-zero": (
         lambda: InvertibleGaussian.from_probs(tensor(0.0, 0.4, 0.6), temperature=0.5),
         ("expected probs to be positive", "got 0.0 in 1 of 3 entries"),
@@ -238,8 +284,25 @@ def test_refusals(name):
             lambda: InvertibleGaussian(LOC, 1.0, 0.5, transform=torch.exp),
             ("expected transform to be a torch Transform or None", "got"),
         ),
+        (
+            lambda: GumbelSoftmax(0.5, logits=LOGITS, mask=torch.tensor([0, 1, 0])),
+            ("expected mask of dtype torch.bool, True where", "got torch.int64", "use .bool()"),
+        ),
+        (
+            lambda: InvertibleGaussian(LOC, 1.0, 0.5, mask=[False, True, False]),
+            ("expected mask to be a tensor", "got list"),
+        ),
     ],
-    ids=["int-loc", "list-loc", "int-logits", "list-probs", "from_probs-list", "function-as-transform"],
+    ids=[
+        "int-loc",
+        "list-loc",
+        "int-logits",
+        "list-probs",
+        "from_probs-list",
+        "function-as-transform",
+        "int-mask",
+        "list-mask",
+    ],
 )
 def test_wrong_types(call, parts):
     with pytest.raises(TypeError, match="expected") as error:
@@ -260,6 +323,8 @@ def test_validate_args_false_reads_no_values():
     law = GumbelSoftmax(torch.tensor(-1.0), logits=tensor(math.nan, 0.0), validate_args=False)
     assert law.log_prob(tensor(0.5, 0.9)).isnan()
     assert torch.isfinite(GumbelSoftmax(0.5, logits=LOGITS, validate_args=False).log_prob(torch.ones(3)))
+    forbidden = GumbelSoftmax(0.5, logits=LOGITS, validate_args=False, mask=bits("111"))
+    assert forbidden.discrete().log_probs.tolist() == [-math.inf] * 3
 
 
 def test_torchs_global_default_decides_where_nothing_is_said():
@@ -303,4 +368,6 @@ def test_repr_shows_what_matters():
     )
     warped = gaussian(3, temperature=tensor(0.1, 0.2), transform=AffineTransform(0.0, 2.0)).law()
     assert repr(warped).endswith("temperature=tensor(2,), transform=AffineTransform)")
+    masked = gumbel(3, temperature=0.5, mask=bits("010")).law()
+    assert repr(masked).endswith("temperature=0.5, masked)")
     assert "temperature=0.4)" in repr(gumbel(2, temperature=torch.tensor(0.4)).law(torch.float32))

@@ -1,21 +1,23 @@
 """Densities: they integrate to one, agree with the pre-image, with torch's, and with sixty digits."""
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
 import torch
 
 import igr
-from cases import Sinh, each, gaussian, generator, gumbel, tensor
+from cases import Sinh, Sticks, each, gaussian, generator, gumbel, planar, tensor
 
 
-def integral(law, reach, panels=60):
+def integral(law, reach, low=None, panels=60):
     """Of the density over the simplex, in u = log(z_k / z_K), where dz_1 .. dz_(K-1) = z_1 .. z_K du.
 
-    Panels of Gauss-Legendre over [-reach, reach] in each u.
+    Panels of Gauss-Legendre over [low, reach] in each u, or [-reach, reach].
     """
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(16))
-    edges = torch.linspace(-reach, reach, panels + 1, dtype=torch.float64)
+    edges = torch.linspace(-reach if low is None else low, reach, panels + 1, dtype=torch.float64)
     half = 0.5 * edges.diff().unsqueeze(-1)
     points = (edges[:-1].unsqueeze(-1) + half * (1.0 + nodes)).flatten()
     weight = (half * weights).flatten()
@@ -42,13 +44,27 @@ DENSITIES = {
         60.0,
     ),
     "igr-K3-sinh": (gaussian(3, scale=0.4, temperature=0.9, transform=Sinh()), 60.0),
+    # The lengths end at 0 and 1, so log(z_k / z_K) at 0 and 1 / temperature.
+    "sb-length-K2": (gaussian(2, scale=0.8, temperature=0.5, transform=Sticks()), 2.0, 0.0),
+    "sb-length-K3": (gaussian(3, scale=0.8, temperature=0.5, transform=Sticks()), 2.0, 0.0),
+    "sb-length-K3-delta": (
+        gaussian(3, scale=0.8, temperature=0.4, delta=0.5, transform=Sticks()),
+        2.5 + math.log(2.0),
+        math.log(2.0),
+    ),
+    "sb-log-K2": (gaussian(2, temperature=0.8, transform=Sticks("log")), 50.0),
+    "sb-log-K3": (gaussian(3, temperature=0.8, transform=Sticks("log")), 80.0),
+    "planar-K2": (planar(2, temperature=0.8), 20.0),
+    "planar-K3": (planar(3, temperature=0.8), 20.0),
+    "planar-K2-flow": (planar(2, num_layers=2, temperature=0.8), 20.0),
+    "planar-K3-flow": (planar(3, num_layers=2, temperature=0.8), 20.0),
 }
 
 
 @pytest.mark.parametrize("name", DENSITIES)
 def test_density_integrates_to_one(name):
-    case, reach = DENSITIES[name]
-    assert integral(case.law(), reach) == pytest.approx(1.0, abs=1e-8)
+    case, *ends = DENSITIES[name]
+    assert integral(case.law(), *ends) == pytest.approx(1.0, abs=1e-8)
 
 
 @each()
@@ -62,11 +78,12 @@ def test_density_of_the_draw_is_that_of_its_logarithm(case):
     torch.testing.assert_close(from_log, from_noise, rtol=1e-10, atol=1e-8)
 
 
-@each(where=lambda case: case.settings.get("temperature") != 1e-3)
+@each(where=lambda case: not case.is_cold)
 def test_log_prob_of_a_point_is_that_of_its_logarithm(case):
     law = case.law()
-    log_z = law.rsample_log((200,), generator=generator(0)).clamp(min=-600.0)
-    log_z = torch.log_softmax(log_z, -1)
+    log_z = law.rsample_log((200,), generator=generator(0))
+    log_z = torch.log_softmax(torch.where(log_z == -torch.inf, log_z, log_z.clamp(min=-600.0)), -1)
+    assert torch.isfinite(law.log_prob_of_log(log_z)).all()
     torch.testing.assert_close(law.log_prob(log_z.exp()), law.log_prob_of_log(log_z), rtol=1e-10, atol=1e-8)
 
 
@@ -179,3 +196,23 @@ def test_torchs_density_fails_where_ours_does_not():
     assert not torch.isfinite(theirs.log_prob(drawn)).any()
     assert torch.isfinite(ours.log_prob(ours.sample((100,), generator=generator(0)))).all()
     assert torch.isfinite(ours.rsample_and_log_prob((100,), generator=generator(0))[1]).all()
+
+
+def test_density_outside_the_image_of_the_transform_is_zero():
+    """Stick lengths lie in (0, 1), so no point is nearer to a vertex than exp(1 / temperature) allows."""
+    law = gaussian(3, temperature=0.2, transform=Sticks()).law()
+    near = torch.tensor([[-1e-9, -20.0, -21.0], [-20.0, -1e-9, -25.0], [-1.0986, -1.0986, -1.0986]])
+    log_z = torch.log_softmax(near.double(), -1).requires_grad_()
+    density = law.log_prob_of_log(log_z)
+    assert (density == -torch.inf).all()
+    inside = law.rsample_log(generator=generator(0)).detach()
+    both = torch.stack([log_z[0], inside])
+    density = law.log_prob_of_log(both)
+    assert density[0] == -torch.inf
+    assert torch.isfinite(density[1])
+    (gradient,) = torch.autograd.grad(density[1], log_z, allow_unused=True)
+    assert gradient is None or torch.isfinite(gradient).all()
+    loc = law.loc.clone().requires_grad_()
+    law = igr.InvertibleGaussian(loc, law.scale, 0.2, Sticks())
+    (gradient,) = torch.autograd.grad(law.log_prob_of_log(both.detach()).exp().sum(), loc)
+    assert torch.isfinite(gradient).all()

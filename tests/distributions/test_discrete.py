@@ -6,25 +6,26 @@ import pytest
 import torch
 
 import igr
-from cases import TEN, chi_square, each, gaussian, generator, gumbel, tensor
+from cases import TEN, Sticks, chi_square, each, gaussian, generator, gumbel, planar, tensor
 
 COUNT = 40_000
 
 
-@each(where=lambda case: not case.has_transform)
+@each(where=lambda case: case.has_exact_law)
 def test_exact_law_is_the_frequency_of_the_largest_coordinate(case):
     law = case.law()
     exact = law.discrete().probs.reshape(-1, law.num_categories)
     largest = law.rsample_log((COUNT,), generator=generator(0)).argmax(-1).reshape(COUNT, -1)
     for probs, drawn in zip(exact, largest.T, strict=True):
         counts = torch.bincount(drawn, minlength=law.num_categories)
+        assert (counts[probs == 0] == 0).all()
         order = probs.argsort()  # rare categories first, so that they are pooled
         assert chi_square(counts[order], COUNT * probs[order]) > 1e-7
 
 
 @each()
 def test_estimate_agrees_with_the_frequency_from_the_same_noise(case):
-    """Also at temperature 1e-3 where z underflows, and with transforms, for which no exact law is known."""
+    """Also at temperature 1e-3 where z underflows, and with transforms that have no exact law."""
     law = case.law()
     noise = law.draw_noise((500,), generator=generator(0))
     estimate = law.discrete("monte_carlo", noise=noise)
@@ -120,3 +121,49 @@ def test_expand_keeps_everything():
     for name in ("log_probs", "standard_error", "probs", "logits"):
         assert torch.equal(getattr(wide, name), getattr(law, name).expand(2, 3, 4))
     assert igr.DiscreteLaw(TEN.log()).expand((2,)).standard_error is None
+
+
+@each(where=lambda case: case.has_exact_law and not case.is_masked)
+def test_quasi_monte_carlo_is_unbiased_and_says_its_error(case):
+    law = case.law()
+    exact = law.discrete().probs
+    estimate = law.discrete("quasi_monte_carlo", num_samples=4096, generator=generator(1))
+    # A t-law of 15 degrees of freedom, but not where hardly any point falls.
+    scores = (estimate.probs - exact) / estimate.standard_error
+    assert scores[exact > 5e-3].abs().max() < 6
+    again = law.discrete("quasi_monte_carlo", num_samples=4096, generator=generator(1))
+    assert torch.equal(again.log_probs, estimate.log_probs)
+
+
+def test_quasi_monte_carlo_errs_less_than_draws():
+    law = planar(4, (3,), temperature=0.5).law()
+    plain = law.discrete("monte_carlo", num_samples=2**14, generator=generator(0))
+    quasi = law.discrete("quasi_monte_carlo", num_samples=2**14, generator=generator(0))
+    assert quasi.standard_error.mean() < 0.4 * plain.standard_error.mean()
+    assert ((quasi.probs - plain.probs) / plain.standard_error).abs().max() < 5
+
+
+def test_the_last_category_of_lengths_never_wins():
+    law = gaussian(5, (2,), temperature=0.5, transform=Sticks()).law()
+    exact = law.discrete()
+    assert (exact.log_probs[:, -1] == -math.inf).all()
+    assert (exact.probs[:, -1] == 0).all()
+    assert torch.isfinite(exact.entropy()).all()
+    leaf = law.loc.clone().requires_grad_()
+    law = igr.InvertibleGaussian(leaf, law.scale, 0.5, law.transform)
+    (gradient,) = torch.autograd.grad(law.discrete().entropy().sum(), leaf)
+    assert torch.isfinite(gradient).all()
+
+
+def test_lengths_with_delta_above_one_have_no_exact_law():
+    for delta in (2.0, tensor(0.5, 2.0)):
+        law = gaussian(3, (2,), temperature=0.5, delta=delta, transform=Sticks()).law()
+        with pytest.raises(NotImplementedError, match=r"delta above one; got 2, .*method='monte_carlo'\.$"):
+            law.discrete()
+        assert law.discrete("monte_carlo", num_samples=100).probs.shape == (2, 3)
+
+
+def test_sticks_of_log_space_with_two_categories_are_igr():
+    case = gaussian(2, (4,), temperature=0.5, delta=0.7)
+    plain, sticks = case.law(), case.law(transform=Sticks("log"))
+    torch.testing.assert_close(sticks.discrete().log_probs, plain.discrete().log_probs, rtol=0, atol=0)

@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributions import biject_to, kl_divergence, transform_to
 
 import igr
-from igr.distributions import relaxation
+from igr.distributions import estimates
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -139,7 +139,7 @@ def test_an_estimate_does_not_depend_on_how_many_draws_are_taken_at_once(monkeyp
     law = igr.InvertibleGaussian(torch.tensor([[0.5, -1.0], [0.0, 0.2]]), 1.0, 0.5)
     noise = law.draw_noise((1000,), torch.Generator().manual_seed(0))
     whole = law.discrete("monte_carlo", noise=noise)
-    monkeypatch.setattr(relaxation, "_DRAWN_AT_ONCE", 42)
+    monkeypatch.setattr(estimates, "_DRAWN_AT_ONCE", 42)
     parts = law.discrete("monte_carlo", noise=noise)
     assert torch.equal(whole.probs, parts.probs)
     assert torch.equal(whole.standard_error, parts.standard_error)

@@ -30,6 +30,8 @@ def test_moments_are_weighted_sums_of_the_polynomials():
     expected = np.einsum("bn,bnm->bm", weights, np.polynomial.chebyshev.chebvander(u, 6))
     found = chebyshev_moments(torch.from_numpy(u), torch.from_numpy(weights), 7)
     torch.testing.assert_close(found, torch.from_numpy(expected))
+    mapped = torch.func.vmap(lambda u, w: chebyshev_moments(u, w, 7))
+    torch.testing.assert_close(mapped(torch.from_numpy(u), torch.from_numpy(weights)), found)
 
 
 def test_gauss_legendre_is_exact_to_twice_its_degree():

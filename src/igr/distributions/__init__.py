@@ -5,5 +5,13 @@ from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.gumbel_softmax import GumbelSoftmax
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.relaxation import SimplexRelaxation
+from igr.distributions.sticks import CutSticks, StickTruncation
 
-__all__ = ["DiscreteLaw", "GumbelSoftmax", "InvertibleGaussian", "SimplexRelaxation"]
+__all__ = [
+    "CutSticks",
+    "DiscreteLaw",
+    "GumbelSoftmax",
+    "InvertibleGaussian",
+    "SimplexRelaxation",
+    "StickTruncation",
+]

@@ -23,6 +23,9 @@ class DiscreteLaw(OneHotCategorical):
         standard_error: Of each probability, for an estimate; ``None`` for an exact law.
         dtype: The dtype of results; that of log_probs if ``None``.
 
+    A category of probability zero adds nothing to :meth:`entropy` and to a divergence, and no gradient;
+    that of torch's own entropy is NaN there once it is scaled by more than one.
+
     :attr:`log_probs` are the numbers as computed, whose exponentials sum to one but for the error of
     the computation; :attr:`logits` and :attr:`probs` are normalized.
 
@@ -82,6 +85,11 @@ class DiscreteLaw(OneHotCategorical):
     def num_categories(self) -> int:
         """K, the number of categories."""
         return self._event_shape[0]
+
+    def entropy(self) -> Tensor:
+        r""":math:`-\sum_k P(k) \log P(k)`, in nats."""
+        log_p = torch.where(self._exact_logits == -torch.inf, 0.0, self._exact_logits)
+        return -(torch.exp(log_p) * log_p).sum(-1).to(self.log_probs.dtype)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         """A view with another batch shape, as for every torch distribution."""

@@ -15,6 +15,7 @@ from igr.kernels import simplex
 from igr.kernels.gumbel import gumbel_log_density
 from igr.kernels.noise import standard_gumbel
 from igr.kernels.numbers import column
+from igr.kernels.softmax_mean import mean_of_gumbel_softmax
 
 
 class GumbelSoftmax(SimplexRelaxation):
@@ -34,11 +35,15 @@ class GumbelSoftmax(SimplexRelaxation):
         probs: Probabilities instead of logits, with shape :math:`(*, K)`; normalized here. A
             probability of zero becomes the smallest normal number, so that all stays finite.
         validate_args: Whether to check the values of arguments; torch's global default if ``None``.
+        mask: True where a category is not available (as for ``Tensor.masked_fill``), a bool tensor with
+            shape :math:`(*, K)` that broadcasts against the batch; ``None`` if all are. K is then, in the
+            law, the number of available categories.
 
     Raises:
         ValueError: unless exactly one of logits and probs is given, K is at least 2, shapes broadcast,
-            logits are finite, probabilities are not negative and the temperature is positive.
-        TypeError: unless logits or probs is a floating-point tensor.
+            available logits are finite, probabilities not negative, the temperature is positive and a mask
+            leaves a category.
+        TypeError: unless logits or probs is a floating-point tensor, and a mask one of ``torch.bool``.
 
     References:
         | Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017)
@@ -51,6 +56,9 @@ class GumbelSoftmax(SimplexRelaxation):
         (torch.Size([4, 3]), torch.Size([4]))
         >>> law.discrete().probs
         tensor([0.2000, 0.3000, 0.5000])
+        >>> masked = GumbelSoftmax(0.5, law.logits, mask=torch.tensor([False, False, True]))
+        >>> masked.discrete().probs
+        tensor([0.4000, 0.6000, 0.0000])
     """
 
     arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012 (torch reads it from the class)
@@ -61,6 +69,7 @@ class GumbelSoftmax(SimplexRelaxation):
         logits: Tensor | None = None,
         probs: Tensor | None = None,
         validate_args: bool | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         owner = type(self).__name__
         if (logits is None) == (probs is None):
@@ -76,6 +85,16 @@ class GumbelSoftmax(SimplexRelaxation):
                 f"got shape {tuple(parameter.shape)}."
             )
         validation.check_number_or_tensor(owner, "temperature", temperature)
+        shapes = {name: parameter.shape[:-1], "temperature": validation.shape_of(temperature)}
+        if mask is not None:
+            validation.check_mask(owner, mask, parameter.shape[-1])
+            shapes["mask"] = mask.shape[:-1]
+        batch_shape = validation.broadcast_batch(owner, **shapes)
+        if mask is not None:
+            if checked:
+                validation.check_available(owner, mask)
+            # From here on masked parameters are finite, so that no product with a zero gradient is NaN.
+            parameter = parameter.masked_fill(mask, 0.0)
         if checked:
             validation.check_values(owner, "temperature", temperature, positive=True)
             if probs is None:
@@ -83,23 +102,26 @@ class GumbelSoftmax(SimplexRelaxation):
             else:
                 validation.check_probabilities(owner, parameter)
         if probs is not None:
-            exact = probs.to(validation.compute_dtype(probs.dtype))
+            exact = parameter.to(validation.compute_dtype(probs.dtype))
             parameter = simplex.log_of_clamped(exact / exact.sum(-1, keepdim=True)).to(probs.dtype)
-        batch_shape = validation.broadcast_batch(
-            owner, **{name: parameter.shape[:-1], "temperature": validation.shape_of(temperature)}
-        )
-        self.logits = parameter.expand(batch_shape + parameter.shape[-1:])
+        self._logits = parameter.expand(batch_shape + parameter.shape[-1:])
         super().__init__(
             batch_shape=batch_shape,
             num_categories=parameter.shape[-1],
             temperature=temperature,
             validate_args=checked,
+            mask=mask,
         )
 
     @property
+    def logits(self) -> Tensor:
+        """Unnormalized log-probabilities, with shape :math:`(*B, K)`; minus infinity where masked."""
+        return self._with_masked(self._logits, -torch.inf)
+
+    @property
     def probs(self) -> Tensor:
-        """Probabilities of the discrete law, with shape :math:`(*B, K)`."""
-        return torch.softmax(self.logits, dim=-1)
+        """Probabilities of the discrete law, with shape :math:`(*B, K)`; zero where masked."""
+        return self._with_masked(torch.softmax(self.logits, dim=-1), 0.0)
 
     @property
     def noise_shape(self) -> Size:
@@ -107,38 +129,56 @@ class GumbelSoftmax(SimplexRelaxation):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.logits.dtype
+        return self._logits.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.logits.device
+        return self._logits.device
 
     def with_temperature(self, temperature: float | Tensor) -> Self:
-        return type(self)(temperature, logits=self.logits, validate_args=self._validate_args)
+        return type(self)(
+            temperature, logits=self._logits, validate_args=self._validate_args, mask=self._mask
+        )
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        return self._expanded(batch_shape, _instance, "logits")
+        return self._expanded(batch_shape, _instance, "_logits")
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
         return standard_gumbel(shape, dtype=dtype, device=self.device, generator=generator)
 
+    def _noise_of_uniform(self, uniform: Tensor) -> Tensor:
+        return -torch.log(-torch.log(uniform))
+
+    def _perturbed(self, noise: Tensor) -> Tensor:
+        return self._logits.to(noise.dtype) + noise
+
     def _scores(self, noise: Tensor) -> Tensor:
-        return self.logits.to(noise.dtype) + noise
+        return self._with_masked(self._perturbed(noise), -torch.inf)
 
     def _sample(self, noise: Tensor) -> Tensor:
-        return simplex.tempered_softmax(self._scores(noise), self._temperature)
+        return simplex.tempered_softmax(self._perturbed(noise), self._temperature, mask=self._mask)
 
     def _log_sample(self, noise: Tensor) -> Tensor:
-        return simplex.log_softmax(self._divide_by_temperature(self._scores(noise)))
+        return simplex.log_softmax(self._divide_by_temperature(self._perturbed(noise)), self._mask)
 
     def _log_sample_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         log_z = self._log_sample(noise)
         # l - tau log z equals -g but for a constant, which the density does not see.
-        return log_z, gumbel_log_density(-noise, log_z, self._temperature)
+        density = gumbel_log_density(-noise, self._with_masked(log_z, 0.0), self._temperature, self._mask)
+        return log_z, density
 
     def _log_density(self, log_z: Tensor) -> Tensor:
-        scores = self.logits.to(log_z.dtype) - column(self._temperature, log_z.dtype) * log_z
-        return gumbel_log_density(scores, log_z, self._temperature)
+        scores = self._logits.to(log_z.dtype) - column(self._temperature, log_z.dtype) * log_z
+        return gumbel_log_density(scores, log_z, self._temperature, self._mask)
 
     def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
-        return simplex.log_softmax(self.logits.to(validation.compute_dtype(self.dtype)))
+        return simplex.log_softmax(self._logits.to(validation.compute_dtype(self.dtype)), self._mask)
+
+    def _mean_by_quadrature(self) -> Tensor:
+        logits = self._logits.double()
+        if self._mask is not None:
+            # In the place of an available one, where it moves no node.
+            highest = self.logits.double().amax(-1, keepdim=True).detach()
+            logits = torch.where(self._mask, highest, logits)
+        temperature = torch.as_tensor(self._temperature, dtype=torch.float64, device=self.device)
+        return mean_of_gumbel_softmax(logits, temperature.unsqueeze(-1), self._mask)

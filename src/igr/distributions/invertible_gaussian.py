@@ -8,9 +8,14 @@ from typing import Any, Self
 import torch
 from torch import Size, Tensor
 from torch.distributions import Transform, constraints
-from torch.distributions.transforms import IndependentTransform
 
 from igr import validation
+from igr.distributions.pre_image import (
+    check_droppable,
+    check_reference_loses,
+    maps_onto_all,
+    on_vectors,
+)
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex
 from igr.kernels.gaussian_law import maximum_log_probs
@@ -18,7 +23,11 @@ from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
 from igr.kernels.normal import log_normal_density
 from igr.kernels.numbers import column, log_number
+from igr.kernels.softmax_mean import mean_of_gaussian_softmax
+from igr.kernels.stick_breaking_law import longest_piece_log_probs
 from igr.kernels.tracing import is_traced
+from igr.transforms import LogisticStickBreakingTransform
+from igr.transforms.joint import JointTransform
 
 
 class InvertibleGaussian(SimplexRelaxation):
@@ -50,11 +59,16 @@ class InvertibleGaussian(SimplexRelaxation):
         delta: :math:`\delta > 0`, a float or a tensor that broadcasts against the batch. A small delta
             virtually removes the last category.
         validate_args: Whether to check the values of arguments; torch's global default if ``None``.
+        mask: True where a category is not available (as for ``Tensor.masked_fill``), a bool tensor with
+            shape :math:`(*, K)` that broadcasts against the batch; ``None`` if all are. For IGR-I only, and
+            never category K, the reference of all others. Masked coordinates are dropped; :attr:`loc` and
+            :attr:`scale` there mean nothing.
 
     Raises:
         ValueError: for values that are not finite (or not positive where they must be), shapes that do
-            not broadcast, or a transform that does not map K - 1 numbers to K - 1 numbers one to one.
-        TypeError: unless loc is a floating-point tensor.
+            not broadcast, a transform that does not map K - 1 numbers to K - 1 numbers one to one, or a
+            mask beside a transform or of category K.
+        TypeError: unless loc is a floating-point tensor, and a mask one of ``torch.bool``.
 
     References:
         Invertible Gaussian Reparameterization: Revisiting the Gumbel-Softmax
@@ -67,6 +81,9 @@ class InvertibleGaussian(SimplexRelaxation):
         (torch.Size([4, 3]), torch.Size([4]))
         >>> law.discrete().probs
         tensor([0.6605, 0.0799, 0.2596])
+        >>> mask = torch.tensor([True, False, False])
+        >>> InvertibleGaussian(law.loc, 1.0, temperature=0.1, mask=mask).discrete().probs
+        tensor([0.0000, 0.1587, 0.8413])
     """
 
     arg_constraints = {  # noqa: RUF012 (torch reads it from the class)
@@ -82,6 +99,7 @@ class InvertibleGaussian(SimplexRelaxation):
         transform: Transform | None = None,
         delta: float | Tensor = 1.0,
         validate_args: bool | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         owner = type(self).__name__
         checked = self._validate_args if validate_args is None else validate_args
@@ -105,19 +123,29 @@ class InvertibleGaussian(SimplexRelaxation):
                 f"{owner}: expected scale with {loc.shape[-1]} entries in the last dimension, like loc, "
                 f"or one; got shape {tuple(scale.shape)}."
             )
+        shapes = {
+            "loc": loc.shape[:-1],
+            "scale": scale.shape[:-1],
+            "temperature": validation.shape_of(temperature),
+            "delta": validation.shape_of(delta),
+        }
+        if mask is not None:
+            validation.check_mask(owner, mask, loc.shape[-1] + 1)
+            shapes["mask"] = mask.shape[:-1]
+        batch_shape = validation.broadcast_batch(owner, **shapes)
+        if mask is not None:
+            check_droppable(owner, mask, transform, checked)
+            # From here on masked parameters are finite, so that no product with a zero gradient is NaN. One
+            # scale for all is that of available categories too.
+            loc = loc.masked_fill(mask[..., :-1], 0.0)
+            if scale.shape[-1] == loc.shape[-1]:
+                scale = scale.masked_fill(mask[..., :-1], 1.0)
         if checked:
             validation.check_values(owner, "loc", loc)
             for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
                 validation.check_values(owner, name, value, positive=True)
-        batch_shape = validation.broadcast_batch(
-            owner,
-            loc=loc.shape[:-1],
-            scale=scale.shape[:-1],
-            temperature=validation.shape_of(temperature),
-            delta=validation.shape_of(delta),
-        )
         self._equal_scales = scale.shape[-1] == 1
-        self._transform = None if transform is None else _on_vectors(transform, loc.shape[-1])
+        self._transform = None if transform is None else on_vectors(transform, loc.shape[-1])
         self.transform = transform
         self.delta = delta
         self.loc = loc.to(dtype).expand(batch_shape + loc.shape[-1:])
@@ -127,6 +155,7 @@ class InvertibleGaussian(SimplexRelaxation):
             num_categories=loc.shape[-1] + 1,
             temperature=temperature,
             validate_args=checked,
+            mask=mask,
         )
 
     @classmethod
@@ -255,7 +284,9 @@ class InvertibleGaussian(SimplexRelaxation):
 
     def with_temperature(self, temperature: float | Tensor) -> Self:
         scale = self.scale[..., :1] if self._equal_scales else self.scale
-        return type(self)(self.loc, scale, temperature, self.transform, self.delta, self._validate_args)
+        return type(self)(
+            self.loc, scale, temperature, self.transform, self.delta, self._validate_args, self._mask
+        )
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         return self._expanded(batch_shape, _instance, "loc", "scale")
@@ -263,13 +294,13 @@ class InvertibleGaussian(SimplexRelaxation):
     def pre_image(self, noise: Tensor) -> Tensor:
         r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, with shape :math:`(*S, *B, K - 1)`.
 
-        float32 for half-precision parameters.
+        float32 for half-precision parameters; masked coordinates mean nothing.
         """
         noise = self._noise((), None, noise)
         return torch.addcmul(self.loc.to(noise.dtype), self.scale.to(noise.dtype), noise)
 
     def log_ratio_parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        r"""Mean and scale of :math:`\log(z_k / z_K)` for k < K, which is normal for IGR-I.
+        r"""Mean and scale of :math:`\log(z_k / z_K)` for available k < K, which is normal for IGR-I.
 
         Arguments:
             dtype: The dtype of the result.
@@ -284,57 +315,102 @@ class InvertibleGaussian(SimplexRelaxation):
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
         return standard_normal(shape, dtype=dtype, device=self.device, generator=generator)
 
+    def _noise_of_uniform(self, uniform: Tensor) -> Tensor:
+        return torch.special.ndtri(uniform)
+
     def _transformed(self, noise: Tensor) -> Tensor:
         y = self.pre_image(noise)
         return y if self._transform is None else self._transform(y)
 
     def _sample(self, noise: Tensor) -> Tensor:
         t = self._transformed(noise)
-        return simplex.tempered_softmax(t, self._temperature, self._log_delta(t.dtype))
+        return simplex.tempered_softmax(t, self._temperature, self._log_delta(t.dtype), self._mask)
 
     def _log_sample(self, noise: Tensor) -> Tensor:
         x = self._divide_by_temperature(self._transformed(noise))
-        return simplex.log_softmax_plus_plus(x, self._log_delta(x.dtype))
+        return simplex.log_softmax_plus_plus(x, self._log_delta(x.dtype), self._mask)
 
     def _log_sample_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         y = self.pre_image(noise)
-        t = y if self._transform is None else self._transform(y)
+        if self._transform is None:
+            t, slope = y, None
+        elif isinstance(self._transform, JointTransform):
+            t, slope = self._transform.call_and_log_det(y)
+        else:
+            t = self._transform(y)
+            slope = self._transform.log_abs_det_jacobian(y, t)
         x = self._divide_by_temperature(t)
-        log_z = simplex.log_softmax_plus_plus(x, self._log_delta(x.dtype))
-        return log_z, self._density(noise, y, t, log_z)
+        log_z = simplex.log_softmax_plus_plus(x, self._log_delta(x.dtype), self._mask)
+        return log_z, self._density(noise, slope, self._with_masked(log_z, 0.0))
 
     def _log_density(self, log_z: Tensor) -> Tensor:
         x = simplex.inverse_log_softmax_plus_plus(log_z, self._log_delta(log_z.dtype))
         t = x * column(self._temperature, x.dtype)
-        y = t if self._transform is None else self._transform.inv(t)
-        noise = (y - self.loc.to(y.dtype)) / self.scale.to(y.dtype)
-        return self._density(noise, y, t, log_z)
-
-    def _density(self, noise: Tensor, y: Tensor, t: Tensor, log_z: Tensor) -> Tensor:
-        r""":math:`\log N(y) - \log|T'(y)| + (K - 1) \log\tau - \sum_k \log z_k`."""
-        density = (
-            log_normal_density(noise, self.scale.to(noise.dtype))
-            + noise.shape[-1] * log_number(self._temperature, noise.dtype)
-            - log_z.sum(-1)
-        )
         if self._transform is None:
-            return density
-        return density - self._transform.log_abs_det_jacobian(y, t)
+            return self._density(self._noise_of_pre_image(t), None, log_z)
+        if maps_onto_all(self._transform):
+            y = self._transform.inv(t)
+            slope = self._transform.log_abs_det_jacobian(y, t)
+            return self._density(self._noise_of_pre_image(y), slope, log_z)
+        # Elsewhere there is no pre-image, and no density; a point that has one stands in, for the gradient.
+        inside = self._transform.codomain.check(t)
+        inside = inside & torch.isfinite(self._transform.inv(t.detach())).all(-1)
+        t = torch.where(inside.unsqueeze(-1), t, self._transform(torch.zeros_like(t)))
+        y = self._transform.inv(t)
+        slope = self._transform.log_abs_det_jacobian(y, t)
+        density = self._density(self._noise_of_pre_image(y), slope, log_z)
+        return torch.where(inside, density, -torch.inf)
+
+    def _noise_of_pre_image(self, y: Tensor) -> Tensor:
+        return (y - self.loc.to(y.dtype)) / self.scale.to(y.dtype)
+
+    def _density(self, noise: Tensor, slope: Tensor | None, log_z: Tensor) -> Tensor:
+        r""":math:`\log N(y) - \log|T'(y)| + (K - 1) \log\tau - \sum_k \log z_k`, log z zero where masked."""
+        scale = self.scale.to(noise.dtype)
+        size: int | Tensor = noise.shape[-1]
+        if self._mask is None:
+            normal = log_normal_density(noise, scale)
+        else:
+            dropped = self._mask[..., :-1]
+            of_each = log_normal_density(noise.unsqueeze(-1), scale.unsqueeze(-1))
+            normal = of_each.masked_fill(dropped, 0.0).sum(-1)
+            size = (~dropped).sum(-1).to(noise.dtype)
+        density = normal + size * log_number(self._temperature, noise.dtype) - log_z.sum(-1)
+        return density if slope is None else density - slope
 
     def _scores(self, noise: Tensor) -> Tensor:
         t = self._transformed(noise)
-        return simplex.with_reference(t, _threshold(self._temperature, self.delta, t.dtype))
+        scores = simplex.with_reference(t, _threshold(self._temperature, self.delta, t.dtype))
+        return self._with_masked(scores, -torch.inf)
 
     def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
-        if self.transform is not None:
+        dtype = validation.compute_dtype(self.dtype)
+        threshold = column(_threshold(self._temperature, self.delta, dtype), dtype)
+        loc, scale = self.loc.to(dtype), self.scale.to(dtype)
+        sticks = self.transform if isinstance(self.transform, LogisticStickBreakingTransform) else None
+        # With two categories the logarithm of the ratio of the two pieces is y itself.
+        plain = sticks is not None and sticks.space == "log" and self.num_categories == 2
+        if self.transform is None or plain:
+            return maximum_log_probs(loc, scale, num_nodes, threshold, self._equal_scales, self._mask)
+        if sticks is None:
             raise NotImplementedError(
                 f"discrete: no exact law is known for {type(self).__name__} with the transform "
                 f"{type(self.transform).__name__}; use method='monte_carlo'."
             )
-        dtype = validation.compute_dtype(self.dtype)
-        threshold = column(_threshold(self._temperature, self.delta, dtype), dtype)
-        loc, scale = self.loc.to(dtype), self.scale.to(dtype)
-        return maximum_log_probs(loc, scale, num_nodes, threshold, self._equal_scales)
+        if sticks.space == "length":
+            check_reference_loses(self.delta)
+        return longest_piece_log_probs(loc, scale, num_nodes, threshold, sticks.space == "length")
+
+    def _mean_by_quadrature(self) -> Tensor:
+        if self.transform is not None:
+            return super()._mean_by_quadrature()
+        dtype = torch.float64
+        mean, scale = self.log_ratio_parameters(dtype)
+        if self._mask is not None:
+            # In the place of the last category, where they move no node.
+            mean, scale = (t.masked_fill(self._mask[..., :-1], 0.0) for t in (mean, scale))
+        pad = torch.nn.functional.pad
+        return mean_of_gaussian_softmax(pad(mean, (0, 1)), pad(scale, (0, 1)), self._mask)
 
     def _log_delta(self, dtype: torch.dtype) -> float | Tensor:
         return log_number(self.delta, dtype)
@@ -348,31 +424,3 @@ def _threshold(temperature: float | Tensor, delta: float | Tensor, dtype: torch.
     if isinstance(temperature, Tensor):
         temperature = temperature.to(dtype)
     return temperature * log_number(delta, dtype)
-
-
-def _on_vectors(transform: Transform, size: int) -> Transform:
-    """The transform as a map of vectors, or ValueError if it is not a bijection of R^(K-1)."""
-    name = type(transform).__name__
-    if not isinstance(transform, Transform):
-        raise TypeError(
-            f"InvertibleGaussian: expected transform to be a torch Transform or None; got {name}."
-        )
-    if not transform.bijective:
-        raise ValueError(f"InvertibleGaussian: expected a bijective transform; got {name}, which is not.")
-    entry = transform.domain
-    while isinstance(entry, constraints.independent):
-        entry = entry.base_constraint
-    if not isinstance(entry, type(constraints.real)):
-        raise ValueError(
-            f"InvertibleGaussian: expected a transform that is defined for all real numbers; got {name}, "
-            f"whose domain is {transform.domain}."
-        )
-    if transform.domain.event_dim == 0 and transform.codomain.event_dim == 0:
-        return IndependentTransform(transform, 1)
-    dims = transform.domain.event_dim, transform.codomain.event_dim
-    if dims != (1, 1) or transform.forward_shape((size,)) != (size,):
-        raise ValueError(
-            f"InvertibleGaussian: expected a transform that maps vectors of {size} numbers to vectors of "
-            f"{size} numbers; got {name}, with event dimensions {dims}."
-        )
-    return transform

@@ -3,6 +3,7 @@ r"""Kullback-Leibler divergences: closed forms, and refusals that say why there 
 For IGR-I :math:`\log(z_k / z_K) \sim N(\mu_k / \tau - \log\delta, (\sigma_k / \tau)^2)`, so the divergence of
 two of them is that of these Gaussians, also across temperatures and deltas. Where two IGR share a transform,
 temperature and delta, both are one and the same map of Gaussians, and the divergence is theirs.
+Coordinates that are masked on both sides have no part in it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels.numbers import same_number
 from igr.kernels.tracing import is_traced
+from igr.transforms import LogisticStickBreakingTransform
 from igr.validation import compute_dtype
 
 
@@ -71,21 +73,59 @@ def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Ten
     result_dtype = torch.promote_types(p.dtype, q.dtype)
     dtype = compute_dtype(result_dtype)
     same_map = same_number(p.temperature, q.temperature) and same_number(p.delta, q.delta)
-    if p.transform is not q.transform:
+    if not _same_transform(p, q):
         raise NotImplementedError(
             f"KL({p!r} || {q!r}) has no closed form: the transforms are two objects, so the laws are two "
             "different maps of Gaussians; give both the same transform object, or estimate the divergence "
             "by rsample_log and log_prob_of_log."
         )
+    _check_masks(p, q)
     if same_map:
-        return _gaussian_kl(*(t.to(dtype) for t in (p.loc, p.scale, q.loc, q.scale))).to(result_dtype)
+        parameters = tuple(t.to(dtype) for t in (p.loc, p.scale, q.loc, q.scale))
+        return _gaussian_kl(*_available(parameters, p.mask)).to(result_dtype)
     if p.transform is not None:
         raise NotImplementedError(
             f"KL({p!r} || {q!r}) has no closed form: with a transform both sides need one temperature and "
             "delta, as equal Python numbers or as the same tensor object; otherwise estimate the "
             "divergence by rsample_log and log_prob_of_log."
         )
-    return _gaussian_kl(*p.log_ratio_parameters(dtype), *q.log_ratio_parameters(dtype)).to(result_dtype)
+    parameters = (*p.log_ratio_parameters(dtype), *q.log_ratio_parameters(dtype))
+    return _gaussian_kl(*_available(parameters, p.mask)).to(result_dtype)
+
+
+def _same_transform(p: InvertibleGaussian, q: InvertibleGaussian) -> bool:
+    """One object, or two that are equal and have no parameters, which a comparison would wait for."""
+    a, b = p.transform, q.transform
+    return a is b or (isinstance(a, LogisticStickBreakingTransform) and a == b)
+
+
+def _available(parameters: tuple[Tensor, ...], mask: Tensor | None) -> tuple[Tensor, ...]:
+    """Means and scales, in turn, with standard normals where masked, which do not differ on both sides."""
+    if mask is None:
+        return parameters
+    return tuple(
+        t.masked_fill(mask[..., :-1], value) for t, value in zip(parameters, (0.0, 1.0) * 2, strict=True)
+    )
+
+
+def _check_masks(p: InvertibleGaussian, q: InvertibleGaussian) -> None:
+    a, b = p.mask, q.mask
+    if a is b:
+        return
+    start = f"KL({p!r} || {q!r}) has no closed form: "
+    if a is None or b is None:
+        raise NotImplementedError(
+            f"{start}only one side is masked, so the laws stand on different faces of the simplex, without a "
+            "density with respect to each other; give both the same mask."
+        )
+    # Elsewhere values cannot be read, or a device would wait.
+    readable = not is_traced() and a.device.type == b.device.type == "cpu"
+    if not (readable and torch.equal(a, b)):
+        raise NotImplementedError(
+            f"{start}the masks are not known to be equal, and laws on different faces of the simplex have no "
+            "density with respect to each other; give both the same mask, as one tensor object where its "
+            "values cannot be read (under a tracer or on a device)."
+        )
 
 
 @register_kl(SimplexRelaxation, SimplexRelaxation)

@@ -8,45 +8,15 @@ from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import (
-    Distribution,
-    SoftmaxTransform,
-    StickBreakingTransform,
-    Transform,
-    biject_to,
-    constraints,
-    transform_to,
-)
+from torch.distributions import Distribution
 
 from igr.distributions.discrete import DiscreteLaw
+from igr.distributions.estimates import METHODS, MeanEstimate, estimated_law, estimated_mean
+from igr.distributions.support import Simplex
 from igr.kernels import simplex
 from igr.kernels.numbers import column
 from igr.kernels.tracing import is_traced
 from igr.validation import check_float_tensor, compute_dtype
-
-# Numbers in one part of the draws of a Monte Carlo estimate.
-_DRAWN_AT_ONCE = 2**22
-
-
-class _Simplex(type(constraints.simplex)):  # type: ignore[misc]
-    """Torch's simplex with the tolerance that the dtype and the number of categories call for.
-
-    Torch's own, 1e-6 for every dtype, refuses correct float32 points with a thousand categories.
-    """
-
-    def check(self, value: Tensor) -> Tensor:
-        tolerance = max(1e-6, 4.0 * torch.finfo(value.dtype).eps * value.shape[-1] ** 0.5)
-        return torch.all(value >= 0, dim=-1) & ((value.sum(-1) - 1).abs() < tolerance)
-
-
-@biject_to.register(_Simplex)
-def _bijection(constraint: _Simplex) -> Transform:
-    return StickBreakingTransform()
-
-
-@transform_to.register(_Simplex)
-def _parametrization(constraint: _Simplex) -> Transform:
-    return SoftmaxTransform()
 
 
 class SimplexRelaxation(Distribution, ABC):
@@ -67,17 +37,24 @@ class SimplexRelaxation(Distribution, ABC):
     ``torch.compile`` turns the checks of arguments off for the whole process, as it does for every torch
     distribution; ``validate_args=True`` turns them on again.
 
+    Where categories are masked (:attr:`mask`) the law is that over the available ones, in the simplex of all
+    K: z is exactly zero at masked categories and log z minus infinity, and neither they nor the parameters
+    there, which may be any numbers, have a part in a result or its gradient. The reference measure is
+    Lebesgue on the available coordinates but one; a point with mass on a masked category has density zero.
+    Where one category is left, that is a point mass with log-density zero. Noise keeps its shape.
+
     To implement one:
         1. Set the parameters as attributes of their torch names, expanded to the batch, and call
            ``super().__init__``; give ``arg_constraints``.
         2. Implement every abstract member; the noise and the logarithms that they see are float32 or
-           float64, and the base class converts results to :attr:`dtype`.
+           float64, and the base class converts results to :attr:`dtype`. A law that takes a mask hands it on,
+           and gives minus infinity as log z, score and log-probability of masked categories.
         3. Register closed-form KL divergences in :mod:`igr.distributions.kl`.
         4. Add instances to ``tests/cases.py``: every law of the test suite then applies.
     """
 
     has_rsample = True
-    support = _Simplex()
+    support = Simplex()
 
     def __init__(
         self,
@@ -86,8 +63,10 @@ class SimplexRelaxation(Distribution, ABC):
         num_categories: int,
         temperature: float | Tensor,
         validate_args: bool,
+        mask: Tensor | None = None,
     ) -> None:
         self._temperature = temperature
+        self._mask = mask
         # Torch's own check of the arguments is replaced by ours, which names what came.
         super().__init__(batch_shape, Size([num_categories]), validate_args=False)
         self._validate_args = validate_args
@@ -122,6 +101,10 @@ class SimplexRelaxation(Distribution, ABC):
         """Base noise of the given full shape."""
 
     @abstractmethod
+    def _noise_of_uniform(self, uniform: Tensor) -> Tensor:
+        """Base noise from uniform numbers of the open unit interval, entry by entry."""
+
+    @abstractmethod
     def _sample(self, noise: Tensor) -> Tensor:
         """z [*, K] from noise [*, n]."""
 
@@ -135,7 +118,7 @@ class SimplexRelaxation(Distribution, ABC):
 
     @abstractmethod
     def _log_density(self, log_z: Tensor) -> Tensor:
-        """Log-density of z [*] from log z [*, K]."""
+        """Log-density of z [*] from log z [*, K], which is given as zero at masked categories."""
 
     @abstractmethod
     def _scores(self, noise: Tensor) -> Tensor:
@@ -156,6 +139,11 @@ class SimplexRelaxation(Distribution, ABC):
     def temperature(self) -> float | Tensor:
         """The temperature as it was given; a tensor broadcasts against the batch."""
         return self._temperature
+
+    @property
+    def mask(self) -> Tensor | None:
+        """True where a category is not available, as it was given; it broadcasts against the batch."""
+        return self._mask
 
     def draw_noise(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
@@ -209,7 +197,10 @@ class SimplexRelaxation(Distribution, ABC):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """Logarithms of the points of :meth:`rsample`, finite wherever those underflow."""
+        """Logarithms of the points of :meth:`rsample`, finite wherever those underflow.
+
+        Those of masked categories are minus infinity.
+        """
         return self._log_sample(self._noise(sample_shape, generator, noise)).to(self.dtype)
 
     def rsample_and_log_prob(
@@ -247,13 +238,20 @@ class SimplexRelaxation(Distribution, ABC):
                     "to 1); got a value outside it; for logarithms there is log_prob_of_log."
                 )
         log_value = simplex.log_of_clamped(value.to(self._common_dtype(value)))
-        return self._log_density(log_value).to(self.dtype)
+        density = self._log_density(self._with_masked(log_value, 0.0)).to(self.dtype)
+        if self._mask is None:
+            return density
+        return density.masked_fill(((value != 0) & self._mask).any(-1), -torch.inf)
 
     def log_prob_of_log(self, log_value: Tensor) -> Tensor:
         """The density that :meth:`log_prob` gives (of z, not of log z), from log z, in nats."""
         if self._validate_args:
             self._check_shape("log_value", log_value)
-        return self._log_density(log_value.to(self._common_dtype(log_value))).to(self.dtype)
+        log_z = self._with_masked(log_value.to(self._common_dtype(log_value)), 0.0)
+        density = self._log_density(log_z).to(self.dtype)
+        if self._mask is None:
+            return density
+        return density.masked_fill(((log_value != -torch.inf) & self._mask).any(-1), -torch.inf)
 
     def discrete(
         self,
@@ -267,13 +265,16 @@ class SimplexRelaxation(Distribution, ABC):
         """The law of the largest coordinate: what the relaxation turns into at temperature zero.
 
         Arguments:
-            method: ``"exact"``, differentiable in every parameter; or ``"monte_carlo"``, the shares of
-                the categories among draws, without gradient but with a standard error.
+            method: ``"exact"``, differentiable in every parameter; ``"monte_carlo"``, the shares of the
+                categories among draws, unbiased, without gradient but with a standard error; or
+                ``"quasi_monte_carlo"``, the same over 16 randomizations of Sobol points, whose error is
+                smaller where K is.
             num_nodes: Quadrature nodes of the exact law, where it needs any; ``None`` chooses them from
                 the parameters.
-            num_samples: Draws of the Monte Carlo estimate, where no noise is given.
+            num_samples: Draws of the estimate, where no noise is given; of Sobol points the largest power
+                of two for each randomization that is no more than that.
             generator: The source of randomness of the estimate.
-            noise: Noise of the estimate, with shape :math:`(N, *B)` + :attr:`noise_shape`.
+            noise: Noise of the Monte Carlo estimate, with shape :math:`(N, *B)` + :attr:`noise_shape`.
 
         Raises:
             ValueError: for another method, fewer than three nodes or no sample.
@@ -283,34 +284,58 @@ class SimplexRelaxation(Distribution, ABC):
             if num_nodes is not None and num_nodes < 3:
                 raise ValueError(f"discrete: expected num_nodes of at least 3; got {num_nodes}.")
             return DiscreteLaw(self._exact_log_probs(num_nodes), dtype=self.dtype)
-        if method != "monte_carlo":
-            raise ValueError(f"discrete: expected method to be 'exact' or 'monte_carlo'; got {method!r}.")
-        if noise is None and num_samples < 1:
-            raise ValueError(f"discrete: expected num_samples of at least 1; got {num_samples}.")
-        if noise is not None and (noise.dim() == 0 or len(noise) == 0):
+        if method not in METHODS:
             raise ValueError(
-                f"discrete: expected noise of at least one draw; got shape {tuple(noise.shape)}."
+                "discrete: expected method to be 'exact' or 'monte_carlo' or 'quasi_monte_carlo'; "
+                f"got {method!r}."
             )
-        return self._estimated(num_samples, generator, noise)
+        return estimated_law(self, method, num_samples, generator, noise)
 
-    @torch.no_grad()
-    def _estimated(
-        self, num_samples: int, generator: torch.Generator | None, noise: Tensor | None
-    ) -> DiscreteLaw:
-        per_draw = max(1, self._batch_shape.numel() * self.num_categories)
-        at_once = max(1, _DRAWN_AT_ONCE // per_draw)
-        if noise is None:
-            total = num_samples
-            sizes = [min(at_once, total - first) for first in range(0, total, at_once)]
-            parts = (self.draw_noise((size,), generator) for size in sizes)
-        else:
-            total = len(noise)
-            parts = (part for part in self._noise((total,), None, noise).split(at_once))
-        shape = self._batch_shape + self._event_shape
-        counts = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        for part in parts:
-            counts += simplex.nearest_vertex(self._scores(part)).sum(0)
-        return DiscreteLaw.from_counts(counts, total, self.dtype)
+    @property
+    def mean(self) -> Tensor:
+        r"""The mean point :math:`E\, z` by quadrature, differentiable, with shape :math:`(*B, K)`.
+
+        Raises:
+            NotImplementedError: where only an estimate can be had, by :meth:`mean_estimate`.
+        """
+        return self._mean_by_quadrature().to(self.dtype)
+
+    def mean_estimate(
+        self,
+        method: str = "quadrature",
+        *,
+        num_samples: int = 10_000,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> MeanEstimate:
+        """The mean point of the relaxation, which says how it was had.
+
+        Arguments:
+            method: ``"quadrature"`` (:attr:`mean`), ``"monte_carlo"`` or ``"quasi_monte_carlo"``, both
+                without gradient but with a standard error.
+            num_samples: Draws of the estimate, where no noise is given.
+            generator: The source of randomness of the estimate.
+            noise: Noise of the Monte Carlo estimate, with shape :math:`(N, *B)` + :attr:`noise_shape`.
+
+        Raises:
+            ValueError: for another method, or no sample.
+            NotImplementedError: for the quadrature of a law that has none.
+        """
+        if method == "quadrature":
+            return MeanEstimate(self.mean, None, method)
+        if method not in METHODS:
+            raise ValueError(
+                "mean_estimate: expected method to be 'quadrature' or 'monte_carlo' or 'quasi_monte_carlo'; "
+                f"got {method!r}."
+            )
+        return estimated_mean(self, method, num_samples, generator, noise)
+
+    def _mean_by_quadrature(self) -> Tensor:
+        """The mean point [*B, K]; a law that has no quadrature leaves this as it is."""
+        raise NotImplementedError(
+            f"mean: no quadrature is known for {self!r}, whose coordinates are not independent before the "
+            "softmax; estimate it by mean_estimate('monte_carlo')."
+        )
 
     def _noise(
         self,
@@ -338,6 +363,10 @@ class SimplexRelaxation(Distribution, ABC):
     def _divide_by_temperature(self, x: Tensor) -> Tensor:
         """x / temperature for x [*, n]."""
         return x / column(self._temperature, x.dtype)
+
+    def _with_masked(self, x: Tensor, value: float) -> Tensor:
+        """x [*, K] with a value in place of its entries at masked categories."""
+        return x if self._mask is None else x.masked_fill(self._mask, value)
 
     def _check_shape(self, name: str, value: Tensor) -> None:
         check_float_tensor(type(self).__name__, name, value)
@@ -373,7 +402,8 @@ class SimplexRelaxation(Distribution, ABC):
             shown = f"{temperature:.4g}"
         return (
             f"{type(self).__name__}(num_categories={self.num_categories}, "
-            f"batch_shape={tuple(self._batch_shape)}, temperature={shown}{self._extra_repr()})"
+            f"batch_shape={tuple(self._batch_shape)}, temperature={shown}{self._extra_repr()}"
+            f"{'' if self._mask is None else ', masked'})"
         )
 
     def _extra_repr(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 from torch import Tensor
+
+from igr.kernels.tracing import is_traced
 
 
 class ChebyshevRule(NamedTuple):
@@ -19,18 +21,24 @@ class ChebyshevRule(NamedTuple):
     tails: Tensor  # [Q, Q], to the integrals from each point up to 1
 
 
+def chebyshev_rule(num_points: int, dtype: torch.dtype, device: torch.device) -> ChebyshevRule:
+    """The rule of the extrema of :math:`T_{Q-1}`, the two ends included."""
+    return ChebyshevRule(*(torch.tensor(a, dtype=dtype, device=device) for a in _rule(num_points)))
+
+
+@torch.compiler.assume_constant_result
+def _rule(num_points: int) -> tuple[list[Any], ...]:
+    return _kept_rule(num_points)
+
+
 @lru_cache(maxsize=256)
-def _arrays(num_points: int) -> tuple[np.ndarray, ...]:
+def _kept_rule(num_points: int) -> tuple[list[Any], ...]:
+    # Lists, since a compiler takes no numpy array for a constant.
     points = np.cos(np.pi * np.arange(num_points) / (num_points - 1))
     coefficients = np.linalg.inv(chebyshev.chebvander(points, num_points - 1))
     integrals = [chebyshev.chebint(row, lbnd=-1) for row in np.eye(num_points)]
     tails = np.stack([chebyshev.chebval(1.0, a) - chebyshev.chebval(points, a) for a in integrals], axis=-1)
-    return points, coefficients, tails @ coefficients
-
-
-def chebyshev_rule(num_points: int, dtype: torch.dtype, device: torch.device) -> ChebyshevRule:
-    """The rule of the extrema of :math:`T_{Q-1}`, the two ends included."""
-    return ChebyshevRule(*(torch.tensor(a, dtype=dtype, device=device) for a in _arrays(num_points)))
+    return points.tolist(), coefficients.tolist(), (tails @ coefficients).tolist()
 
 
 def chebyshev_moments(u: Tensor, weights: Tensor, count: int) -> Tensor:
@@ -42,11 +50,23 @@ def chebyshev_moments(u: Tensor, weights: Tensor, count: int) -> Tensor:
         count: The number of polynomials.
 
     Returns:
-        Tensor with shape [*, count]. Nothing of the size of all values is ever formed.
+        Tensor with shape [*, count]. Nothing of the size of all values is ever formed, but under a tracer,
+        where many small operations would cost more.
     """
+    if is_traced():
+        return (weights.unsqueeze(-1) * _values(u, count)).sum(-2)
     before, current, twice = torch.ones_like(u), u, 2.0 * u
     found = [torch.linalg.vecdot(weights, before), torch.linalg.vecdot(weights, current)]
     for _ in range(2, count):
         before, current = current, twice * current - before
         found.append(torch.linalg.vecdot(weights, current))
     return torch.stack(found[:count], dim=-1)
+
+
+def _values(u: Tensor, count: int) -> Tensor:
+    """:math:`T_m(u)` for m below ``count``, [*, count], by :math:`T_{p+k} = 2 T_p T_k - T_{p-k}`."""
+    values = torch.stack([torch.ones_like(u), u], dim=-1)
+    while values.shape[-1] < count:
+        further = 2.0 * values[..., -1:] * values[..., 1:] - values[..., :-1].flip(-1)
+        values = torch.cat([values, further], dim=-1)
+    return values[..., :count]

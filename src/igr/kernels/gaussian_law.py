@@ -29,6 +29,9 @@ _DENSITY_AT_ZERO = math.exp(-LOG_SQRT_2PI)
 _SAFE = {torch.float32: 1e-28, torch.float64: 1e-280}
 # Above this erfc is a normal number.
 _SAFE_ARGUMENT = {torch.float32: -12.0, torch.float64: -36.0}
+# So many standard deviations below the threshold, a variable is none to the nodes, which reach less far
+# above a mean, and its distribution function is one.
+_DEEP = {torch.float32: 8.0, torch.float64: 10.0}
 # Numbers per array in one pass of the fused form: small enough to stay in cache and to be given from the
 # heap again and again. Fresh pages cost more than the arithmetic.
 _CHUNK = 2**17
@@ -40,6 +43,7 @@ def maximum_log_probs(
     num_nodes: int | None = None,
     threshold: float | Tensor = 0.0,
     equal_scales: bool = False,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""Log-probabilities :math:`\log P(k)` as the quadrature gives them, not normalized.
 
@@ -50,10 +54,16 @@ def maximum_log_probs(
             cannot be read (under a tracer, or on a device that would wait), as any parameters need.
         threshold: c, a float or a tensor with shape :math:`(*, 1)`.
         equal_scales: Whether all scales of a law are known to be one number.
+        mask: Where a category is not available, with shape :math:`(*, K)` and False for category K; loc is
+            finite and scale positive there too.
 
     Returns:
         Tensor with shape :math:`(*, K)`, differentiable to every order in loc, scale and threshold.
     """
+    if mask is not None:
+        loc, scale = _out_of_reach(loc, scale, threshold, mask[..., :-1])
+        log_probs = maximum_log_probs(loc, scale, num_nodes, threshold, equal_scales)
+        return log_probs.masked_fill(mask, -torch.inf)
     if isinstance(threshold, Tensor):
         # The law depends on loc - c alone. The difference is zero, and carries the gradient.
         loc = loc - (threshold - threshold.detach())
@@ -68,6 +78,26 @@ def maximum_log_probs(
         return torch.cat([above, last], dim=-1)
     edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device).expand(*loc.shape[:-1], 1)
     return _MaximumLogProbs.apply(loc, scale, edge, *nodes)
+
+
+def _out_of_reach(
+    loc: Tensor, scale: Tensor, threshold: float | Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Means and scales with masked variables so far below the threshold that nothing depends on them.
+
+    Their distribution functions are exactly one at every node; and since they do not reach up to the
+    threshold and none is narrower than another variable, neither the ends of the nodes nor their spacing is
+    theirs. They are as wide as the nodes reach, lest their densities underflow, at the cost of the fast path.
+    """
+    deep = _DEEP[loc.dtype]
+    with torch.no_grad():
+        edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device)
+        reach = (loc + deep * scale).amax(-1, keepdim=True) - edge
+        # A few units of the threshold, since it rounds what is taken from it.
+        grain = 4.0 * torch.finfo(loc.dtype).eps * edge.abs()
+        wide = reach.clamp(min=0.0) + scale.amax(-1, keepdim=True) + grain
+        low = edge - deep * wide
+    return torch.where(mask, low, loc), torch.where(mask, wide, scale)
 
 
 def maximum_log_probs_reference(loc: Tensor, scale: Tensor, nodes: Nodes) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -93,11 +94,23 @@ def clenshaw_curtis(num_nodes: int, dtype: torch.dtype, device: torch.device) ->
 
 def gauss_legendre(num_nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """The Gauss-Legendre rule on [0, 1]: points and weights, each with shape [Q]."""
-    points, weights = np.polynomial.legendre.leggauss(num_nodes)
+    points, weights = _gauss_legendre_rule(num_nodes)
     return (
-        torch.tensor(0.5 + 0.5 * points, dtype=dtype, device=device),
-        torch.tensor(0.5 * weights, dtype=dtype, device=device),
+        torch.tensor(points, dtype=dtype, device=device),
+        torch.tensor(weights, dtype=dtype, device=device),
     )
+
+
+@torch.compiler.assume_constant_result
+def _gauss_legendre_rule(num_nodes: int) -> tuple[list[float], list[float]]:
+    return _kept_gauss_legendre_rule(num_nodes)
+
+
+@lru_cache(maxsize=256)
+def _kept_gauss_legendre_rule(num_nodes: int) -> tuple[list[float], list[float]]:
+    # Lists, since a compiler takes no numpy array for a constant.
+    points, weights = np.polynomial.legendre.leggauss(num_nodes)
+    return (0.5 + 0.5 * points).tolist(), (0.5 * weights).tolist()
 
 
 def nodes_for_maximum(

@@ -2,6 +2,9 @@ r"""The maps onto the simplex, in ordinary and in log space.
 
 ``softmax++`` appends one coordinate to :math:`x \in R^{K-1}` that is held at :math:`\log \delta` and takes
 the softmax of the K numbers. The last weight is thus computed like every other one, never as one minus a sum.
+
+A ``mask`` (bool, broadcasting against the K numbers) is True where a category is not available: its weight is
+exactly zero, and no gradient comes back from it, however steep the slope there, such as that of log z.
 """
 
 from __future__ import annotations
@@ -92,7 +95,10 @@ class _TemperedSoftmax(torch.autograd.Function):
 
 
 def tempered_softmax(
-    scores: Tensor, temperature: float | Tensor, log_delta: float | Tensor | None = None
+    scores: Tensor,
+    temperature: float | Tensor,
+    log_delta: float | Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""Softmax of scores / temperature, or softmax++ of it where :math:`\log\delta` is given.
 
@@ -100,11 +106,12 @@ def tempered_softmax(
         scores: Numbers with shape :math:`(*, K)`, or :math:`(*, K - 1)` for softmax++.
         temperature: A float or a tensor that broadcasts against :math:`(*)`.
         log_delta: The reference coordinate of softmax++, a float or a tensor like the temperature.
+        mask: Where a category is not available, with shape :math:`(*, K)`; scores are finite there too.
     """
     tensors = isinstance(temperature, Tensor) or isinstance(log_delta, Tensor)
-    if tensors or is_traced():
+    if tensors or mask is not None or is_traced():
         x = scores / column(temperature, scores.dtype)
-        return softmax(x if log_delta is None else with_reference(x, log_delta))
+        return softmax(x if log_delta is None else with_reference(x, log_delta), mask)
     return _TemperedSoftmax.apply(scores, temperature, log_delta)
 
 
@@ -112,19 +119,23 @@ def _is_narrow(x: Tensor) -> bool:
     return x.shape[-1] < _VECTOR_WIDTH and x.device.type == "cpu" and not is_traced()
 
 
-def softmax(x: Tensor) -> Tensor:
+def softmax(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax along the last dimension."""
+    if mask is not None:
+        return softmax(x.masked_fill(mask, -torch.inf)).masked_fill(mask, 0.0)
     return _NarrowSoftmax.apply(x) if _is_narrow(x) else torch.softmax(x, dim=-1)
 
 
-def log_softmax(x: Tensor) -> Tensor:
+def log_softmax(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Logarithm of :func:`softmax`."""
+    if mask is not None:
+        return log_softmax(x.masked_fill(mask, -torch.inf)).masked_fill(mask, -torch.inf)
     return _NarrowLogSoftmax.apply(x) if _is_narrow(x) else torch.log_softmax(x, dim=-1)
 
 
-def log_softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:
+def log_softmax_plus_plus(x: Tensor, log_delta: float | Tensor = 0.0, mask: Tensor | None = None) -> Tensor:
     r""":math:`\log z` of softmax++, finite wherever z underflows."""
-    return log_softmax(with_reference(x, log_delta))
+    return log_softmax(with_reference(x, log_delta), mask)
 
 
 def inverse_log_softmax_plus_plus(log_z: Tensor, log_delta: float | Tensor = 0.0) -> Tensor:

@@ -16,6 +16,7 @@ converges exponentially.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -32,15 +33,17 @@ _GUMBEL_PLACE, _GUMBEL_SCALE = 14.0, 2.5
 _CHUNK = 2**22
 
 
-def mean_of_gaussian_softmax(loc: Tensor, scale: Tensor) -> Tensor:
+def mean_of_gaussian_softmax(loc: Tensor, scale: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean of the softmax of independent normals; a scale of zero is a constant.
 
     Arguments:
-        loc: Means, with shape [N, K].
+        loc: Means, with shape [*, K], float64.
         scale: Standard deviations, with the same shape.
+        mask: True where a category has no part, with a shape that broadcasts against the means, which are to
+            be those of an available category there.
 
     Returns:
-        Tensor with shape [N, K], differentiable in both.
+        Tensor with shape [*, K], differentiable in both.
     """
 
     def functions(v: Tensor, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,18 +62,20 @@ def mean_of_gaussian_softmax(loc: Tensor, scale: Tensor) -> Tensor:
         first, second = (torch.where(chosen, a, b) for a, b in zip(over_gumbel, over_normal, strict=True))
         return first, second
 
-    return _mean(functions, loc, scale, torch.sqrt(scale * scale + _GUMBEL_SCALE**2), loc + _GUMBEL_PLACE)
+    reach = torch.sqrt(scale * scale + _GUMBEL_SCALE**2)
+    return _mean(functions, loc, scale, reach, loc + _GUMBEL_PLACE, mask)
 
 
-def mean_of_gumbel_softmax(logits: Tensor, temperature: Tensor) -> Tensor:
+def mean_of_gumbel_softmax(logits: Tensor, temperature: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean of the softmax of (logits + Gumbel noise) / temperature.
 
     Arguments:
-        logits: With shape [N, K].
-        temperature: With shape [N, 1].
+        logits: With shape [*, K], float64.
+        temperature: With a shape that broadcasts against [*, 1].
+        mask: As for the Gaussian one.
 
     Returns:
-        Tensor with shape [N, K], differentiable in both.
+        Tensor with shape [*, K], differentiable in both.
     """
     spread = temperature.reciprocal().expand_as(logits)
     loc = logits * spread
@@ -82,23 +87,31 @@ def mean_of_gumbel_softmax(logits: Tensor, temperature: Tensor) -> Tensor:
         return cdf, pdf / wide.squeeze(-1)
 
     reach = _GUMBEL_SCALE * torch.sqrt(1.0 + spread * spread)
-    return _mean(functions, loc, spread, reach, loc + _GUMBEL_PLACE * (1.0 + spread))
+    return _mean(functions, loc, spread, reach, loc + _GUMBEL_PLACE * (1.0 + spread), mask)
 
 
-def _mean(functions: object, loc: Tensor, spread: Tensor, reach: Tensor, place: Tensor) -> Tensor:
+def _mean(
+    functions: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    loc: Tensor,
+    spread: Tensor,
+    reach: Tensor,
+    place: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
     nodes = nodes_for_maximum(place.detach(), reach.detach(), _NUM_NODES, -torch.inf)
+    absent = torch.zeros_like(loc, dtype=torch.bool) if mask is None else mask.expand_as(loc)
     size = max(1, _CHUNK // (_NUM_NODES * loc.shape[-1] * 80))
     parts = []
-    for mu, s, start, offsets, log_weights in zip(
-        *(t.split(size) for t in (loc, spread, nodes.start, nodes.offsets, nodes.log_weights)), strict=True
-    ):
+    rows = (t.reshape(-1, t.shape[-1]).split(size) for t in (loc, spread, absent, *nodes))
+    for mu, s, gone, start, offsets, log_weights in zip(*rows, strict=True):
         # Distances from the first node, which lose nothing where the means are large.
         v, m = offsets[:, None, :, None], (mu - start)[:, :, None, None]
-        cdf, pdf = functions(v, m, s[:, :, None, None])  # type: ignore[operator]
-        log_cdf = torch.log(cdf.clamp_min(1e-300))
+        cdf, pdf = functions(v, m, s[:, :, None, None])
+        gone = gone.unsqueeze(-1)
+        log_cdf = torch.log(cdf.clamp_min(1e-300)).masked_fill(gone, 0.0)
         others = log_cdf.sum(1, keepdim=True) - log_cdf
-        parts.append((pdf * torch.exp(others + log_weights[:, None, :])).sum(-1))
-    return torch.cat(parts) if parts else torch.zeros_like(loc)
+        parts.append((pdf.masked_fill(gone, 0.0) * torch.exp(others + log_weights[:, None, :])).sum(-1))
+    return torch.cat(parts).view(loc.shape)
 
 
 def _gumbel_functions(u: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

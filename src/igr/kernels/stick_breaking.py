@@ -45,9 +45,14 @@ def logits_of_lengths(sticks: Tensor) -> Tensor:
     return torch.log(sticks) - torch.log(remaining)
 
 
-def log_lengths_slope(logits: Tensor) -> Tensor:
-    r"""Log-determinant of :func:`lengths`, :math:`\sum_k \log \pi_k + \log (1 - \eta_k)`, with shape [*]."""
-    return (log_lengths(logits) - softplus(logits)).sum(-1)
+def slope_of_lengths(logits: Tensor, logs: Tensor) -> Tensor:
+    r"""Log-determinant of :func:`lengths`, :math:`\sum_k \log \pi_k + \log (1 - \eta_k)`, with shape [*].
+
+    Arguments:
+        logits: :math:`y`.
+        logs: What :func:`log_lengths` gives for them.
+    """
+    return (logs - softplus(logits)).sum(-1)
 
 
 def log_ratios(logits: Tensor) -> Tensor:

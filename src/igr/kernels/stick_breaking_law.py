@@ -117,8 +117,10 @@ def longest_piece_log_probs(
         mesh = precision.unread if num_nodes is None else Mesh(num_nodes, num_nodes)
         probs = longest_piece_probs(mu, sigma, c, in_lengths, mesh)
     else:
-        rows = (t.reshape(-1, t.shape[-1]) for t in (mu, sigma, c))
-        probs = _in_chunks(*rows, in_lengths, precision, num_nodes).view(*loc.shape[:-1], loc.shape[-1] + 1)
+        flat_mu, flat_sigma, flat_c = (t.reshape(-1, t.shape[-1]) for t in (mu, sigma, c))
+        probs = _in_chunks(flat_mu, flat_sigma, flat_c, in_lengths, precision, num_nodes).view(
+            *loc.shape[:-1], loc.shape[-1] + 1
+        )
     held = probs <= precision.floor
     log_probs = torch.where(held, math.log(precision.floor), torch.log(torch.where(held, 1.0, probs)))
     log_probs = log_probs.to(loc.dtype)
@@ -154,14 +156,21 @@ def _in_chunks(
         chosen = order[first : first + size]
         if wanted is not None:
             mesh = Mesh(mesh.num_points, max(row[1] for row in wanted[first : first + size]))
-        rows = (t.index_select(0, chosen) for t in (loc, scale, edge))
+        mu, sigma, c = (t.index_select(0, chosen) for t in (loc, scale, edge))
         # What a gradient needs is far larger than the law; it is formed again when it is wanted.
         parts.append(
             checkpoint(
-                longest_piece_probs, *rows, in_lengths, mesh, use_reentrant=False, preserve_rng_state=False
+                longest_piece_probs,
+                mu,
+                sigma,
+                c,
+                in_lengths,
+                mesh,
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
             if torch.is_grad_enabled()
-            else longest_piece_probs(*rows, in_lengths, mesh)
+            else longest_piece_probs(mu, sigma, c, in_lengths, mesh)
         )
         first += size
     return torch.cat(parts).index_select(0, order.argsort())

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Transform, constraints
+from torch.distributions import constraints
 
 from igr.kernels import stick_breaking
+from igr.transforms.joint import JointTransform
 
 SPACES = ("length", "log")
 
@@ -23,7 +24,7 @@ class _Lengths(type(constraints.simplex)):  # type: ignore[misc]
         return torch.all(value > 0, dim=-1) & (value.sum(-1) < 1)
 
 
-class LogisticStickBreakingTransform(Transform):
+class LogisticStickBreakingTransform(JointTransform):
     r"""Logistic stick-breaking: K - 1 logits to K - 1 pieces of a stick, one to one.
 
     With :math:`\eta = \mathrm{sigmoid}(y)` the pieces are :math:`\pi_k = \eta_k \prod_{j<k} (1 - \eta_j)` and
@@ -123,4 +124,10 @@ class LogisticStickBreakingTransform(Transform):
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """From x alone, which has lost nothing where y has rounded; shape :math:`(*)`."""
-        return torch.zeros_like(x[..., 0]) if self.space == "log" else stick_breaking.log_lengths_slope(x)
+        return self.call_and_log_det(x)[1]
+
+    def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.space == "log":
+            return stick_breaking.log_ratios(x), torch.zeros_like(x[..., 0])
+        log_lengths = stick_breaking.log_lengths(x)
+        return torch.exp(log_lengths), stick_breaking.slope_of_lengths(x, log_lengths)

@@ -1,0 +1,84 @@
+"""What the map before softmax++ has to be, and which coordinates may be left out of it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Transform, constraints
+from torch.distributions.transforms import IndependentTransform
+
+from igr import validation
+from igr.kernels.tracing import is_traced
+
+
+def check_droppable(owner: str, mask: Tensor, transform: Transform | None, checked: bool) -> None:
+    """ValueError, with the reason, unless the masked coordinates can be left out of the law."""
+    if transform is not None:
+        raise ValueError(
+            f"{owner}: expected no transform beside a mask, since it mixes the coordinates and none can be "
+            f"dropped; got {type(transform).__name__}; leave out one of the two."
+        )
+    if not checked:
+        return
+    validation.check_available(owner, mask)
+    if not is_traced() and bool(mask[..., -1].any()):
+        raise ValueError(
+            f"{owner}: expected a mask of categories 1 to {mask.shape[-1] - 1} only, since the last carries "
+            "the reference that all others are measured against; got a mask that forbids it; give its place "
+            "to a category that is always available."
+        )
+
+
+def check_reference_loses(delta: float | Tensor) -> None:
+    r"""NotImplementedError unless :math:`\tau \log\delta \leq 0`, which no stick length is below.
+
+    Where values cannot be read, or a device would wait, that is left to the user.
+    """
+    if not isinstance(delta, Tensor):
+        largest = delta
+    elif is_traced() or delta.device.type != "cpu" or delta.numel() == 0:
+        return
+    else:
+        largest = delta.max().item()
+    if largest > 1.0:
+        raise NotImplementedError(
+            f"discrete: no exact law is known for stick lengths with delta above one; got {largest:.4g}, "
+            "with which the last category competes with the lengths themselves; use space='log', a delta of "
+            "at most one, or method='monte_carlo'."
+        )
+
+
+def on_vectors(transform: Transform, size: int) -> Transform:
+    """The transform as a map of vectors, or ValueError if it is not a bijection of R^(K-1)."""
+    name = type(transform).__name__
+    if not isinstance(transform, Transform):
+        raise TypeError(
+            f"InvertibleGaussian: expected transform to be a torch Transform or None; got {name}."
+        )
+    if not transform.bijective:
+        raise ValueError(f"InvertibleGaussian: expected a bijective transform; got {name}, which is not.")
+    if not _is_all(transform.domain):
+        raise ValueError(
+            f"InvertibleGaussian: expected a transform that is defined for all real numbers; got {name}, "
+            f"whose domain is {transform.domain}."
+        )
+    if transform.domain.event_dim == 0 and transform.codomain.event_dim == 0:
+        return IndependentTransform(transform, 1)
+    dims = transform.domain.event_dim, transform.codomain.event_dim
+    if dims != (1, 1) or transform.forward_shape((size,)) != (size,):
+        raise ValueError(
+            f"InvertibleGaussian: expected a transform that maps vectors of {size} numbers to vectors of "
+            f"{size} numbers; got {name}, with event dimensions {dims}."
+        )
+    return transform
+
+
+def maps_onto_all(transform: Transform) -> bool:
+    """Whether every vector has a pre-image, as far as the transform says."""
+    return _is_all(transform.codomain)
+
+
+def _is_all(constraint: constraints.Constraint) -> bool:
+    """Whether a constraint is that of all real numbers or vectors."""
+    while isinstance(constraint, constraints.independent):
+        constraint = constraint.base_constraint
+    return isinstance(constraint, type(constraints.real))
