@@ -24,6 +24,18 @@ LAWS = {
     "gumbel-softmax": lambda device: igr.GumbelSoftmax(
         0.3, logits=torch.linspace(-2.0, 2.0, 30, device=device).view(3, 10)
     ),
+    "sticks": lambda device: igr.InvertibleGaussian(
+        torch.linspace(-2.0, 2.0, 27, device=device).view(3, 9),
+        torch.linspace(0.5, 1.5, 27, device=device).view(3, 9),
+        0.3,
+        igr.LogisticStickBreakingTransform("log"),
+    ),
+    "masked": lambda device: igr.InvertibleGaussian(
+        torch.linspace(-2.0, 2.0, 27, device=device).view(3, 9),
+        1.0,
+        0.3,
+        mask=(torch.arange(30, device=device) % 4 == 1).view(3, 10) & (torch.arange(10, device=device) < 9),
+    ),
 }
 
 
@@ -52,6 +64,18 @@ def test_draws_follow_their_generator_and_their_law(make):
     assert torch.equal(first, second)
     drawn = law.discrete("monte_carlo", num_samples=100_000, generator=torch.Generator("cuda").manual_seed(2))
     assert ((drawn.probs - law.discrete().probs) / drawn.standard_error).abs().max() < 5
+
+
+def test_a_flow_on_the_device_equals_the_cpu():
+    flow = igr.PlanarFlow(10, 2, generator=torch.Generator().manual_seed(0))
+    here = igr.InvertibleGaussian(torch.linspace(-1.0, 1.0, 9), 1.0, 0.5, flow)
+    noise = here.draw_noise((50,), torch.Generator().manual_seed(0))
+    log_z, density = here.rsample_log(noise=noise), here.rsample_and_log_prob(noise=noise)[1]
+    there = igr.InvertibleGaussian(torch.linspace(-1.0, 1.0, 9).cuda(), 1.0, 0.5, flow.cuda())
+    torch.testing.assert_close(there.rsample_log(noise=noise.cuda()).cpu(), log_z, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(there.log_prob_of_log(log_z.cuda()).cpu(), density, rtol=1e-4, atol=1e-3)
+    means = there.mean_estimate("quasi_monte_carlo", num_samples=4096).value
+    assert means.device.type == "cuda"
 
 
 @pytest.mark.parametrize("form", [{}, {"binarization": "stochastic"}, {"likelihood": "normal"}])

@@ -54,7 +54,7 @@ def estimated_law(
     if method == "quasi_monte_carlo":
         shares = _over_randomizations(law, "discrete", num_samples, generator, noise, _winners)
         share = shares.mean(0)
-        # Randomizations that count alike tell that it is nearly a multiple of their grain, not that it is one.
+        # Randomizations that count alike tell that it is nearly a multiple of their grain, no more.
         error = torch.maximum(_error_of_mean(shares), (share > 0).double() / num_samples)
         return DiscreteLaw(torch.log(share), error, law.dtype)
     total, parts = _draws(law, "discrete", num_samples, generator, noise)

@@ -55,11 +55,18 @@ def chebyshev_moments(u: Tensor, weights: Tensor, count: int) -> Tensor:
     """
     if is_traced():
         return (weights.unsqueeze(-1) * _values(u, count)).sum(-2)
-    before, current, twice = torch.ones_like(u), u, 2.0 * u
+    before, current, twice = torch.ones_like(u), u.clone(), 2.0 * u
     found = [torch.linalg.vecdot(weights, before), torch.linalg.vecdot(weights, current)]
+    kept = torch.is_grad_enabled() and (weights.requires_grad or u.requires_grad)
+    product = torch.empty_like(u) if weights.shape == u.shape and not kept else None
     for _ in range(2, count):
-        before, current = current, twice * current - before
-        found.append(torch.linalg.vecdot(weights, current))
+        if product is None:
+            before, current = current, twice * current - before
+            found.append(torch.linalg.vecdot(weights, current))
+        else:
+            # In place, for the passes over fresh memory cost more than the arithmetic.
+            before, current = current, before.neg_().addcmul_(twice, current)
+            found.append(torch.mul(weights, current, out=product).sum(-1))
     return torch.stack(found[:count], dim=-1)
 
 

@@ -54,6 +54,8 @@ _FLAT = 20.0
 _OUTER_NODES = 64
 # Numbers per array in one pass: they stay in cache, and are still many to a call.
 _CHUNK = 2**16
+# Numbers that a chunk may keep for its gradient.
+_KEPT = 2**25
 _MOST_POINTS = 320
 
 
@@ -152,7 +154,11 @@ def _in_chunks(
     parts, first = [], 0
     while first < len(loc):
         mesh = mesh if wanted is None else Mesh(wanted[first][0], wanted[first][1])
-        size = max(1, _CHUNK // (mesh.num_points * mesh.num_nodes))
+        per_law = mesh.num_points * mesh.num_nodes
+        size = max(1, _CHUNK // per_law)
+        if torch.is_grad_enabled():
+            # Each step keeps as many arrays as there are points.
+            size = max(1, min(size, _KEPT // (per_law * mesh.num_points * loc.shape[-1])))
         chosen = order[first : first + size]
         if wanted is not None:
             mesh = Mesh(mesh.num_points, max(row[1] for row in wanted[first : first + size]))
