@@ -69,7 +69,7 @@ def test_float32_is_float64_rounded(member, size, temperature):
     torch.testing.assert_close(z.sum(-1), torch.ones(20, 2), rtol=0, atol=2e-5)
     torch.testing.assert_close(z, log_z.exp(), rtol=1e-5, atol=1e-7)
     expected = double.rsample_and_log_prob(noise=noise.double())[1]
-    scale = exact.abs().sum(-1) + size
+    scale = exact.abs().sum(-1) + expected.abs() + size
     assert ((density - expected).abs() / scale).max() < rounding
 
 

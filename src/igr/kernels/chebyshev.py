@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.polynomial import chebyshev
 from torch import Tensor
 
 from igr.kernels.tracing import is_traced
@@ -22,23 +20,19 @@ class ChebyshevRule(NamedTuple):
 
 
 def chebyshev_rule(num_points: int, dtype: torch.dtype, device: torch.device) -> ChebyshevRule:
-    """The rule of the extrema of :math:`T_{Q-1}`, the two ends included."""
-    return ChebyshevRule(*(torch.tensor(a, dtype=dtype, device=device) for a in _rule(num_points)))
-
-
-@torch.compiler.assume_constant_result
-def _rule(num_points: int) -> tuple[list[Any], ...]:
-    return _kept_rule(num_points)
-
-
-@lru_cache(maxsize=256)
-def _kept_rule(num_points: int) -> tuple[list[Any], ...]:
-    # Lists, since a compiler takes no numpy array for a constant.
-    points = np.cos(np.pi * np.arange(num_points) / (num_points - 1))
-    coefficients = np.linalg.inv(chebyshev.chebvander(points, num_points - 1))
-    integrals = [chebyshev.chebint(row, lbnd=-1) for row in np.eye(num_points)]
-    tails = np.stack([chebyshev.chebval(1.0, a) - chebyshev.chebval(points, a) for a in integrals], axis=-1)
-    return points.tolist(), coefficients.tolist(), (tails @ coefficients).tolist()
+    """The rule of the extrema of :math:`T_{Q-1}`, the two ends included, in closed form."""
+    last = num_points - 1
+    index = torch.arange(num_points, dtype=torch.float64)
+    order = torch.arange(num_points + 1, dtype=torch.float64)
+    # T_m at point i: the cosine of m times the angle of the point.
+    values = torch.cos((math.pi / last) * index.unsqueeze(-1) * order)
+    halves = 1.0 - 0.5 * (index % last == 0).double()
+    coefficients = (2.0 / last) * halves.unsqueeze(-1) * values[:, :num_points].mT * halves
+    # From m = 2 on the integral of T_m is (T_(m+1) / (m + 1) - T_(m-1) / (m - 1)) / 2.
+    rest = 1.0 - values
+    higher = 0.5 * (rest[:, 3:] / order[3:] - rest[:, 1:-2] / order[1:-2])
+    tails = torch.cat([rest[:, 1:2], 0.25 * rest[:, 2:3], higher], dim=-1)[:, :num_points] @ coefficients
+    return ChebyshevRule(*(t.to(device, dtype) for t in (values[:, 1], coefficients, tails)))
 
 
 def chebyshev_moments(u: Tensor, weights: Tensor, count: int) -> Tensor:

@@ -93,24 +93,15 @@ def clenshaw_curtis(num_nodes: int, dtype: torch.dtype, device: torch.device) ->
 
 
 def gauss_legendre(num_nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The Gauss-Legendre rule on [0, 1]: points and weights, each with shape [Q]."""
-    points, weights = _gauss_legendre_rule(num_nodes)
-    return (
-        torch.tensor(points, dtype=dtype, device=device),
-        torch.tensor(weights, dtype=dtype, device=device),
-    )
-
-
-@torch.compiler.assume_constant_result
-def _gauss_legendre_rule(num_nodes: int) -> tuple[list[float], list[float]]:
-    return _kept_gauss_legendre_rule(num_nodes)
+    """The Gauss-Legendre rule on [0, 1]: points and weights, each with shape [Q]; not for tracers."""
+    points, weights = _kept_gauss_legendre(num_nodes)
+    return points.to(device, dtype), weights.to(device, dtype)
 
 
 @lru_cache(maxsize=256)
-def _kept_gauss_legendre_rule(num_nodes: int) -> tuple[list[float], list[float]]:
-    # Lists, since a compiler takes no numpy array for a constant.
+def _kept_gauss_legendre(num_nodes: int) -> tuple[Tensor, Tensor]:
     points, weights = np.polynomial.legendre.leggauss(num_nodes)
-    return (0.5 + 0.5 * points).tolist(), (0.5 * weights).tolist()
+    return torch.from_numpy(0.5 + 0.5 * points), torch.from_numpy(0.5 * weights)
 
 
 def nodes_for_maximum(

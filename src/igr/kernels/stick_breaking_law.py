@@ -42,7 +42,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from igr.kernels.chebyshev import chebyshev_moments, chebyshev_rule
-from igr.kernels.quadrature import gauss_legendre
+from igr.kernels.quadrature import clenshaw_curtis, gauss_legendre
 from igr.kernels.stick_breaking import softplus
 from igr.kernels.tracing import is_traced
 
@@ -60,7 +60,7 @@ _MOST_POINTS = 320
 
 
 class Mesh(NamedTuple):
-    """Chebyshev points for each function, and Gauss-Legendre nodes for each of its integrals."""
+    """Chebyshev points for each function, and nodes for each of its integrals."""
 
     num_points: int
     num_nodes: int
@@ -81,8 +81,8 @@ class _Precision(NamedTuple):
 
 
 _PRECISION = {
-    torch.float64: _Precision((10.0, 3.6), (8.0, 1.3), 1e-11, Mesh(48, 28)),
-    torch.float32: _Precision((6.0, 2.8), (7.0, 1.0), 1e-8, Mesh(32, 20)),
+    torch.float64: _Precision((10.0, 3.6), (8.0, 1.3), 1e-11, Mesh(48, 44)),
+    torch.float32: _Precision((6.0, 2.8), (7.0, 1.0), 1e-8, Mesh(32, 32)),
 }
 
 
@@ -208,8 +208,10 @@ def longest_piece_probs(
 ) -> Tensor:
     """The probabilities by plain operations, with shape [*, K]; threshold with shape [*, 1]."""
     n = loc.shape[-1]
-    inner = gauss_legendre(mesh.num_nodes, loc.dtype, loc.device)
-    outer = gauss_legendre(_OUTER_NODES, loc.dtype, loc.device)
+    # Clenshaw-Curtis is the one that a tracer can follow; it needs more nodes.
+    rule = clenshaw_curtis if is_traced() else gauss_legendre
+    inner = rule(mesh.num_nodes, loc.dtype, loc.device)
+    outer = rule(_OUTER_NODES, loc.dtype, loc.device)
     points, coefficients, tails = chebyshev_rule(mesh.num_points, loc.dtype, loc.device)
     lows, highs, edge = _intervals(loc.detach(), scale.detach(), threshold, in_lengths)
     lead = torch.ones_like(loc[..., :1]).unsqueeze(-1).expand(*loc.shape[:-1], mesh.num_points, 1)
