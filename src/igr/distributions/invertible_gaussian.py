@@ -44,18 +44,22 @@ class InvertibleGaussian(SimplexRelaxation):
 
     The discrete law, that of the largest coordinate at the distribution's own temperature, is the law
     of the largest of :math:`t_1, \dots, t_{K-1}` and the threshold :math:`c = \tau \log\delta`; for
-    IGR-I it is computed by quadrature and differentiable in loc, scale, delta and temperature. With
-    :math:`\delta = 1` the temperature has no part in it.
+    IGR-I, and for IGR-SB (:class:`~igr.LogisticStickBreakingTransform`), it is computed by quadrature and
+    differentiable in loc, scale, delta and temperature. With :math:`\delta = 1` the temperature has no
+    part in it. For any other transform there are estimates with a standard error.
 
     As :math:`\tau \to 0` points approach the vertices and small entries underflow to zero;
-    :meth:`rsample_log` and :meth:`rsample_and_log_prob` lose nothing there.
+    :meth:`rsample_log` and :meth:`rsample_and_log_prob` lose nothing there. A point of which no y is the
+    pre-image, because T does not map onto it or because its rounding has lost what tells (many stick
+    lengths), has log-density minus infinity.
 
     Arguments:
         loc: :math:`\mu`, with shape :math:`(*, K - 1)`.
         scale: :math:`\sigma > 0`, a float or a tensor that broadcasts against loc. One number for all
             categories of a law (a float, or a last dimension of size 1) makes its discrete law cheaper.
         temperature: :math:`\tau > 0`, a float or a tensor that broadcasts against the batch :math:`(*)`.
-        transform: :math:`T`, a torch Transform that is bijective on :math:`R^{K-1}`; ``None`` for IGR-I.
+        transform: :math:`T`, a torch Transform that is defined and one to one on :math:`R^{K-1}`; ``None``
+            for IGR-I.
         delta: :math:`\delta > 0`, a float or a tensor that broadcasts against the batch. A small delta
             virtually removes the last category.
         validate_args: Whether to check the values of arguments; torch's global default if ``None``.
