@@ -167,3 +167,14 @@ def test_sticks_of_log_space_with_two_categories_are_igr():
     case = gaussian(2, (4,), temperature=0.5, delta=0.7)
     plain, sticks = case.law(), case.law(transform=Sticks("log"))
     torch.testing.assert_close(sticks.discrete().log_probs, plain.discrete().log_probs, rtol=0, atol=0)
+
+
+def test_estimates_see_which_length_is_the_longest_where_all_underflow():
+    loc = tensor(-1000.0, -990.0, -995.0)
+    law = igr.InvertibleGaussian(loc, 5.0, 0.5, Sticks())
+    estimate = law.discrete("monte_carlo", num_samples=20_000, generator=generator(0))
+    assert ((estimate.probs - law.discrete().probs)[:3].abs() / estimate.standard_error[:3]).max() < 5
+    above = igr.InvertibleGaussian(tensor(0.0, 0.0), 1.0, 0.5, Sticks(), delta=2.0)
+    noise = above.draw_noise((500,), generator=generator(0))
+    wins = torch.nn.functional.one_hot(above.rsample_log(noise=noise).argmax(-1), 3).double().mean(0)
+    torch.testing.assert_close(above.discrete("monte_carlo", noise=noise).probs, wins)

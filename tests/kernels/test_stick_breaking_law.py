@@ -269,6 +269,26 @@ def test_small_probabilities_are_held_and_have_no_gradient():
     assert torch.equal(gradient, torch.zeros(2, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(
+    ("loc", "edge", "in_lengths", "expected"),
+    [
+        ([0.0, 0.0, 0.0], 690.0, False, [0.0, 0.0, 0.0, 1.0]),
+        ([30.0, 0.0, 0.0], -690.0, False, [1.0, 0.0, 0.0, 0.0]),
+        ([-1e3, -990.0, -1e3], 0.0, True, [0.0, 1.0, 0.0, 0.0]),
+        ([100.0, -100.0, 3.0], 0.0, True, [1.0, 0.0, 0.0, 0.0]),
+    ],
+)
+def test_what_is_certain_is_certain(loc, edge, in_lengths, expected):
+    """Thresholds and means at which exponentials overflow."""
+    leaf = torch.tensor(loc, dtype=torch.float64, requires_grad=True)
+    log_probs = longest_piece_log_probs(
+        leaf, torch.ones(3, dtype=torch.float64), threshold=edge, in_lengths=in_lengths
+    )
+    assert log_probs.exp().tolist() == pytest.approx(expected, abs=1e-9)
+    (gradient,) = torch.autograd.grad(log_probs[:3].sum(), leaf)
+    assert torch.isfinite(gradient).all()
+
+
 def test_scales_that_no_mesh_resolves_are_refused():
     with pytest.raises(NotImplementedError, match=r"scales as small as 0\.001.*use method='monte_carlo'"):
         law([0.0, -0.5], [1e-3, 1e-3])

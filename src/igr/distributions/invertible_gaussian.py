@@ -17,7 +17,7 @@ from igr.distributions.pre_image import (
     on_vectors,
 )
 from igr.distributions.relaxation import SimplexRelaxation
-from igr.kernels import simplex
+from igr.kernels import simplex, stick_breaking
 from igr.kernels.gaussian_law import maximum_log_probs
 from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
@@ -383,8 +383,13 @@ class InvertibleGaussian(SimplexRelaxation):
         return density if slope is None else density - slope
 
     def _scores(self, noise: Tensor) -> Tensor:
-        t = self._transformed(noise)
-        scores = simplex.with_reference(t, _threshold(self._temperature, self.delta, t.dtype))
+        threshold = _threshold(self._temperature, self.delta, noise.dtype)
+        if isinstance(self.transform, LogisticStickBreakingTransform) and self.transform.space == "length":
+            # Lengths underflow where all pieces are small; their logarithms tell which is the longest.
+            c = torch.as_tensor(threshold, dtype=noise.dtype, device=noise.device)
+            reference = torch.where(c > 0, torch.log(torch.where(c > 0, c, 1.0)), -torch.inf)
+            return simplex.with_reference(stick_breaking.log_lengths(self.pre_image(noise)), reference)
+        scores = simplex.with_reference(self._transformed(noise), threshold)
         return self._with_masked(scores, -torch.inf)
 
     def _exact_log_probs(self, num_nodes: int | None) -> Tensor:

@@ -245,16 +245,19 @@ def _intervals(
     """Ends [*, 1] of the intervals on which :math:`F_0 .. F_n` are needed, and the threshold as it is used.
 
     Where no piece exceeds e, every logit is below log(2 e) as long as 2 (n + 1) e < 1; so far below some
-    mean that is as good as impossible, and the threshold may be raised to such an e.
+    mean that is as good as impossible, and the threshold may be raised to such an e. Likewise it may be
+    lowered to what no lead exceeds.
     """
     n = loc.shape[-1]
+    high = loc + _REACH * scale
     lowest = (loc - _REACH * scale).amax(-1, keepdim=True).clamp_max(-math.log(n + 1.0)) - math.log(2.0)
-    edge = lowest if in_lengths else torch.maximum(threshold, lowest)
-    top = -softplus(-(loc + _REACH * scale))
+    largest = high.amax(-1, keepdim=True) + softplus(high).sum(-1, keepdim=True)
+    edge = lowest if in_lengths else torch.maximum(torch.minimum(threshold, largest), lowest)
+    top = -softplus(-high)
     lows = highs = [edge.detach()]
-    share = torch.exp(-edge.detach())
     for k in range(1, n + 1):
-        lows = [-torch.log(share + k), *lows]
+        count = torch.full_like(edge, math.log(k))
+        lows = [-torch.logaddexp(-edge.detach(), count), *lows]
         highs = [torch.maximum(highs[0], top[..., n - k, None]), *highs]
     return lows, highs, edge
 
