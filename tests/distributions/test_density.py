@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from torch.distributions import AffineTransform, ComposeTransform, SigmoidTransform, TanhTransform
 
 import igr
 from cases import Sinh, Sticks, each, gaussian, generator, gumbel, planar, tensor
@@ -216,3 +217,17 @@ def test_density_outside_the_image_of_the_transform_is_zero():
     law = igr.InvertibleGaussian(loc, law.scale, 0.2, Sticks())
     (gradient,) = torch.autograd.grad(law.log_prob_of_log(both.detach()).exp().sum(), loc)
     assert torch.isfinite(gradient).all()
+
+
+def test_density_outside_the_image_of_composed_transforms_is_zero():
+    """Whatever part of the chain it is that does not map onto all vectors."""
+    chains = [
+        ([Sticks(), AffineTransform(0.0, 2.0)], tensor(0.2, 0.3, 0.5)),
+        ([TanhTransform(), AffineTransform(0.0, 3.0)], tensor(0.99999, 5e-6, 5e-6)),
+        ([SigmoidTransform()], tensor(0.2, 0.3, 0.5)),
+    ]
+    for parts, outside in chains:
+        law = igr.InvertibleGaussian(tensor(0.0, 0.0), 1.0, 0.3, ComposeTransform(parts))
+        assert law.log_prob(outside) == -torch.inf
+        drawn, density = law.rsample_and_log_prob(generator=generator(0))
+        torch.testing.assert_close(law.log_prob(drawn), density)

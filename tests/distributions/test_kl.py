@@ -142,6 +142,11 @@ REFUSALS = {
     "gs-igr": (GS, IGR, "has no closed form; estimate it"),
     "igr-gs": (IGR, GS, "has no closed form; estimate it"),
     "two-transforms": (WARPED, OTHER_WARP, "transforms are two objects"),
+    "two-spaces": (
+        igr.InvertibleGaussian(WARPED.loc, 1.0, 0.5, igr.LogisticStickBreakingTransform("log")),
+        igr.InvertibleGaussian(WARPED.loc, 1.0, 0.5, igr.LogisticStickBreakingTransform()),
+        r"\(LogisticStickBreakingTransform\('log'\) and LogisticStickBreakingTransform\('length'\)\)",
+    ),
     "one-transform": (WARPED, IGR, "transforms are two objects"),
     "temperatures": (WARPED, SAME_WARP, "need one temperature and delta"),
     "equal-tensors": (

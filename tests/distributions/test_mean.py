@@ -94,3 +94,34 @@ def test_points_of_a_low_discrepancy_have_a_largest_dimension():
     law = igr.GumbelSoftmax(0.5, logits=torch.zeros(30_000))
     with pytest.raises(ValueError, match=r"expected at most 21201 numbers of noise.*got 30000.*\.$"):
         law.discrete("quasi_monte_carlo")
+
+
+def test_one_draw_says_nothing_of_its_error():
+    found = gaussian(4, temperature=0.3).law().mean_estimate("monte_carlo", num_samples=1)
+    assert found.standard_error.isnan().all()
+
+
+def test_estimates_from_noise_are_mapped():
+    case = gaussian(4, (3,), temperature=0.5)
+    noise = torch.randn(3, 50, 3, dtype=torch.float64, generator=generator(0))
+
+    def estimates(loc, scale, noise):
+        law = igr.InvertibleGaussian(loc, scale, 0.5, validate_args=False)
+        law_of_noise = law.discrete("monte_carlo", noise=noise)
+        return law_of_noise.probs, law.mean_estimate("monte_carlo", noise=noise).value
+
+    loc, scale = case.tensors()["loc"], case.tensors()["scale"]
+    mapped = torch.func.vmap(estimates)(loc, scale, noise)
+    for index in range(3):
+        for found, expected in zip(mapped, estimates(loc[index], scale[index], noise[index]), strict=True):
+            torch.testing.assert_close(found[index], expected)
+
+
+def test_empty_batches_and_gradients_of_many():
+    law = igr.GumbelSoftmax(0.5, logits=torch.zeros(0, 4, requires_grad=True))
+    law.mean.sum().backward()
+    assert law.mean_estimate("quasi_monte_carlo").value.shape == (0, 4)
+    logits = torch.zeros(60, 30, dtype=torch.float64, requires_grad=True)
+    igr.GumbelSoftmax(0.5, logits=logits).mean[:, 0].sum().backward()
+    torch.testing.assert_close(logits.grad.sum(-1), torch.zeros(60, dtype=torch.float64), rtol=0, atol=1e-9)
+    assert (logits.grad[:, 0] > 0).all()

@@ -174,3 +174,14 @@ def test_no_tracer_follows_the_number():
         torch.func.vmap(lambda noise: StickTruncation()(sticks(), noise=noise).law.loc)(
             sticks().draw_noise((2, 1))
         )
+
+
+@pytest.mark.parametrize("arguments", [{"threshold": "0.9"}, {"quantile": None}, {"num_draws": 1.5}])
+def test_wrong_types(arguments):
+    with pytest.raises(TypeError, match=r"^StickTruncation: expected .* to be a .*number; got .*\.$"):
+        StickTruncation(**arguments)
+
+
+def test_one_scale_for_all_stays_one():
+    law = InvertibleGaussian(torch.zeros(59), 0.5, 0.3, LogisticStickBreakingTransform())
+    assert StickTruncation(0.9)(law, generator=generator(0)).law._equal_scales

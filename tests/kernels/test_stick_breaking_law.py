@@ -301,3 +301,36 @@ def test_what_is_no_number_leaves_its_neighbours_alone():
     alone = longest_piece_log_probs(torch.zeros(2), torch.ones(2))
     assert probs[0].isnan().any()
     torch.testing.assert_close(probs[1], alone, rtol=0, atol=1e-6)
+
+
+@SPACES
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_under_a_tracer_a_law_is_right_or_no_number(in_lengths, dtype):
+    """There the mesh cannot follow the parameters, and what it does not resolve must not pass for a law."""
+    start = -torch.log(torch.arange(9, 0, -1, dtype=torch.float64))
+    loc = (start + 0.3 * torch.randn(4, 9, dtype=torch.float64, generator=generator("traced"))).to(dtype)
+    resolved = {}
+    for scale in (1.0, 0.5, 0.3, 0.2, 0.1, 0.02):
+
+        def probs(loc, scale=scale):
+            return longest_piece_log_probs(loc, torch.full_like(loc, scale), in_lengths=in_lengths).exp()
+
+        traced = torch.func.vmap(probs)(loc)
+        resolved[scale] = torch.isfinite(traced).all(-1)
+        if resolved[scale].any():
+            error = (traced - law(loc, torch.full_like(loc, scale), 0.0, in_lengths)).abs()
+            assert error[resolved[scale]].max() < 1e-5
+    assert resolved[1.0].all()
+    assert resolved[0.5].all()
+    assert not resolved[0.02].any()
+
+
+def test_too_few_nodes_are_refused():
+    with pytest.raises(ValueError, match=r"expected num_nodes to resolve the law; got 16, .* give more\.$"):
+        law([0.0, -0.5, -1.0, 0.0, 1.0], [0.02] * 5, num_nodes=16)
+
+
+def test_an_empty_batch_keeps_its_graph():
+    loc = torch.zeros(0, 3, requires_grad=True)
+    longest_piece_log_probs(loc, torch.ones(0, 3)).sum().backward()
+    assert loc.grad.shape == (0, 3)

@@ -2,6 +2,7 @@
 
 from igr.distributions import kl as _registers_divergences  # noqa: F401
 from igr.distributions.discrete import DiscreteLaw
+from igr.distributions.estimates import MeanEstimate
 from igr.distributions.gumbel_softmax import GumbelSoftmax
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.relaxation import SimplexRelaxation
@@ -12,6 +13,7 @@ __all__ = [
     "DiscreteLaw",
     "GumbelSoftmax",
     "InvertibleGaussian",
+    "MeanEstimate",
     "SimplexRelaxation",
     "StickTruncation",
 ]

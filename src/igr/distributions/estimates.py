@@ -78,7 +78,9 @@ def estimated_mean(
         first, second = _sums(law, parts, _points)
         value = first / total
         # Points of the simplex have no large mean, so their squares lose nothing to it.
-        variance = (second / total - value * value).clamp_min(0.0) * (total / max(1, total - 1))
+        # One draw says nothing of its error.
+        correction = total / (total - 1) if total > 1 else math.nan
+        variance = (second / total - value * value).clamp_min(0.0) * correction
         error = torch.sqrt(variance / total)
     return MeanEstimate(value.to(law.dtype), error.to(law.dtype), method)
 
@@ -121,8 +123,9 @@ def _sums(law: SimplexRelaxation, parts: Iterator[Tensor], values: object) -> tu
     second = torch.zeros_like(first)
     for part in parts:
         found = values(law, part).double()  # type: ignore[operator]
-        first += found.sum(0)
-        second += (found * found).sum(0)
+        # Not in place: under torch.func.vmap the sums have a dimension that these zeros do not have.
+        first = first + found.sum(0)
+        second = second + (found * found).sum(0)
     return first, second
 
 
@@ -176,4 +179,6 @@ def _sobol_noise(
 
 
 def _error_of_mean(values: Tensor) -> Tensor:
-    return values.std(0) / math.sqrt(len(values))
+    # Not torch's std, which warns of an empty batch.
+    deviations = values - values.mean(0)
+    return torch.sqrt((deviations * deviations).sum(0) / (len(values) * (len(values) - 1)))

@@ -13,7 +13,9 @@ from igr import validation
 from igr.distributions.pre_image import (
     check_droppable,
     check_reference_loses,
+    has_pre_image,
     maps_onto_all,
+    name_of,
     on_vectors,
 )
 from igr.distributions.relaxation import SimplexRelaxation
@@ -357,8 +359,7 @@ class InvertibleGaussian(SimplexRelaxation):
             slope = self._transform.log_abs_det_jacobian(y, t)
             return self._density(self._noise_of_pre_image(y), slope, log_z)
         # Elsewhere there is no pre-image, and no density; a point that has one stands in, for the gradient.
-        inside = self._transform.codomain.check(t)
-        inside = inside & torch.isfinite(self._transform.inv(t.detach())).all(-1)
+        inside = has_pre_image(self._transform, t.detach())
         t = torch.where(inside.unsqueeze(-1), t, self._transform(torch.zeros_like(t)))
         y = self._transform.inv(t)
         slope = self._transform.log_abs_det_jacobian(y, t)
@@ -425,7 +426,7 @@ class InvertibleGaussian(SimplexRelaxation):
         return log_number(self.delta, dtype)
 
     def _extra_repr(self) -> str:
-        return "" if self.transform is None else f", transform={type(self.transform).__name__}"
+        return "" if self.transform is None else f", transform={name_of(self.transform)}"
 
 
 def _threshold(temperature: float | Tensor, delta: float | Tensor, dtype: torch.dtype) -> float | Tensor:

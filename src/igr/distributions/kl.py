@@ -16,6 +16,7 @@ from torch.distributions import Distribution, OneHotCategorical, register_kl
 
 from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.invertible_gaussian import InvertibleGaussian
+from igr.distributions.pre_image import name_of
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels.numbers import same_number
 from igr.kernels.tracing import is_traced
@@ -75,8 +76,9 @@ def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Ten
     same_map = same_number(p.temperature, q.temperature) and same_number(p.delta, q.delta)
     if not _same_transform(p, q):
         raise NotImplementedError(
-            f"KL({p!r} || {q!r}) has no closed form: the transforms are two objects, so the laws are two "
-            "different maps of Gaussians; give both the same transform object, or estimate the divergence "
+            f"KL({p!r} || {q!r}) has no closed form: the transforms are two objects "
+            f"({name_of(p.transform)} and {name_of(q.transform)}), so the laws are two different maps of "
+            "Gaussians; give both the same transform object, or estimate the divergence "
             "by rsample_log and log_prob_of_log."
         )
     _check_masks(p, q)

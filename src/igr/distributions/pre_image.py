@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.distributions import Transform, constraints
+from torch.distributions import ComposeTransform, Transform, constraints
 from torch.distributions.transforms import IndependentTransform
 
 from igr import validation
 from igr.kernels.tracing import is_traced
+from igr.transforms import LogisticStickBreakingTransform
 
 
 def check_droppable(owner: str, mask: Tensor, transform: Transform | None, checked: bool) -> None:
@@ -74,7 +76,27 @@ def on_vectors(transform: Transform, size: int) -> Transform:
 
 def maps_onto_all(transform: Transform) -> bool:
     """Whether every vector has a pre-image, as far as the transform says."""
-    return _is_all(transform.codomain)
+    return all(_is_all(part.codomain) for part in _parts(transform))
+
+
+def has_pre_image(transform: Transform, t: Tensor) -> Tensor:
+    """Whether each vector t [*, n] has a pre-image that is finite, with shape [*]."""
+    inside = torch.ones_like(t[..., 0], dtype=torch.bool)
+    for part in reversed(_parts(transform)):
+        found = part.codomain.check(t)
+        inside = inside & (found.all(-1) if part.codomain.event_dim == 0 else found)
+        t = part.inv(t)
+        inside = inside & torch.isfinite(t).all(-1)
+    return inside
+
+
+def _parts(transform: Transform) -> list[Transform]:
+    """The transforms that one is composed of, in the order of their use."""
+    if isinstance(transform, IndependentTransform):
+        return _parts(transform.base_transform)
+    if isinstance(transform, ComposeTransform):
+        return [part for one in transform.parts for part in _parts(one)]
+    return [transform]
 
 
 def _is_all(constraint: constraints.Constraint) -> bool:
@@ -82,3 +104,10 @@ def _is_all(constraint: constraints.Constraint) -> bool:
     while isinstance(constraint, constraints.independent):
         constraint = constraint.base_constraint
     return isinstance(constraint, type(constraints.real))
+
+
+def name_of(transform: Transform | None) -> str:
+    """How messages name a transform: by its class, and the space of a broken stick."""
+    if isinstance(transform, LogisticStickBreakingTransform):
+        return repr(transform)
+    return "none" if transform is None else type(transform).__name__

@@ -102,6 +102,7 @@ class StickTruncation:
 
     Raises:
         ValueError: for a threshold or quantile outside its range, or no draw.
+        TypeError: unless they are numbers.
 
     References:
         Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3.3; there the number is
@@ -118,6 +119,15 @@ class StickTruncation:
     """
 
     def __init__(self, threshold: float = 0.99, quantile: float = 0.75, num_draws: int = 1) -> None:
+        for name, value in (("threshold", threshold), ("quantile", quantile)):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(
+                    f"StickTruncation: expected {name} to be a number; got {value!r}; use float(...)."
+                )
+        if isinstance(num_draws, bool) or not isinstance(num_draws, int):
+            raise TypeError(
+                f"StickTruncation: expected num_draws to be a whole number; got {num_draws!r}; use int(...)."
+            )
         if not 0.0 < threshold < 1.0:
             raise ValueError(
                 f"StickTruncation: expected threshold in (0, 1); got {threshold!r}; it is the mass that the "
@@ -214,7 +224,8 @@ def _bucket(needed: int, most: int) -> int:
 
 
 def _first_sticks(law: InvertibleGaussian, count: int) -> InvertibleGaussian:
-    scale = law.scale if law.scale.shape[-1] == 1 else law.scale[..., :count]
+    # One scale for all makes a law cheaper, and stays one.
+    scale = law.scale[..., : 1 if law._equal_scales else count]
     return InvertibleGaussian(
         law.loc[..., :count],
         scale,

@@ -20,8 +20,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from igr.kernels.quadrature import nodes_for_maximum
+from igr.kernels.tracing import is_traced
 
 _NUM_NODES = 400
 # Steps and ends of the trapezoidal rules: 1e-11 is left out or aliased.
@@ -30,7 +32,7 @@ _NORMAL_STEP, _NORMAL_ENDS = 0.5, (-7.5, 7.5)
 # A Gumbel variable lies within 6 of these scales of this place but for 1e-14.
 _GUMBEL_PLACE, _GUMBEL_SCALE = 14.0, 2.5
 # Numbers per array in one pass.
-_CHUNK = 2**22
+_CHUNK = 2**20
 
 
 def mean_of_gaussian_softmax(loc: Tensor, scale: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -103,15 +105,37 @@ def _mean(
     size = max(1, _CHUNK // (_NUM_NODES * loc.shape[-1] * 80))
     parts = []
     rows = (t.reshape(-1, t.shape[-1]).split(size) for t in (loc, spread, absent, *nodes))
-    for mu, s, gone, start, offsets, log_weights in zip(*rows, strict=True):
-        # Distances from the first node, which lose nothing where the means are large.
-        v, m = offsets[:, None, :, None], (mu - start)[:, :, None, None]
-        cdf, pdf = functions(v, m, s[:, :, None, None])
-        gone = gone.unsqueeze(-1)
-        log_cdf = torch.log(cdf.clamp_min(1e-300)).masked_fill(gone, 0.0)
-        others = log_cdf.sum(1, keepdim=True) - log_cdf
-        parts.append((pdf.masked_fill(gone, 0.0) * torch.exp(others + log_weights[:, None, :])).sum(-1))
+    for row in zip(*rows, strict=True):
+        # What a gradient needs is far larger than the means; it is formed again when it is wanted.
+        again = torch.is_grad_enabled() and not is_traced()
+        parts.append(
+            checkpoint(_means_of, functions, *row, use_reentrant=False, preserve_rng_state=False)
+            if again
+            else _means_of(functions, *row)
+        )
     return torch.cat(parts).view(loc.shape)
+
+
+def _means_of(
+    functions: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    mu: Tensor,
+    spread: Tensor,
+    gone: Tensor,
+    start: Tensor,
+    offsets: Tensor,
+    log_weights: Tensor,
+) -> Tensor:
+    # Distances from the first node, which lose nothing where the means are large.
+    v, m = offsets[:, None, :, None], (mu - start)[:, :, None, None]
+    s = spread[:, :, None, None]
+    # A few categories at a time: their inner nodes are the largest array.
+    size = max(1, _CHUNK // (max(1, len(mu)) * _NUM_NODES * 80))
+    found = [functions(v, *pair) for pair in zip(m.split(size, 1), s.split(size, 1), strict=True)]
+    cdf, pdf = (torch.cat(columns, dim=1) for columns in zip(*found, strict=True))
+    gone = gone.unsqueeze(-1)
+    log_cdf = torch.log(cdf.clamp_min(1e-300)).masked_fill(gone, 0.0)
+    others = log_cdf.sum(1, keepdim=True) - log_cdf
+    return (pdf.masked_fill(gone, 0.0) * torch.exp(others + log_weights[:, None, :])).sum(-1)
 
 
 def _gumbel_functions(u: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -76,13 +76,13 @@ class _Precision(NamedTuple):
     nodes: tuple[float, float]
     # Probabilities below this are noise.
     floor: float
-    # Where values cannot be read: enough for ten categories with scales from 0.3 up.
+    # Where values cannot be read; what it does not resolve becomes NaN there.
     unread: Mesh
 
 
 _PRECISION = {
-    torch.float64: _Precision((10.0, 3.6), (8.0, 1.3), 1e-11, Mesh(48, 44)),
-    torch.float32: _Precision((6.0, 2.8), (7.0, 1.0), 1e-8, Mesh(32, 32)),
+    torch.float64: _Precision((10.0, 3.6), (8.0, 1.3), 1e-11, Mesh(96, 64)),
+    torch.float32: _Precision((6.0, 2.8), (7.0, 1.0), 1e-8, Mesh(64, 44)),
 }
 
 
@@ -102,7 +102,7 @@ def longest_piece_log_probs(
         loc: :math:`\mu`, with shape :math:`(*, K - 1)`, float32 or float64.
         scale: :math:`\sigma`, with the same shape.
         num_nodes: Points and nodes; ``None`` for as many as the parameters need or, where they cannot be read
-            (under a tracer, or on a device that would wait), as usual ones need.
+            (under a tracer, or on a device that would wait), a fixed number, with NaN where it is too small.
         threshold: c, a float or a tensor with shape :math:`(*, 1)`; not used in length space.
         in_lengths: Whether the remainder takes no part, so that :math:`\log P(K) = -\infty`.
 
@@ -111,6 +111,7 @@ def longest_piece_log_probs(
 
     Raises:
         NotImplementedError: where scales are so small that too many points would be needed.
+        ValueError: where ``num_nodes`` are too few for the probabilities to sum to one.
     """
     precision = _PRECISION[loc.dtype]
     mu, sigma = loc.double(), scale.double()
@@ -118,6 +119,8 @@ def longest_piece_log_probs(
     if is_traced():
         mesh = precision.unread if num_nodes is None else Mesh(num_nodes, num_nodes)
         probs = longest_piece_probs(mu, sigma, c, in_lengths, mesh)
+        if num_nodes is None:
+            probs = _where_resolved(probs, mu, sigma, c, in_lengths, precision)
     else:
         flat_mu, flat_sigma, flat_c = (t.reshape(-1, t.shape[-1]) for t in (mu, sigma, c))
         probs = _in_chunks(flat_mu, flat_sigma, flat_c, in_lengths, precision, num_nodes).view(
@@ -136,7 +139,7 @@ def _in_chunks(
 ) -> Tensor:
     """:func:`longest_piece_probs` over [N, n], a few laws at a time, those of like needs together."""
     if len(loc) == 0:
-        return loc.new_zeros(0, loc.shape[-1] + 1)
+        return torch.cat([loc, loc[:, :1]], dim=-1)
     mesh = precision.unread if num_nodes is None else Mesh(num_nodes, num_nodes)
     order = torch.arange(len(loc), device=loc.device)
     wanted: list[list[int]] | None = None
@@ -149,7 +152,7 @@ def _in_chunks(
             raise NotImplementedError(
                 f"discrete: no exact law of stick-breaking is known for scales as small as {smallest:.2g} "
                 f"with these means: {wanted[0][0]} points would be needed and {_MOST_POINTS} are the most; "
-                "use method='monte_carlo', or give num_nodes."
+                "use method='monte_carlo'."
             )
     parts, first = [], 0
     while first < len(loc):
@@ -179,7 +182,27 @@ def _in_chunks(
             else longest_piece_probs(mu, sigma, c, in_lengths, mesh)
         )
         first += size
-    return torch.cat(parts).index_select(0, order.argsort())
+    probs = torch.cat(parts).index_select(0, order.argsort())
+    if num_nodes is None:
+        return probs if wanted else _where_resolved(probs, loc, scale, edge, in_lengths, precision)
+    lost = (probs.detach().sum(-1) - 1.0).abs().max().item()
+    if lost > 1e-4:
+        raise ValueError(
+            f"discrete: expected num_nodes to resolve the law; got {num_nodes}, with which the probabilities "
+            f"of stick-breaking miss a sum of one by {lost:.1g}; leave it out, or give more."
+        )
+    return probs
+
+
+def _where_resolved(
+    probs: Tensor, loc: Tensor, scale: Tensor, edge: Tensor, in_lengths: bool, precision: _Precision
+) -> Tensor:
+    """The probabilities, or NaN where the mesh for values that are not read is too coarse."""
+    needs = _needs(loc.detach(), scale.detach(), edge.detach(), in_lengths, precision)
+    # Too few nodes lose mass, too few points need not.
+    lost = (probs.detach().sum(-1, keepdim=True) - 1.0).abs()
+    resolved = (needs[..., :1] <= precision.unread.num_points) & (lost < 1e3 * precision.floor)
+    return torch.where(resolved, probs, torch.nan)
 
 
 def _needs(loc: Tensor, scale: Tensor, edge: Tensor, in_lengths: bool, precision: _Precision) -> Tensor:

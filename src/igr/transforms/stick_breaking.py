@@ -103,6 +103,9 @@ class LogisticStickBreakingTransform(JointTransform):
     def __hash__(self) -> int:
         return hash((LogisticStickBreakingTransform, self.space))
 
+    def __repr__(self) -> str:
+        return f"LogisticStickBreakingTransform({self.space!r})"
+
     def with_cache(self, cache_size: int = 1) -> LogisticStickBreakingTransform:
         if self._cache_size == cache_size:
             return self
