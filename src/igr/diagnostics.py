@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -14,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from igr.distributions.relaxation import SimplexRelaxation
-from igr.validation import check_float_tensor, compute_dtype
+from igr.validation import check_float_tensor, compute_dtype, whole_number
 
 __all__ = ["Diagnosis", "diagnose", "vertex_distance"]
 
@@ -262,7 +261,7 @@ def diagnose(
             "diagnose: expected at least one law in the batch; got batch shape "
             f"{tuple(distribution.batch_shape)}."
         )
-    total = _count(num_samples)
+    total = whole_number("diagnose", "num_samples", num_samples, minimum=1)
     levels = _numbers("quantiles", quantiles, "from 0 to 1", lambda level: 0.0 <= level <= 1.0)
     (threshold,) = _numbers("saturation_threshold", [saturation_threshold], *_POSITIVE)
     own, middle = _own_temperature(distribution)
@@ -278,7 +277,7 @@ def diagnose(
     with torch.inference_mode(False):
         law = _with_parameters(distribution, _parameters(distribution), distribution.temperature)
         distance, saturated = _closeness(law, total, threshold, seed)
-        effective, method = _effective_categories(distribution, total, seed)
+        effective, method = _effective_categories(law, total, seed)
         mean: dict[str, list[Tensor]] = {name: [] for name in law.arg_constraints}
         median: dict[str, list[Tensor]] = {name: [] for name in mean}
         for temperature in grid:
@@ -371,15 +370,13 @@ def _closeness(
 def _effective_categories(law: SimplexRelaxation, num_samples: int, seed: int) -> tuple[Tensor, str]:
     """exp of the entropy [*B], and how the discrete law was computed."""
     try:
-        probs = law.discrete().exact_logits.exp()
+        return law.discrete().entropy().exp(), "exact"
     except NotImplementedError:
         source = Generator(law.device).manual_seed(seed)
         estimate = law.discrete("monte_carlo", num_samples=num_samples, generator=source)
-        probs = estimate.exact_logits.exp()
-        num_seen = (probs > 0).sum(-1)
-        entropy = torch.special.entr(probs).sum(-1) + (num_seen - 1) / (2 * num_samples)
-        return entropy.exp().clamp(max=law.num_categories).to(compute_dtype(law.dtype)), "monte_carlo"
-    return torch.special.entr(probs).sum(-1).exp(), "exact"
+    num_seen = (estimate.probs > 0).sum(-1)
+    entropy = estimate.entropy() + (num_seen - 1) / (2 * num_samples)
+    return entropy.exp().clamp(max=law.num_categories), "monte_carlo"
 
 
 @torch.enable_grad()
@@ -427,20 +424,6 @@ def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
         high = min(low + 1, last)
         rows.append(torch.lerp(ordered[..., low], ordered[..., high], level * last - low))
     return torch.stack(rows)
-
-
-def _count(num_samples: Any) -> int:
-    try:
-        number = None if isinstance(num_samples, bool) else operator.index(num_samples)
-    except TypeError:
-        number = None
-    if number is None:
-        raise TypeError(
-            f"diagnose: expected num_samples to be an int; got {num_samples!r}; convert it with int(...)."
-        )
-    if number < 1:
-        raise ValueError(f"diagnose: expected num_samples of at least 1; got {number}.")
-    return number
 
 
 _POSITIVE = "positive and finite", lambda number: 0.0 < number < math.inf

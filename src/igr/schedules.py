@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
-from igr.validation import check_values
+from igr.validation import check_values, real_number, shown, whole_number
 
 __all__ = [
     "ConstantSchedule",
@@ -66,7 +65,7 @@ class TemperatureSchedule(ABC):
             TypeError: unless the step is an int.
             ValueError: for a step below 0.
         """
-        return self._at(_whole(type(self).__name__, "step", step, minimum=0))
+        return self._at(whole_number(type(self).__name__, "step", step, minimum=0))
 
     def __call__(self, step: SupportsIndex) -> float:
         """:meth:`at`."""
@@ -111,7 +110,7 @@ class TemperatureSchedule(ABC):
         if set(state_dict) != keys or not isinstance(state_dict["settings"], Mapping):
             raise ValueError(
                 f"{owner}: expected a dict with the keys schedule, settings and step; got "
-                f"{_shown(state_dict)}; pass what state_dict() returned."
+                f"{shown(state_dict)}; pass what state_dict() returned."
             )
         if (state_dict["schedule"], state_dict["settings"]) != (type(self).__name__, self.settings):
             raise ValueError(
@@ -119,7 +118,7 @@ class TemperatureSchedule(ABC):
                 f"{_call(state_dict['schedule'], state_dict['settings'])}; build the schedule as it was in "
                 "the run that goes on."
             )
-        self._step = _whole(owner, "step", state_dict["step"], minimum=0)
+        self._step = whole_number(owner, "step", state_dict["step"], minimum=0)
 
     def __repr__(self) -> str:
         return _call(type(self).__name__, self.settings)
@@ -161,7 +160,7 @@ class _Annealing(TemperatureSchedule):
         owner = type(self).__name__
         self.start = _positive(owner, "start", start)
         self.end = _positive(owner, "end", end)
-        self.num_steps = _whole(owner, "num_steps", num_steps, minimum=1)
+        self.num_steps = whole_number(owner, "num_steps", num_steps, minimum=1)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -267,33 +266,10 @@ class CosineSchedule(_Annealing):
 
 
 def _positive(owner: str, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(
-            f"{owner}: expected {name} to be a number; got {_shown(value)}; convert it with float(...)."
-        )
-    check_values(owner, name, value, positive=True)
-    return float(value)
-
-
-def _whole(owner: str, name: str, value: Any, *, minimum: int) -> int:
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None:
-        raise TypeError(
-            f"{owner}: expected {name} to be an int; got {_shown(value)}; convert it with int(...)."
-        )
-    if number < minimum:
-        raise ValueError(f"{owner}: expected {name} of at least {minimum}; got {number}.")
+    number = real_number(owner, name, value)
+    check_values(owner, name, number, positive=True)
     return number
 
 
 def _call(name: object, settings: Mapping[str, Any]) -> str:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in settings.items())})"
-
-
-def _shown(value: object) -> str:
-    """Its repr, cut so that an error stays a sentence."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Size, Tensor
@@ -64,6 +67,36 @@ def check_number_or_tensor(owner: str, name: str, value: object) -> None:
         raise TypeError(
             f"{owner}: expected {name} to be a number or a tensor; got {value!r}; convert it with float(...)."
         )
+
+
+def whole_number(owner: str, name: str, value: Any, minimum: int | None = None) -> int:
+    """The value as an int: TypeError for another kind of number, ValueError below the minimum."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(
+            f"{owner}: expected {name} to be an int; got {shown(value)}; convert it with int(...)."
+        )
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{owner}: expected {name} of at least {minimum}; got {number}.")
+    return number
+
+
+def real_number(owner: str, name: str, value: Any) -> float:
+    """The value as a float: TypeError for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(
+            f"{owner}: expected {name} to be a number; got {shown(value)}; convert it with float(...)."
+        )
+    return float(value)
+
+
+def shown(value: object) -> str:
+    """Its repr, cut so that an error stays a sentence."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool = False) -> None:

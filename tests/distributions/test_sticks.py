@@ -178,7 +178,9 @@ def test_no_tracer_follows_the_number():
 
 @pytest.mark.parametrize("arguments", [{"threshold": "0.9"}, {"quantile": None}, {"num_draws": 1.5}])
 def test_wrong_types(arguments):
-    with pytest.raises(TypeError, match=r"^StickTruncation: expected .* to be a .*number; got .*\.$"):
+    with pytest.raises(
+        TypeError, match=r"^StickTruncation: expected .* to be an? (number|int); got .*; convert it .*\.$"
+    ):
         StickTruncation(**arguments)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ _DRAWN_AT_ONCE = 2**22
 _RANDOMIZATIONS = 16
 # Torch's Sobol points are multiples of this.
 _SOBOL_GRAIN = 2.0**-30
+
+# Numbers [N, *B, K] that a law makes of the noise of N draws.
+_Values: TypeAlias = "Callable[[SimplexRelaxation, Tensor], Tensor]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +119,13 @@ def _at_once(law: SimplexRelaxation) -> int:
     return max(1, _DRAWN_AT_ONCE // max(1, law.batch_shape.numel() * law.num_categories))
 
 
-def _sums(law: SimplexRelaxation, parts: Iterator[Tensor], values: object) -> tuple[Tensor, Tensor]:
+def _sums(law: SimplexRelaxation, parts: Iterator[Tensor], values: _Values) -> tuple[Tensor, Tensor]:
     """The sums of values [*B, K] over draws, and of their squares."""
     shape = law.batch_shape + law.event_shape
     first = torch.zeros(shape, dtype=torch.float64, device=law.device)
     second = torch.zeros_like(first)
     for part in parts:
-        found = values(law, part).double()  # type: ignore[operator]
+        found = values(law, part).double()
         # Not in place: under torch.func.vmap the sums have a dimension that these zeros do not have.
         first = first + found.sum(0)
         second = second + (found * found).sum(0)
@@ -135,7 +138,7 @@ def _over_randomizations(
     num_samples: int,
     generator: torch.Generator | None,
     noise: Tensor | None,
-    values: object,
+    values: _Values,
 ) -> Tensor:
     """Averages over the Sobol points of each randomization, [R, *B, K]; all laws of the batch share them."""
     if noise is not None:
@@ -149,7 +152,7 @@ def _over_randomizations(
             f"{num_samples}."
         )
     # Sobol points are balanced in powers of two.
-    count = 2 ** int(math.log2(num_samples // _RANDOMIZATIONS))
+    count = 1 << (num_samples // _RANDOMIZATIONS).bit_length() - 1
     size = law.noise_shape.numel()
     most = torch.quasirandom.SobolEngine.MAXDIM
     if size > most:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from igr import validation
 from igr.distributions.invertible_gaussian import InvertibleGaussian
+from igr.distributions.pre_image import name_of
 from igr.kernels import stick_breaking
 from igr.kernels.tracing import is_traced
 from igr.transforms import LogisticStickBreakingTransform
@@ -119,15 +121,10 @@ class StickTruncation:
     """
 
     def __init__(self, threshold: float = 0.99, quantile: float = 0.75, num_draws: int = 1) -> None:
-        for name, value in (("threshold", threshold), ("quantile", quantile)):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(
-                    f"StickTruncation: expected {name} to be a number; got {value!r}; use float(...)."
-                )
-        if isinstance(num_draws, bool) or not isinstance(num_draws, int):
-            raise TypeError(
-                f"StickTruncation: expected num_draws to be a whole number; got {num_draws!r}; use int(...)."
-            )
+        owner = type(self).__name__
+        self.threshold = validation.real_number(owner, "threshold", threshold)
+        self.quantile = validation.real_number(owner, "quantile", quantile)
+        self.num_draws = validation.whole_number(owner, "num_draws", num_draws, minimum=1)
         if not 0.0 < threshold < 1.0:
             raise ValueError(
                 f"StickTruncation: expected threshold in (0, 1); got {threshold!r}; it is the mass that the "
@@ -138,11 +135,6 @@ class StickTruncation:
                 f"StickTruncation: expected quantile in (0, 1]; got {quantile!r}; it is the share of draws "
                 "that are to reach the threshold."
             )
-        if num_draws < 1:
-            raise ValueError(f"StickTruncation: expected num_draws of at least 1; got {num_draws}.")
-        self.threshold = threshold
-        self.quantile = quantile
-        self.num_draws = num_draws
         self._has_warned = False
 
     def __call__(
@@ -241,7 +233,7 @@ def _check_sticks(owner: str, law: object) -> None:
         law.transform, LogisticStickBreakingTransform
     ):
         transform = getattr(law, "transform", None)
-        kind = type(law).__name__ + (f" with {type(transform).__name__}" if transform is not None else "")
+        kind = type(law).__name__ + ("" if transform is None else f" with {name_of(transform)}")
         raise ValueError(
             f"{owner}: expected an InvertibleGaussian with a LogisticStickBreakingTransform; got {kind}; "
             "only sticks can be cut, since each is what the ones before it have left."

@@ -29,6 +29,8 @@ _NUM_NODES = 400
 # Steps and ends of the trapezoidal rules: 1e-11 is left out or aliased.
 _GUMBEL_STEP, _GUMBEL_ENDS = 0.4, (-4.4, 26.0)
 _NORMAL_STEP, _NORMAL_ENDS = 0.5, (-7.5, 7.5)
+# Of the longer of the two.
+_INNER_NODES = math.ceil((_GUMBEL_ENDS[1] - _GUMBEL_ENDS[0]) / _GUMBEL_STEP)
 # A Gumbel variable lies within 6 of these scales of this place but for 1e-14.
 _GUMBEL_PLACE, _GUMBEL_SCALE = 14.0, 2.5
 # Numbers per array in one pass.
@@ -102,7 +104,7 @@ def _mean(
 ) -> Tensor:
     nodes = nodes_for_maximum(place.detach(), reach.detach(), _NUM_NODES, -torch.inf)
     absent = torch.zeros_like(loc, dtype=torch.bool) if mask is None else mask.expand_as(loc)
-    size = max(1, _CHUNK // (_NUM_NODES * loc.shape[-1] * 80))
+    size = max(1, _CHUNK // (_NUM_NODES * loc.shape[-1] * _INNER_NODES))
     parts = []
     rows = (t.reshape(-1, t.shape[-1]).split(size) for t in (loc, spread, absent, *nodes))
     for row in zip(*rows, strict=True):
@@ -129,7 +131,7 @@ def _means_of(
     v, m = offsets[:, None, :, None], (mu - start)[:, :, None, None]
     s = spread[:, :, None, None]
     # A few categories at a time: their inner nodes are the largest array.
-    size = max(1, _CHUNK // (max(1, len(mu)) * _NUM_NODES * 80))
+    size = max(1, _CHUNK // (max(1, len(mu)) * _NUM_NODES * _INNER_NODES))
     found = [functions(v, *pair) for pair in zip(m.split(size, 1), s.split(size, 1), strict=True)]
     cdf, pdf = (torch.cat(columns, dim=1) for columns in zip(*found, strict=True))
     gone = gone.unsqueeze(-1)

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from igr.kernels import planar
 from igr.transforms.joint import JointTransform
-from igr.validation import broadcast_batch, check_float_tensor, compute_dtype
+from igr.validation import broadcast_batch, check_float_tensor, compute_dtype, whole_number
 
 _SHIFT_AT_START = 0.1
 
@@ -344,7 +344,7 @@ class PlanarFlow(_PlanarModule):
     ) -> None:
         super().__init__()
         _check_counts(type(self).__name__, num_categories, num_variables)
-        if num_layers < 1:
+        if whole_number(type(self).__name__, "num_layers", num_layers) < 1:
             raise ValueError(
                 f"{type(self).__name__}: expected num_layers of at least 1; got {num_layers}; for no flow, "
                 "leave the transform out."
@@ -420,12 +420,13 @@ def _check_tensors(owner: str, u: Tensor, w: Tensor, b: Tensor, *, stacked: bool
 
 
 def _check_counts(owner: str, num_categories: int, num_variables: int | None) -> None:
+    whole_number(owner, "num_categories", num_categories)
     if num_categories < 2:
         raise ValueError(
             f"{owner}: expected num_categories of at least 2; got {num_categories}; K categories are vectors "
             "of K - 1 numbers."
         )
-    if num_variables is not None and num_variables < 1:
+    if num_variables is not None and whole_number(owner, "num_variables", num_variables) < 1:
         raise ValueError(
             f"{owner}: expected num_variables of at least 1, or None; got {num_variables}; with None all "
             "vectors share one map."
