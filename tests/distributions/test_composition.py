@@ -55,8 +55,9 @@ def is_long_to_compile(case):
     """One masked case of each kind and the smallest of the large graphs do for every day."""
     if case.is_masked:
         return case.settings.get("temperature") != 0.7
-    large = case.has_exact_law or "w" in case.parameters
-    return case.has_transform and large and (case.is_cold or case.law().num_categories > 2)
+    if "w" in case.parameters:  # tests/transforms compiles a flow
+        return True
+    return case.has_transform and case.has_exact_law and (case.is_cold or case.law().num_categories > 2)
 
 
 def noise_of(case, sample_shape=(2,), dtype=torch.float64):
@@ -229,7 +230,10 @@ class Draw(torch.nn.Module):
 
 
 @tracing
-@each(where=lambda case: not isinstance(case.settings.get("transform"), Mix | ComposeTransform))
+@each(
+    where=lambda case: not isinstance(case.settings.get("transform"), Mix | ComposeTransform),
+    slow=lambda case: case.has_transform and case.has_exact_law and case.law().num_categories > 4,
+)
 def test_export_gives_the_same_numbers(case):
     model, noise = Draw(case), noise_of(case)
     exported = torch.export.export(model, (noise,)).module()

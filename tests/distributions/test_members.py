@@ -125,7 +125,7 @@ def test_the_divergence_is_that_of_the_gaussians(member, size):
 
 
 @members
-@sizes
+@each("size", [*SIZES[:-1], pytest.param(SIZES[-1], marks=pytest.mark.slow)])
 def test_the_discrete_law_is_that_of_draws(member, size):
     """Exact where there is an exact law; for a planar map two estimates of each other."""
     law = law_of(member, size, 0.5, torch.float64)
