@@ -16,11 +16,11 @@ ROOT = Path(igr.__file__).parent
 # Each room imports from the levels before its own; within a level, from one another but not in a circle.
 LEVELS = [
     {"kernels"},
-    {"errors", "validation"},
+    {"errors", "atomic", "validation"},
     {"transforms"},
     {"distributions"},
     {"functional", "estimators", "fitting", "diagnostics", "schedules"},
-    {"atomic", "progress", "models"},
+    {"progress", "models"},
     {"data", "training", "evaluation"},
     {"plot", "studies"},
     {"cli"},
