@@ -9,7 +9,8 @@ it would be the identity), so that small probabilities count as much as large on
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,27 @@ def uniform_loc(num_categories: int, scale: float) -> float:
     return scale * torch.special.ndtri(torch.tensor(tail, dtype=torch.float64)).item()
 
 
+class Solution(NamedTuple):
+    """Means [N, K - 1], and whether the law of each was reached [N]."""
+
+    loc: Tensor
+    converged: Tensor
+
+
+def newton_loc_for_probs(
+    probs: Tensor, scale: Tensor, observe: Callable[[Tensor, Tensor], None] | None = None
+) -> Solution:
+    """:func:`loc_for_probs` without gradient, which says what it did not reach.
+
+    Arguments:
+        probs: Positive, summing to one, float64, with shape :math:`(N, K)`.
+        scale: float64, with shape :math:`(N, K - 1)`.
+        observe: Called at every step with the indices of laws and the log-probabilities [n, K] they have.
+    """
+    num_nodes = default_num_nodes(torch.float64, probs.shape[-1], equal_scales=False)
+    return _newton(_log_ratios(torch.log(probs), -1), scale, num_nodes, observe)
+
+
 def loc_for_probs(probs: Tensor, scale: Tensor) -> Tensor:
     r"""Means :math:`\mu` (threshold zero) whose law of the maximum is ``probs``.
 
@@ -44,7 +66,13 @@ def loc_for_probs(probs: Tensor, scale: Tensor) -> Tensor:
     flat_probs, flat_scale = probs.reshape(-1, probs.shape[-1]), scale.reshape(-1, scale.shape[-1])
     num_nodes = default_num_nodes(torch.float64, probs.shape[-1], equal_scales=False)
     goal = torch.log(flat_probs[:, :-1]) - torch.log(flat_probs[:, -1:])
-    loc = _newton(goal.detach(), flat_scale.detach(), num_nodes)
+    loc, converged = _newton(goal.detach(), flat_scale.detach(), num_nodes)
+    if not bool(converged.all()):
+        raise RuntimeError(
+            f"from_probs: Newton's method did not reach {int((~converged).sum())} of {len(goal)} laws within "
+            f"{_MAX_ITERATIONS} iterations; expected probabilities and scales within about ten orders of "
+            "magnitude of one another."
+        )
     _, jacobian = maximum_log_probs_and_jacobian(loc, flat_scale.detach(), num_nodes)
     reached = _log_ratios(maximum_log_probs(loc, flat_scale, num_nodes), -1)
     solution: Tensor = _ImplicitFunction.apply(goal, reached, loc, _log_ratios(jacobian, -2))
@@ -78,23 +106,25 @@ def _log_ratios(x: Tensor, dim: int) -> Tensor:
     return x.narrow(dim, 0, count) - x.narrow(dim, count, 1)
 
 
-def _newton(goal: Tensor, scale: Tensor, num_nodes: int) -> Tensor:
+def _newton(
+    goal: Tensor, scale: Tensor, num_nodes: int, observe: Callable[[Tensor, Tensor], None] | None = None
+) -> Solution:
     loc = (0.8 * goal).clamp(-3.0, 3.0) * scale
     active = torch.arange(len(goal), device=goal.device)
+    converged = torch.zeros_like(active, dtype=torch.bool)
     for _ in range(_MAX_ITERATIONS):
         log_probs, jacobian = maximum_log_probs_and_jacobian(loc[active], scale[active], num_nodes)
+        if observe is not None:
+            observe(active, log_probs)
         residual = _log_ratios(log_probs, -1) - goal[active]
         missing = residual.abs().amax(-1) > _TOLERANCE * goal[active].abs().amax(-1).clamp(min=1.0)
+        converged[active[~missing]] = True
         if not bool(missing.any()):
-            return loc
+            break
         active, residual, jacobian = active[missing], residual[missing], jacobian[missing]
         matrix = _log_ratios(jacobian, -2)
         step = torch.linalg.solve(matrix, residual.unsqueeze(-1)).squeeze(-1)
         # A step longer than the scale of a category would leave the region where the slope holds.
         length = (step / scale[active]).abs().amax(-1, keepdim=True)
         loc[active] -= step / length.clamp(min=1.0)
-    raise RuntimeError(
-        f"from_probs: Newton's method did not reach {len(active)} of {len(goal)} laws within "
-        f"{_MAX_ITERATIONS} iterations; expected probabilities and scales within about ten orders of "
-        "magnitude of one another."
-    )
+    return Solution(loc, converged)

@@ -35,6 +35,7 @@ In length space the remainder takes no part: that is the limit of a threshold c 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -134,12 +135,85 @@ def longest_piece_log_probs(
     return log_probs
 
 
+def longest_piece_law_and_jacobian(loc: Tensor, scale: Tensor, in_lengths: bool) -> tuple[Tensor, Tensor]:
+    r"""The probabilities of laws on the CPU, and their slopes in the means; the threshold is zero.
+
+    Arguments:
+        loc: :math:`\mu`, float64, with shape :math:`(N, K - 1)`.
+        scale: :math:`\sigma`, with the same shape.
+        in_lengths: Whether the remainder takes no part.
+
+    Returns:
+        Tensors with shapes :math:`(N, K)` and :math:`(N, K, K - 1)`, without gradient.
+
+    Raises:
+        NotImplementedError: where scales are so small that too many points would be needed.
+    """
+    edge = torch.zeros_like(loc[:, :1])
+    probs, jacobian = loc.new_empty(len(loc), loc.shape[-1] + 1), loc.new_empty(*loc.shape, loc.shape[-1])
+    jacobian = torch.cat([jacobian, jacobian[:, :1]], dim=1)
+    with torch.no_grad():
+        for chosen, mesh in _chunks(
+            loc, scale, edge, in_lengths, _PRECISION[torch.float64], None, keeps=True
+        ):
+            mu, sigma, c = (t.index_select(0, chosen) for t in (loc, scale, edge))
+            probs[chosen], jacobian[chosen] = longest_piece_probs_and_jacobian(mu, sigma, c, in_lengths, mesh)
+    return probs, jacobian
+
+
 def _in_chunks(
     loc: Tensor, scale: Tensor, edge: Tensor, in_lengths: bool, precision: _Precision, num_nodes: int | None
 ) -> Tensor:
     """:func:`longest_piece_probs` over [N, n], a few laws at a time, those of like needs together."""
     if len(loc) == 0:
         return torch.cat([loc, loc[:, :1]], dim=-1)
+    keeps = torch.is_grad_enabled()
+    parts, order = [], []
+    for chosen, mesh in _chunks(loc, scale, edge, in_lengths, precision, num_nodes, keeps):
+        mu, sigma, c = (t.index_select(0, chosen) for t in (loc, scale, edge))
+        order.append(chosen)
+        # What a gradient needs is far larger than the law; it is formed again when it is wanted.
+        parts.append(
+            checkpoint(
+                longest_piece_probs,
+                mu,
+                sigma,
+                c,
+                in_lengths,
+                mesh,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            if keeps
+            else longest_piece_probs(mu, sigma, c, in_lengths, mesh)
+        )
+    probs = torch.cat(parts).index_select(0, torch.cat(order).argsort())
+    if num_nodes is None:
+        read = loc.device.type == "cpu"
+        return probs if read else _where_resolved(probs, loc, scale, edge, in_lengths, precision)
+    lost = (probs.detach().sum(-1) - 1.0).abs().max().item()
+    if lost > 1e-4:
+        raise ValueError(
+            f"discrete: expected num_nodes to resolve the law; got {num_nodes}, with which the probabilities "
+            f"of stick-breaking miss a sum of one by {lost:.1g}; leave it out, or give more."
+        )
+    return probs
+
+
+def _chunks(
+    loc: Tensor,
+    scale: Tensor,
+    edge: Tensor,
+    in_lengths: bool,
+    precision: _Precision,
+    num_nodes: int | None,
+    keeps: bool,
+) -> Iterator[tuple[Tensor, Mesh]]:
+    """Which of the laws [N, n] to compute at a time, and on what mesh; those of like needs together.
+
+    Arguments:
+        keeps: Whether every step keeps arrays of the size of its operators.
+    """
     mesh = precision.unread if num_nodes is None else Mesh(num_nodes, num_nodes)
     order = torch.arange(len(loc), device=loc.device)
     wanted: list[list[int]] | None = None
@@ -154,44 +228,18 @@ def _in_chunks(
                 f"with these means: {wanted[0][0]} points would be needed and {_MOST_POINTS} are the most; "
                 "use method='monte_carlo'."
             )
-    parts, first = [], 0
+    first = 0
     while first < len(loc):
         mesh = mesh if wanted is None else Mesh(wanted[first][0], wanted[first][1])
         per_law = mesh.num_points * mesh.num_nodes
         size = max(1, _CHUNK // per_law)
-        if torch.is_grad_enabled():
+        if keeps:
             # Each step keeps as many arrays as there are points.
             size = max(1, min(size, _KEPT // (per_law * mesh.num_points * loc.shape[-1])))
-        chosen = order[first : first + size]
         if wanted is not None:
             mesh = Mesh(mesh.num_points, max(row[1] for row in wanted[first : first + size]))
-        mu, sigma, c = (t.index_select(0, chosen) for t in (loc, scale, edge))
-        # What a gradient needs is far larger than the law; it is formed again when it is wanted.
-        parts.append(
-            checkpoint(
-                longest_piece_probs,
-                mu,
-                sigma,
-                c,
-                in_lengths,
-                mesh,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-            if torch.is_grad_enabled()
-            else longest_piece_probs(mu, sigma, c, in_lengths, mesh)
-        )
+        yield order[first : first + size], mesh
         first += size
-    probs = torch.cat(parts).index_select(0, order.argsort())
-    if num_nodes is None:
-        return probs if wanted else _where_resolved(probs, loc, scale, edge, in_lengths, precision)
-    lost = (probs.detach().sum(-1) - 1.0).abs().max().item()
-    if lost > 1e-4:
-        raise ValueError(
-            f"discrete: expected num_nodes to resolve the law; got {num_nodes}, with which the probabilities "
-            f"of stick-breaking miss a sum of one by {lost:.1g}; leave it out, or give more."
-        )
-    return probs
 
 
 def _where_resolved(
@@ -230,27 +278,9 @@ def longest_piece_probs(
     loc: Tensor, scale: Tensor, threshold: Tensor, in_lengths: bool, mesh: Mesh
 ) -> Tensor:
     """The probabilities by plain operations, with shape [*, K]; threshold with shape [*, 1]."""
-    n = loc.shape[-1]
-    # Clenshaw-Curtis is the one that a tracer can follow; it needs more nodes.
-    rule = clenshaw_curtis if is_traced() else gauss_legendre
-    inner = rule(mesh.num_nodes, loc.dtype, loc.device)
-    outer = rule(_OUTER_NODES, loc.dtype, loc.device)
-    points, coefficients, tails = chebyshev_rule(mesh.num_points, loc.dtype, loc.device)
-    lows, highs, edge = _intervals(loc.detach(), scale.detach(), threshold, in_lengths)
-    lead = torch.ones_like(loc[..., :1]).unsqueeze(-1).expand(*loc.shape[:-1], mesh.num_points, 1)
+    lead = _certain(loc, mesh)
     carries, takes = [], []
-    for k in range(n):
-        piece = _Piece(loc[..., k, None], scale[..., k, None], lows[k], highs[k], mesh.num_points)
-        if k == n - 1:
-            # The one point that is asked for, which carries the gradient of the threshold.
-            stay, take = piece.stays(edge, *inner), piece.leads_above(edge, *outer)
-        else:
-            half = 0.5 * (highs[k + 1] - lows[k + 1])
-            x = lows[k + 1] + half * (1.0 + points)
-            stay = piece.stays(x, *inner)
-            within = half.unsqueeze(-1) * (tails @ piece.leads_at(x))
-            take = piece.leads_above(highs[k + 1], *outer) + within
-        stay, take = stay @ coefficients, take @ coefficients
+    for stay, take in _operators(loc, scale, threshold, in_lengths, mesh):
         takes.append(take @ lead)
         lead = stay @ lead
         carries.append(stay + take)
@@ -260,6 +290,72 @@ def longest_piece_probs(
         found.append((row @ taken).squeeze(-1))
         row = row @ carry
     return torch.cat(found[::-1], dim=-1)
+
+
+def longest_piece_probs_and_jacobian(
+    loc: Tensor, scale: Tensor, threshold: Tensor, in_lengths: bool, mesh: Mesh
+) -> tuple[Tensor, Tensor]:
+    r"""The probabilities, and their slopes :math:`\partial P(k) / \partial \mu_j`, with shape [*, K, n].
+
+    The slope of an operator in its mean is the same integral with the weight :math:`(y - \mu) / \sigma^2`, so
+    all of them cost twice the law. With what each has done to the vectors after it, two columns for each
+    piece, they are carried along the chain, which adds little as long as K is in the hundreds.
+    """
+    lead = _certain(loc, mesh)
+    # Slopes of the distribution function in the means so far; what has led so far, carried to here.
+    slopes = leaders = lead[..., :0]
+    carries, own_slopes, later_slopes = [], [], []
+    for stays, takes in _operators(loc, scale, threshold, in_lengths, mesh, slopes=True):
+        (stay, stay_slope), (take, take_slope) = stays, takes
+        carry = stay + take
+        own_slopes.append(torch.cat([take @ slopes, take_slope @ lead], dim=-1))
+        later_slopes.append((stay_slope + take_slope) @ leaders)
+        slopes = torch.cat([stay @ slopes, stay_slope @ lead], dim=-1)
+        leaders = torch.cat([carry @ leaders, take @ lead], dim=-1)
+        lead = stay @ lead
+        carries.append(carry)
+    jacobian = loc.new_zeros(*loc.shape, loc.shape[-1])
+    row = torch.ones_like(lead)
+    for k in reversed(range(loc.shape[-1])):
+        jacobian[..., k, : k + 1] = (row @ own_slopes[k]).squeeze(-2)
+        jacobian[..., :k, k] = (row @ later_slopes[k]).squeeze(-2)
+        row = row @ carries[k]
+    probs = torch.cat([leaders, lead], dim=-1).squeeze(-2)
+    return probs, torch.cat([jacobian, slopes], dim=-2)
+
+
+def _certain(loc: Tensor, mesh: Mesh) -> Tensor:
+    """:math:`F_0 = 1` at the points of the mesh, [*, points, 1]."""
+    return torch.ones_like(loc[..., :1]).unsqueeze(-1).expand(*loc.shape[:-1], mesh.num_points, 1)
+
+
+def _operators(
+    loc: Tensor, scale: Tensor, threshold: Tensor, in_lengths: bool, mesh: Mesh, slopes: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """:math:`S_k` and :math:`C_k` for k = 1 .. n as matrices on values at the points, [*, points, points].
+
+    The last ones have one row, for the one value that is asked for. With slopes there is a dimension of two
+    before all others: the operator, and its slope in the mean of the piece.
+    """
+    n = loc.shape[-1]
+    # Clenshaw-Curtis is the one that a tracer can follow; it needs more nodes.
+    rule = clenshaw_curtis if is_traced() else gauss_legendre
+    inner = rule(mesh.num_nodes, loc.dtype, loc.device)
+    outer = rule(_OUTER_NODES, loc.dtype, loc.device)
+    points, coefficients, tails = chebyshev_rule(mesh.num_points, loc.dtype, loc.device)
+    lows, highs, edge = _intervals(loc.detach(), scale.detach(), threshold, in_lengths)
+    for k in range(n):
+        piece = _Piece(loc[..., k, None], scale[..., k, None], lows[k], highs[k], mesh.num_points, slopes)
+        if k == n - 1:
+            # The one point that is asked for, which carries the gradient of the threshold.
+            stay, take = piece.stays(edge, *inner), piece.leads_above(edge, *outer)
+        else:
+            half = 0.5 * (highs[k + 1] - lows[k + 1])
+            x = lows[k + 1] + half * (1.0 + points)
+            stay = piece.stays(x, *inner)
+            within = half.unsqueeze(-1) * (tails @ piece.leads_at(x))
+            take = piece.leads_above(highs[k + 1], *outer) + within
+        yield stay @ coefficients, take @ coefficients
 
 
 def _intervals(
@@ -294,10 +390,13 @@ class _Piece:
         low: The lower end of that interval, [*, 1].
         high: The upper end.
         count: The number of polynomials.
+        slopes: Whether the slopes of all integrals in the mean come with them, in a first dimension of two.
     """
 
-    def __init__(self, mu: Tensor, sigma: Tensor, low: Tensor, high: Tensor, count: int) -> None:
-        self.mu, self.sigma, self.count = mu, sigma, count
+    def __init__(
+        self, mu: Tensor, sigma: Tensor, low: Tensor, high: Tensor, count: int, slopes: bool
+    ) -> None:
+        self.mu, self.sigma, self.count, self.slopes = mu, sigma, count, slopes
         self.middle = 0.5 * (low + high)
         self.half = (0.5 * (high - low)).clamp_min(1e-3)
         self.bottom = mu.detach() - _REACH * sigma.detach()
@@ -310,7 +409,7 @@ class _Piece:
         y = first.unsqueeze(-1) + length.unsqueeze(-1) * nodes
         mass = self._density(y) * (length.unsqueeze(-1) * weights)
         # What lies below the first node leaves the stick as it is.
-        below = torch.special.ndtr((first - self.mu) / self.sigma)
+        below = self._below(first)
         x = x.unsqueeze(-1)
         return self._moments(x - softplus(y), mass) + self._moments(x, below.unsqueeze(-1))
 
@@ -321,7 +420,7 @@ class _Piece:
         y = first + (last - first) * nodes
         mass = self._density(y) * ((last - first) * weights)
         # What lies above the last node takes all that is left.
-        above = torch.special.ndtr((self.mu - last) / self.sigma)
+        above = self._above(last)
         y, mass = torch.cat([y, last], -1), torch.cat([mass, above], -1)
         return self._moments(-softplus(-y).unsqueeze(-2), mass.unsqueeze(-2))
 
@@ -332,7 +431,18 @@ class _Piece:
     def _density(self, y: Tensor) -> Tensor:
         mu, sigma = (t if y.dim() == t.dim() else t.unsqueeze(-1) for t in (self.mu, self.sigma))
         z = (y - mu) / sigma
-        return torch.exp(-0.5 * z * z) / (sigma * math.sqrt(2.0 * math.pi))
+        density = torch.exp(-0.5 * z * z) / (sigma * math.sqrt(2.0 * math.pi))
+        return torch.stack([density, density * z / sigma]) if self.slopes else density
+
+    def _below(self, y: Tensor) -> Tensor:
+        """The mass below y."""
+        mass = torch.special.ndtr((y - self.mu) / self.sigma)
+        return torch.stack([mass, -self._density(y)[0]]) if self.slopes else mass
+
+    def _above(self, y: Tensor) -> Tensor:
+        """The mass above y."""
+        mass = torch.special.ndtr((self.mu - y) / self.sigma)
+        return torch.stack([mass, self._density(y)[0]]) if self.slopes else mass
 
     def _moments(self, x: Tensor, weights: Tensor) -> Tensor:
         middle, half = self.middle.unsqueeze(-1), self.half.unsqueeze(-1)
