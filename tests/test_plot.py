@@ -128,3 +128,96 @@ def test_every_image_stands_below_its_label(axes: Axes) -> None:
         assert (left, top) == pytest.approx((column * plot.CELL, (row + 1) * plot.LABELLED - 1))
     # Everything lies within the axes, the first row above the others.
     assert axes.get_ylim()[0] > axes.images[-1].get_extent()[2] > axes.images[0].get_extent()[2] > 0
+
+
+def test_panels_stand_in_rows() -> None:
+    figure, panels = plot.new_figure(6, 4, 5, num_rows=2)
+    assert len(panels) == len(figure.axes) == 5
+    figure.draw_without_rendering()
+    tops = [axes.get_position().y0 > 0.5 for axes in panels]
+    assert tops == [True, True, True, False, False]
+
+
+def test_distance_boxes_stand_at_their_temperatures(axes: Axes) -> None:
+    temperatures = [0.1, 0.3, 0.6]
+    quantiles = [[0.0, 0.1, 0.2, 0.4, 0.7], [0.1, 0.3, 0.5, 0.6, 0.8], [0.5, 0.6, 0.7, 0.75, 0.8]]
+    assert plot.distance_boxes(axes, temperatures, quantiles, largest=0.9, title="t") is axes
+    edges = []
+    for box, temperature, (_, low, _, high, _) in zip(axes.patches, temperatures, quantiles, strict=True):
+        extent = box.get_path().get_extents()
+        assert (extent.x0 + extent.x1) / 2 == pytest.approx(temperature)
+        assert (extent.y0, extent.y1) == pytest.approx((low, high))
+        edges += [extent.x0, extent.x1]
+    assert edges == sorted(edges)
+    heights = {float(y) for line in axes.lines for y in line.get_ydata()}
+    assert heights >= {number for row in quantiles for number in row} | {0.9}
+    assert axes.get_ylim()[1] > 0.9
+    # Ticks are those of an axis of numbers, not one for each box.
+    assert axes.get_xticks().tolist() != temperatures
+
+
+def test_one_box_can_be_drawn_and_the_key_names_its_parts(axes: Axes) -> None:
+    plot.box_key(axes)
+    said = [text.get_text() for text in axes.texts]
+    assert said == ["5% point", "25% point", "median", "75% point", "95% point", "centre of the simplex"]
+    heights = [text.get_position()[1] for text in axes.texts]
+    assert heights == sorted(heights)
+
+
+def test_quantile_bands_are_told_apart_by_more_than_colour(axes: Axes) -> None:
+    bands = [
+        plot.Band(f"law {i}", [0.0, 1.0, 2.0], [i, i + 0.1, i + 0.2], [i + 0.5] * 3, [i + 1.0] * 3)
+        for i in range(6)
+    ]
+    assert plot.quantile_bands(axes, bands, xlabel="temperature", ylabel="distance") is axes
+    medians = [line for line in axes.lines if line.get_marker() != "None"]
+    assert [line.get_ydata().tolist() for line in medians] == [list(band.middle) for band in bands]
+    assert len(set(plot.LINES)) == 6
+    assert len({line.get_color() for line in medians}) == len({line.get_marker() for line in medians}) == 6
+    assert len(axes.collections) == 6
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("temperature", "distance")
+    axes.figure.draw_without_rendering()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [band.label for band in bands]
+    assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent())
+
+
+@pytest.mark.parametrize("count", [10, 170])
+def test_law_histogram_draws_all_three_laws_in_their_place(axes: Axes, count: int) -> None:
+    target = [1.0 / count] * count
+    before, after = ([*target[:-1], share] for share in (0.5, 0.3))
+    assert plot.law_histogram(axes, target, before, after, first=5, title="t") is axes
+    bars = axes.containers[0].patches
+    assert [bar.get_height() for bar in bars] == target
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+    assert middles == pytest.approx(range(5, 5 + count))
+    outlines = [patch for patch in axes.patches if patch not in bars]
+    assert outlines[0].get_data().values.tolist() == before
+    if count == 10:
+        (dots,) = axes.lines
+        assert dots.get_xydata().tolist() == [[5.0 + i, share] for i, share in enumerate(after)]
+    else:
+        assert outlines[1].get_data().values.tolist() == after
+        assert outlines[0].get_linestyle() != outlines[1].get_linestyle()
+    assert axes.get_xlim() == (4.5, 4.5 + count)
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylim()[1] > 0.5
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("category", "probability")
+    axes.figure.draw_without_rendering()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "target",
+        "before the fit",
+        "after the fit",
+    ]
+    assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent())
+
+
+@pytest.mark.parametrize("log_scale", [True, False])
+def test_loss_curves_draw_every_history(axes: Axes, log_scale: bool) -> None:
+    histories = {"a": [3.0, 2.0, 0.0], "b": [2.0], "c": [1.0] * 300}
+    assert plot.loss_curves(axes, histories, ylabel="KL (nats)", log_scale=log_scale) is axes
+    assert [line.get_ydata().tolist() for line in axes.lines] == list(histories.values())
+    assert axes.lines[2].get_xdata().tolist() == list(range(300))
+    assert axes.get_yscale() == ("log" if log_scale else "linear")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("iteration", "KL (nats)")
+    axes.figure.draw_without_rendering()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(histories)

@@ -1,15 +1,18 @@
-"""Pictures of runs. Each function draws on the Axes that it is given and returns it.
+"""Pictures of runs and laws. Each function draws on the Axes that it is given and returns it.
 
 Nothing here touches ``matplotlib.pyplot``, so importing it changes no global state and no window
 opens; :func:`new_figure` and :func:`save` are enough to get a picture into a file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -34,6 +37,17 @@ OBJECTIVES = {
     ),
 }
 
+# Beside colours and markers, so that curves close to each other are told apart along their whole length.
+LINES = ("-", "--", "-.", (0, (1, 1.2)), (0, (6, 2, 1, 2, 1, 2)), (0, (8, 3)))
+# Markers along a curve of many points.
+NUM_MARKERS = 8
+
+# Of a distance, the whiskers, the box and its line.
+BOX_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+# Bars of so many categories stand apart; more of them would be hair-thin.
+MOST_SEPARATE_BARS = 30
+
 # Of a grid of images: one image and the gap after it.
 CELL = 1.08
 # The height of an image with its label above.
@@ -54,11 +68,27 @@ class Curve:
     validation: Sequence[tuple[float, float]]
 
 
-def new_figure(width: float, height: float, num_panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches with its panels side by side."""
+@dataclass(frozen=True)
+class Band:
+    """A curve with a band around it, each of ``lower``, ``middle`` and ``upper`` one number for every x."""
+
+    label: str
+    x: Sequence[float]
+    lower: Sequence[float]
+    middle: Sequence[float]
+    upper: Sequence[float]
+
+
+def new_figure(
+    width: float, height: float, num_panels: int = 1, num_rows: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches with its panels side by side, in so many rows of equal length."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, num_panels, squeeze=False)[0])
+    panels = figure.subplots(num_rows, -(-num_panels // num_rows), squeeze=False).ravel()
+    for unused in panels[num_panels:]:
+        unused.remove()
+    return figure, list(panels[:num_panels])
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -126,17 +156,8 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{quantity}\n(nats per image)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color="#E0E0E0", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.18),
-        ncols=2,
-        frameon=False,
-        fontsize=8,
-    )
+    _plain_frame(axes)
+    _legend_below(axes, handles, columns=2)
     return axes
 
 
@@ -205,3 +226,201 @@ def labelled_images(axes: Axes, images: Tensor, labels: Sequence[str], *, column
     axes.set_title(title, fontsize=10)
     axes.spines[:].set_visible(False)
     return axes
+
+
+def distance_boxes(
+    axes: Axes,
+    temperatures: Sequence[float],
+    quantiles: Sequence[Sequence[float]],
+    *,
+    largest: float,
+    title: str,
+    position: int = 0,
+) -> Axes:
+    """Box plots of a distance, each at its temperature.
+
+    Panels of one figure have the same vertical axis, from zero to a little above ``largest``.
+
+    Arguments:
+        axes: Where to draw.
+        temperatures: In ascending order.
+        quantiles: For each temperature the quantiles at :data:`BOX_LEVELS`.
+        largest: The largest distance that is possible, drawn as a dotted line.
+        title: The title of the panel.
+        position: The place of the law among those of the figure, which decides its colour.
+    """
+    gaps = [b - a for a, b in pairwise(temperatures)]
+    width = 0.6 * min(gaps, default=1.0)
+    colour = COLOURS[position % len(COLOURS)]
+    keys = ("whislo", "q1", "med", "q3", "whishi")
+    axes.bxp(
+        [{**dict(zip(keys, row, strict=True)), "fliers": []} for row in quantiles],
+        positions=list(temperatures),
+        widths=width,
+        manage_ticks=False,
+        showfliers=False,
+        patch_artist=True,
+        boxprops={"facecolor": to_rgba(colour, 0.3), "edgecolor": colour},
+        medianprops={"color": "black", "linewidth": 1.6},
+        whiskerprops={"color": colour},
+        capprops={"color": colour},
+    )
+    axes.axhline(largest, color=GREY, linestyle=":", linewidth=1)
+    axes.set_ylim(-0.02 * largest, 1.05 * largest)
+    axes.set_title(title, fontsize=10)
+    _plain_frame(axes)
+    return axes
+
+
+def box_key(axes: Axes) -> Axes:
+    """How to read :func:`distance_boxes`, in a panel of its own."""
+    texts = ("5% point", "25% point", "median", "75% point", "95% point")
+    levels = (0.5, 1.5, 2.3, 3.0, 4.2)
+    distance_boxes(axes, [0.0], [levels], largest=5.0, title="", position=len(COLOURS) - 1)
+    for level, text in zip(levels, texts, strict=True):
+        axes.text(0.6, level, text, va="center", fontsize=9)
+    axes.text(0.6, 5.05, "centre of the simplex", va="bottom", fontsize=9)
+    axes.set_xlim(-1.2, 3.5)
+    axes.set_axis_off()
+    return axes
+
+
+def quantile_bands(axes: Axes, bands: Sequence[Band], *, xlabel: str, ylabel: str) -> Axes:
+    """Curves with a band around each; the legend goes below.
+
+    Arguments:
+        axes: Where to draw.
+        bands: At most six, so that each has a colour of its own.
+        xlabel: The label of the horizontal axis.
+        ylabel: The label of the vertical axis.
+    """
+    for position, band in enumerate(bands):
+        colour = COLOURS[position % len(COLOURS)]
+        axes.fill_between(band.x, band.lower, band.upper, color=colour, alpha=0.1, linewidth=0)
+        # Where bands lie on one another their edges still tell them apart.
+        for edge in (band.lower, band.upper):
+            axes.plot(band.x, edge, color=colour, linewidth=0.7, linestyle=LINES[position % len(LINES)])
+    handles = [_curve(axes, position, band.x, band.middle, band.label) for position, band in enumerate(bands)]
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    _plain_frame(axes)
+    _legend_below(axes, handles, columns=3)
+    return axes
+
+
+def law_histogram(
+    axes: Axes,
+    target: Sequence[float],
+    before: Sequence[float],
+    after: Sequence[float],
+    first: int = 0,
+    *,
+    title: str,
+    xlabel: str = "category",
+) -> Axes:
+    """A discrete law that was fitted, before and after, over its target; the legend goes below.
+
+    Arguments:
+        axes: Where to draw.
+        target: The probabilities of the target, drawn as bars.
+        before: Those of the law before the fit, a dashed outline.
+        after: Those of the law after the fit: dots where there is room for them, or else an outline.
+        first: The number of the first category.
+        title: The title.
+        xlabel: The label of the horizontal axis.
+    """
+    separate = len(target) <= MOST_SEPARATE_BARS
+    categories = list(range(first, first + len(target)))
+    edges = [first - 0.5 + i for i in range(len(target) + 1)]
+    bars = axes.bar(categories, target, width=0.8 if separate else 1.0, color="#C8C8C8", label="target")
+    width = 1.3 if separate else 0.9
+    outline = axes.stairs(
+        before, edges, color=COLOURS[1], linestyle="--", linewidth=width, label="before the fit"
+    )
+    handles: list[Any] = [bars, outline]
+    if separate:
+        # Whole where they lie on the axis, too.
+        handles += axes.plot(
+            categories, after, "o", color=COLOURS[0], markersize=5, clip_on=False, label="after the fit"
+        )
+    else:
+        handles.append(axes.stairs(after, edges, color=COLOURS[0], linewidth=1.3, label="after the fit"))
+    axes.set_xlim(edges[0], edges[-1])
+    # Room above the highest bar, and none below zero.
+    axes.set_ylim(0, 1.08 * max(*target, *before, *after))
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("probability")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _plain_frame(axes)
+    _legend_below(axes, handles, columns=3)
+    return axes
+
+
+def loss_curves(
+    axes: Axes,
+    histories: Mapping[str, Sequence[float]],
+    *,
+    ylabel: str,
+    title: str = "",
+    xlabel: str = "iteration",
+    log_scale: bool = True,
+) -> Axes:
+    """Losses over iterations; the legend goes below.
+
+    Arguments:
+        axes: Where to draw.
+        histories: For each label the values, that of the start first.
+        ylabel: What the loss is, with its unit.
+        title: The title.
+        xlabel: The label of the horizontal axis.
+        log_scale: Whether the vertical axis is logarithmic; what is not positive is then left out.
+    """
+    handles = []
+    for position, (label, values) in enumerate(histories.items()):
+        handles.append(_curve(axes, position, range(len(values)), values, label))
+    if log_scale:
+        axes.set_yscale("log", nonpositive="mask")
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _plain_frame(axes)
+    _legend_below(axes, handles, columns=3)
+    return axes
+
+
+def _curve(axes: Axes, position: int, x: Sequence[float], y: Sequence[float], label: str) -> Line2D:
+    """A curve with the colour, line and marker of its position; its markers differ in place too."""
+    step = max(1, len(x) // NUM_MARKERS)
+    (line,) = axes.plot(
+        x,
+        y,
+        color=COLOURS[position % len(COLOURS)],
+        linestyle=LINES[position % len(LINES)],
+        linewidth=1.6,
+        marker=MARKERS[position % len(MARKERS)],
+        markersize=5,
+        # Curves that lie on one another would hide each other's markers.
+        markevery=(position * step // len(LINES), step),
+        label=label,
+    )
+    return line
+
+
+def _plain_frame(axes: Axes) -> None:
+    axes.grid(color="#E0E0E0", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend_below(axes: Axes, handles: Sequence[Any], *, columns: int) -> None:
+    axes.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.18),
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        handlelength=3,
+    )

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "bounds on the log-likelihood of a trained run, and pictures",
     "compare": "several evaluated runs in one table and one figure",
     "data": "the data sets: igr data list, check, prepare or show",
+    "study": "tables and figures of the paper: igr study list or run",
 }
 
 

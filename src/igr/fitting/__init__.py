@@ -1,1 +1,7 @@
 """Relaxations for given discrete laws: fits, uniform priors, and the temperature for a distance."""
+
+from igr.fitting.fits import Fit, fit
+from igr.fitting.targets import Target, as_target
+from igr.fitting.temperature import calibrate_temperature
+
+__all__ = ["Fit", "Target", "as_target", "calibrate_temperature", "fit"]

@@ -1,0 +1,43 @@
+"""Distances of a law from a target, as functions of the probabilities of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["OBJECTIVES"]
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    r""":math:`KL(p \| q)`, as the sum of :math:`p (x - 1 - \log x)` with :math:`x = q / p`.
+
+    For sums of one that is the same, and of terms that are not negative: nothing cancels near zero. Where p
+    is zero the term is q.
+    """
+    some = p > 0
+    excess = (q - p) / torch.where(some, p, 1.0)
+    # An x of zero has a logarithm without a gradient only where it is left out.
+    return torch.where(some, p * (excess - torch.log1p(torch.where(some, excess, 0.0))), q).sum(-1)
+
+
+def _reverse_kl(p: Tensor, q: Tensor) -> Tensor:
+    return _kl(q, p)
+
+
+def _squared_error(p: Tensor, q: Tensor) -> Tensor:
+    return (p - q).square().sum(-1)
+
+
+def _total_variation(p: Tensor, q: Tensor) -> Tensor:
+    return 0.5 * (p - q).abs().sum(-1)
+
+
+# Of the target p and the law q, both [*, K]; the result has shape [*].
+OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "kl": _kl,
+    "reverse_kl": _reverse_kl,
+    "squared_error": _squared_error,
+    "total_variation": _total_variation,
+}
