@@ -317,8 +317,9 @@ def law_histogram(
     *,
     title: str,
     xlabel: str = "category",
+    legend: bool = True,
 ) -> Axes:
-    """A discrete law that was fitted, before and after, over its target; the legend goes below.
+    """A discrete law that was fitted, before and after, over its target.
 
     Arguments:
         axes: Where to draw.
@@ -328,6 +329,7 @@ def law_histogram(
         first: The number of the first category.
         title: The title.
         xlabel: The label of the horizontal axis.
+        legend: Whether to draw a legend, below the panel; see :func:`legend_below_all`.
     """
     separate = len(target) <= MOST_SEPARATE_BARS
     categories = list(range(first, first + len(target)))
@@ -353,8 +355,15 @@ def law_histogram(
     axes.set_ylabel("probability")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _plain_frame(axes)
-    _legend_below(axes, handles, columns=3)
+    if legend:
+        _legend_below(axes, handles, columns=3)
     return axes
+
+
+def legend_below_all(figure: Figure, axes: Axes) -> None:
+    """One legend for all panels, which all show what this one does, below the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
 
 
 def loss_curves(
@@ -365,6 +374,8 @@ def loss_curves(
     title: str = "",
     xlabel: str = "iteration",
     log_scale: bool = True,
+    positions: Sequence[int] | None = None,
+    columns: int = 3,
 ) -> Axes:
     """Losses over iterations; the legend goes below.
 
@@ -375,9 +386,13 @@ def loss_curves(
         title: The title.
         xlabel: The label of the horizontal axis.
         log_scale: Whether the vertical axis is logarithmic; what is not positive is then left out.
+        positions: The place of each label among all that are compared, which decides its colour and marker in
+            every panel; ``None`` for 0, 1, ...
+        columns: Of the legend.
     """
     handles = []
-    for position, (label, values) in enumerate(histories.items()):
+    places = range(len(histories)) if positions is None else positions
+    for position, (label, values) in zip(places, histories.items(), strict=True):
         handles.append(_curve(axes, position, range(len(values)), values, label))
     if log_scale:
         axes.set_yscale("log", nonpositive="mask")
@@ -386,7 +401,7 @@ def loss_curves(
     axes.set_ylabel(ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _plain_frame(axes)
-    _legend_below(axes, handles, columns=3)
+    _legend_below(axes, handles, columns=columns)
     return axes
 
 

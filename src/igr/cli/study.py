@@ -144,6 +144,8 @@ def render(outcome: Outcome) -> RenderableType:
     """The tables, each with its notes below."""
     parts: list[RenderableType] = []
     for table in outcome.report.tables:
+        if not table.in_terminal:
+            continue
         shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for heading, form in table.columns.items():
             shown.add_column(Text(heading), justify="right" if form else "left", overflow="fold")

@@ -17,9 +17,13 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
     is zero the term is q.
     """
     some = p > 0
-    excess = (q - p) / torch.where(some, p, 1.0)
-    # An x of zero has a logarithm without a gradient only where it is left out.
-    return torch.where(some, p * (excess - torch.log1p(torch.where(some, excess, 0.0))), q).sum(-1)
+    safe = torch.where(some, p, 1.0)
+    ratio, excess = q / safe, (q - p) / safe
+    # Far below one a ratio is lost in its excess, and near one its logarithm is that of the excess.
+    near = some & (ratio > 0.5)
+    far = some & ~near
+    logarithm = torch.log1p(torch.where(near, excess, 0.0)) + torch.log(torch.where(far, ratio, 1.0))
+    return torch.where(some, p * (excess - logarithm), q).sum(-1)
 
 
 def _reverse_kl(p: Tensor, q: Tensor) -> Tensor:

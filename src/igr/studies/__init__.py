@@ -10,6 +10,7 @@ from igr.studies.study import Item, Record, Study, StudyConfig, Work
 
 # Modules rather than studies, so that only the one that is asked for is loaded.
 STUDIES = {
+    "discrete-laws": "igr.studies.discrete_laws",
     "simplex-proximity": "igr.studies.simplex_proximity",
 }
 

@@ -20,6 +20,7 @@ class Table:
         columns: Headings, each with the format of its numbers (``".3f"``); ``""`` for a column of text.
         rows: One cell for each column. Numbers are given unrounded, ``None`` where there is none.
         notes: Sentences below it.
+        in_terminal: Whether it is printed too; one too wide for that stands in the files alone.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Table:
     columns: Mapping[str, str]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
+    in_terminal: bool = True
 
     def __post_init__(self) -> None:
         for row in self.rows:
