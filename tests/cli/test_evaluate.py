@@ -69,6 +69,45 @@ def test_gumbel_softmax_has_no_pre_image(tmp_path: Path, capsys: pytest.CaptureF
     assert bounds["importance_weighted"] is not None
 
 
+def test_calibrate_adds_a_sentence_beneath_the_table(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["evaluate", str(path)]) == 0
+    table = capsys.readouterr().out
+    assert "calibrated_temperature" not in RunFolder(path).result()
+    assert main(["evaluate", str(path), "--calibrate"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(table)
+    record = RunFolder(path).result()["calibrated_temperature"]
+    sentence = printed.removeprefix(table)
+    assert "0.75 of the posterior samples lie within 0.2 of a vertex at" in sentence
+    assert f"temperature {record['temperature']:.4g}; at {record['trained_temperature']:.4g}" in sentence
+
+
+def test_calibrate_adds_its_record_to_the_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--calibrate", "--split", "validation", "--seed", "5", "--json"]
+    assert main(["evaluate", str(path), *flags]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    result = RunFolder(path).result()
+    record = result["calibrated_temperature"]
+    assert printed == {"run": str(path), **result["evaluation"], "calibrated_temperature": record}
+    assert (record["split"], record["seed"], record["step"]) == ("validation", 5, printed["step"])
+
+
+def test_a_temperature_that_cannot_be_found_is_refused(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beyond(*given: object, **named: object) -> object:
+        return calibrate(*given, distance=0.99, **named)
+
+    calibrate = evaluate.calibrate
+    monkeypatch.setattr(evaluate, "calibrate", beyond)
+    said = "igr evaluate: expected a distance within which a share of 0.75 of the samples lies"
+    assert_refused(["evaluate", str(path), "--calibrate"], capsys, said)
+    assert "evaluation" not in RunFolder(path).result()
+
+
 def rewrite(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
@@ -167,6 +206,7 @@ def test_a_folder_that_cannot_be_written(
 
     monkeypatch.setattr("igr.atomic.write", fail)
     assert_refused(["evaluate", str(path)], capsys, "can be written; got")
+    assert_refused(["evaluate", str(path), "--calibrate"], capsys, "can be written; got")
 
 
 def assert_refused(argv: list[str], capsys: pytest.CaptureFixture[str], said: str) -> None:
@@ -181,6 +221,6 @@ def assert_refused(argv: list[str], capsys: pytest.CaptureFixture[str], said: st
 def test_help_says_what_each_flag_means(capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    for flag in ("--num-eval-samples", "--split", "--seed", "--device", "--json"):
+    for flag in ("--num-eval-samples", "--split", "--seed", "--calibrate", "--device", "--json"):
         assert flag in text
     assert "latest checkpoint is evaluated" in text
