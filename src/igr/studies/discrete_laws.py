@@ -222,8 +222,8 @@ IGR-Planar.
 By the original's objective: {iterations} steps of Adam on the distance of the target from the mean of
 {samples:,} relaxed samples, in the means and scales (from {scale:g} on) or logits. For Gumbel-Softmax it is
 the KL divergence from the target, at temperature {gumbel:g}; for the others the squared error, at
-temperature {igr:g}. The law that is reported is not that mean but the discrete law, exact but for IGR-
-Planar.
+temperature {igr:g}. The law that is reported is not that mean but the discrete law, exact but for
+IGR-Planar.
 
 Where the target has infinitely many categories, those are kept beyond which less than {tail:g} of it lies.
 Gumbel-Softmax has to choose their number K beforehand: {counts}. Total variation is that from the whole
@@ -313,10 +313,15 @@ def _histograms(tasks: list[_Task], records: Mapping[str, Record]) -> Picture:
         plot.law_histogram(axes, target, before, after, title=f"{task.label}\n{how}", legend=False)
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
-    highest = max(axes.get_ylim()[1] for axes in panels[: len(tasks)])
+    highest = 1.6 * max(target)
     for axes in panels[: len(tasks)]:
-        axes.set_ylim(0.0, highest)
-        axes.label_outer(remove_inner_ticks=False)
+        if axes.get_ylim()[1] <= highest:
+            axes.set_ylim(0.0, highest)
+            axes.label_outer(remove_inner_ticks=False)
+        else:
+            # A law that is cut far below the target is much higher.
+            axes.set_title(f"{axes.get_title()}, own scale", fontsize=10)
+            axes.set_ylabel("")
     plot.legend_below_all(figure, panels[0])
     name = tasks[0].target
     return Picture(
