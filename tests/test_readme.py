@@ -45,3 +45,25 @@ def test_the_examples_of_the_laws_run_one_after_another():
     assert 0.1 < found["temperature"] < 1.0
     for link in re.findall(r"\]\(([^)#]+)", text):
         assert (ROOT / "docs" / link).exists(), link
+
+
+def test_the_examples_of_the_fits_run_one_after_another(capsys):
+    text = (ROOT / "docs" / "fitting.md").read_text(encoding="utf-8")
+    found = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for example in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+            exec(example, found)
+    assert found["z"].shape == (1000, found["poisson"].num_categories) == (1000, 21)
+    expected = torch.distributions.Poisson(5.0).log_prob(torch.arange(20.0)).exp()
+    torch.testing.assert_close(found["exact"].probs[:20], expected, rtol=0, atol=1e-5)
+    for name in ("poisson", "batch", "counted", "rates", "cut"):
+        assert found[name].converged.all(), name
+    shown, tail = capsys.readouterr().out.splitlines()
+    assert shown.startswith("Fit(igr-sb to Poisson(rate=5), ")
+    assert "total_variation=3.5e-07, tail=3.5e-07, " in shown
+    assert tail.count("1.0000") == 2
+    assert found["prior"].num_categories == found["sticks"].num_categories == 10
+    assert 0.001 < found["temperature"] < 0.1  # lengths of a stick of 21 pieces are much alike
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / "docs" / link).exists(), link

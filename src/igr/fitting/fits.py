@@ -22,7 +22,14 @@ from igr.kernels.gaussian_law_inverse import newton_loc_for_probs
 from igr.kernels.stick_breaking_law import longest_piece_law_and_jacobian
 from igr.kernels.stick_breaking_law_inverse import stick_loc_for_probs
 from igr.kernels.tracing import is_traced
-from igr.validation import check_number_or_tensor, check_values, real_number, shown, whole_number
+from igr.validation import (
+    check_number_or_tensor,
+    check_probabilities,
+    check_values,
+    real_number,
+    shown,
+    whole_number,
+)
 
 __all__ = ["Fit", "fit"]
 
@@ -174,20 +181,28 @@ class Fit:
         try:
             target = Target.from_json(values["target"])
             draws = values["num_draws"]
-            names = FAMILIES[values["family"]].parameters
+            family = FAMILIES[values["family"]]
+            _check_name("method", values["method"], dict.fromkeys(family.methods))
+            _check_name("objective", values["objective"], OBJECTIVES)
+            history = _numbers(values["history"])
+            if not history.numel():
+                # A list has no place for the shape of what it does not hold.
+                history = history.new_empty(0, *target.batch_shape)
             found = cls(
                 family=values["family"],
-                method=str(values["method"]),
-                objective=str(values["objective"]),
+                method=values["method"],
+                objective=values["objective"],
                 target=target,
-                parameters={name: _numbers(values["parameters"][name]) for name in names},
+                parameters={name: _numbers(values["parameters"][name]) for name in family.parameters},
                 start_probs=_numbers(values["start_probs"]),
                 probs=_numbers(values["probs"]),
                 num_draws=None if draws is None else whole_number("Fit", "num_draws", draws, minimum=1),
-                history=_numbers(values["history"]),
+                history=history,
                 converged=torch.tensor(values["converged"], dtype=torch.bool),
                 seconds=float(values["seconds"]),
             )
+            for probs in (found.start_probs, found.probs):
+                check_probabilities("Fit", probs, normalized=True)
             law = found.distribution(1.0, torch.float64)
             shapes = {
                 (*law.batch_shape, law.num_categories),
@@ -197,7 +212,7 @@ class Fit:
                 (*found.converged.shape, target.num_categories),
                 (*found.history.shape[1:], target.num_categories),
             }
-            if len(shapes) > 1:
+            if len(shapes) > 1 or not history.dim():
                 raise ValueError(f"its tensors are of {len(shapes)} different shapes")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -326,7 +341,7 @@ def fit(
     Example:
         >>> found = fit(torch.distributions.Poisson(5.0), "igr-sb")
         >>> found.num_categories, bool(found.total_variation < 1e-5)
-        (20, True)
+        (21, True)
         >>> law = found.distribution(temperature=0.1)
         >>> law.discrete().probs[:4]
         tensor([0.0067, 0.0337, 0.0842, 0.1404])
@@ -359,11 +374,23 @@ def fit(
                 f"fit: expected no {name} for the family {family} and the method {method}, which use none; "
                 f"got {shown(value)}; leave it out."
             )
+    tau = _positive_number("temperature", temperature, _TEMPERATURES.get(family, _TEMPERATURE))
+    draws = _number("num_samples", num_samples, _NUM_SAMPLES)
+    steps = _number("num_iterations", num_iterations, _NUM_ITERATIONS.get(method, 1))
+    rate = _positive_number("learning_rate", learning_rate, _LEARNING_RATES.get(method, 1.0))
+    fits_scale = method == "relaxed" if fit_scale is None else fit_scale
+    _check_kind("fit_scale", fits_scale, bool, "True or False")
+    if generator is not None:
+        _check_kind("generator", generator, Generator, "torch.Generator().manual_seed(0)")
     law = _target_of(family, target, num_categories, tail_mass)
     spread = _scale_of(family, law, 1.0 if scale is None else scale)
+    if descends:
+        _check_within_reach(family, law, objective, method)
     started = time.perf_counter()
-    # Parameters that ask for a gradient cannot be made in inference mode.
+    # Nothing that takes part in a gradient can be made in inference mode.
     with torch.inference_mode(False), torch.no_grad():
+        law = Target(law.probs.clone(), law.tail.clone(), law.first, law.description)
+        spread = spread.clone()
         if method == "closed_form":
             start = start_parameters(family, law.num_categories, spread, generator)
             parameters = {"logits": torch.log(_positive(law.probs))}
@@ -373,12 +400,7 @@ def fit(
             parameters, start_probs, history, converged = _by_newton(family, law, spread, objective)
         else:
             start = start_parameters(family, law.num_categories, spread, generator)
-            steps = _number("num_iterations", num_iterations, _NUM_ITERATIONS[method])
-            rate = _positive_number("learning_rate", learning_rate, _LEARNING_RATES[method])
-            fits_scale = method == "relaxed" if fit_scale is None else fit_scale
             if method == "relaxed":
-                tau = _positive_number("temperature", temperature, _TEMPERATURES.get(family, _TEMPERATURE))
-                draws = _number("num_samples", num_samples, _NUM_SAMPLES)
                 probs_of = _relaxed_mean(family, tau, draws, generator)
             else:
                 probs_of = _exact_law(family, fits_scale)
@@ -419,12 +441,24 @@ def _target_of(family: str, target: object, num_categories: int | None, tail_mas
     return Target(found.probs.cpu(), found.tail.cpu(), found.first, found.description)
 
 
+def _check_within_reach(family: str, law: Target, objective: str, method: str) -> None:
+    """ValueError where the objective is infinite for every law of the family, so that it has no slope."""
+    exact_lengths = FAMILIES[family].space == "length" and method == "gradient"
+    reached = law.probs[..., :-1] if exact_lengths else law.probs
+    if objective == "reverse_kl" and bool((reached == 0).any()):
+        raise ValueError(
+            "fit: expected a target without zeros for the objective reverse_kl, which is infinite wherever "
+            f"the law of {family} reaches a category that the target has not; got "
+            f"{int((reached == 0).sum())} of them; choose another objective."
+        )
+
+
 def _scale_of(family: str, law: Target, scale: float | Tensor) -> Tensor:
     """float64, [*B, K - 1]; for logits of the shape of these."""
     check_number_or_tensor("fit", "scale", scale)
     check_values("fit", "scale", scale, positive=True)
     shape = law.probs.shape if family == "gumbel-softmax" else law.probs[..., 1:].shape
-    given = torch.as_tensor(scale).detach().to("cpu", torch.float64)
+    given = torch.as_tensor(scale, dtype=torch.float64).detach().cpu()
     try:
         return given.broadcast_to(shape).clone()
     except RuntimeError:
@@ -548,8 +582,23 @@ def _by_adam(
             # Adam moves every number for itself, so the laws of a batch do not meet in the sum.
             loss.sum().backward()
         history.append(loss.detach())
+        for leaf in leaves.values():
+            if leaf.grad is not None:
+                # A law without a slope stays where it is, and is not converged.
+                leaf.grad.nan_to_num_(0.0, 0.0, 0.0)
         optimizer.step()
+        _check_step(values(), learning_rate)
     return {name: value.detach().clone() for name, value in values().items()}, torch.stack(history)
+
+
+def _check_step(values: Parameters, learning_rate: float) -> None:
+    """ValueError where a step has left what a law can have."""
+    lost = not all(bool(torch.isfinite(value).all()) for value in values.values())
+    if lost or ("scale" in values and not bool((values["scale"] > 0).all())):
+        raise ValueError(
+            "fit: expected steps that keep all parameters finite, and scales positive; got others with "
+            f"learning_rate {learning_rate:g}; lower it."
+        )
 
 
 def _law(family: str, parameters: Parameters, generator: Generator | None) -> tuple[Tensor, int | None]:
@@ -571,8 +620,16 @@ def _numbers(values: Any) -> Tensor:
 
 
 def _check_name(key: str, given: object, allowed: Mapping[str, object]) -> None:
-    if given not in allowed:
+    if not isinstance(given, str) or given not in allowed:
         raise ValueError(f"fit: expected {key} to be one of {', '.join(allowed)}; got {shown(given)}.")
+
+
+def _check_kind(name: str, given: object, kind: type, example: str) -> None:
+    if not isinstance(given, kind):
+        raise TypeError(
+            f"fit: expected {name} to be a {kind.__name__}; got {shown(given)}; pass {example}, or leave it "
+            "out."
+        )
 
 
 def _number(name: str, given: int | None, default: int) -> int:

@@ -8,7 +8,9 @@ about
 
 Newton's method is run in these coordinates, :math:`\sigma_k \Phi^{-1}(h_k)` of the law that is reached, where
 the map is close to the identity: three steps from that start suffice at scales of 3 and more. Narrower laws
-are reached from wider ones, the scales shrinking by a factor that is adapted.
+are reached from wider ones, the scales shrinking by a factor that is adapted and the means going on along the
+line through the last two. That keeps the means of rare categories as many deviations away as they have to be:
+nearer or farther, their probabilities would be without a slope.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ def stick_loc_for_probs(
     shrink = torch.full_like(factor, _SHRINK)
     # The first scales have no wider ones before them.
     solved = torch.zeros_like(factor, dtype=torch.bool)
+    # How the means change with the factor; for wide scales they are proportional to it.
+    slope = loc
     loc = loc * factor.unsqueeze(-1)
     active = torch.arange(len(probs))
     converged = torch.zeros_like(solved)
@@ -73,8 +77,12 @@ def stick_loc_for_probs(
         problem = _Problem(
             probs[active], scale[active] * here.unsqueeze(-1), goal.at(active), in_lengths, here == 1.0
         )
-        tried, reached = _newton(problem, problem.start(loc[active], start[active]), active, observe)
+        narrower = (here - factor[active]).unsqueeze(-1)
+        guess = loc[active] + slope[active] * narrower
+        tried, reached = _newton(problem, problem.start(guess, start[active]), active, observe)
         good, bad = active[reached], active[~reached]
+        moved = reached & solved[active]
+        slope[active[moved]] = ((tried - loc[active]) / narrower)[moved]
         loc[good], factor[good], solved[good] = tried[reached], here[reached], True
         converged[good] = here[reached] == 1.0
         # A failure at the first scales is one of a target that is out of reach.
