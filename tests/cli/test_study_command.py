@@ -85,7 +85,8 @@ def test_the_list_names_every_study(capsys):
     assert all(name in text for name in STUDIES)
     records = json.loads(output(capsys, "study", "list", "--json"))
     assert [record["name"] for record in records] == list(STUDIES)
-    assert records[0]["settings"]["num_categories"] == 50
+    settings = {record["name"]: record["settings"] for record in records}
+    assert settings["simplex-proximity"]["num_categories"] == 50
 
 
 def test_a_study_runs_from_the_command_to_the_report(capsys):
@@ -161,7 +162,7 @@ def test_what_cannot_be_used_is_one_sentence(capsys):
         ([], "expected igr study list or igr study run NAME; got no command after study"),
         (["lst"], "did you mean list?"),
         (["list", "--jsn"], "did you mean --json?"),
-        (["run"], "expected the name of a study right after igr study run; got none; name one of simplex"),
+        (["run"], "expected the name of a study right after igr study run; got none; name one of discrete"),
         (["run", "--smoke", "wait"], "right after igr study run; got --smoke"),
         (["run", "wiat"], "did you mean wait?"),
         (["run", "simplex-proximity", "--num-sample", "3"], "did you mean --num-samples?"),

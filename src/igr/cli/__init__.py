@@ -13,6 +13,7 @@ COMMANDS = {
     "compare": "several evaluated runs in one table and one figure",
     "data": "the data sets: igr data list, check, prepare or show",
     "study": "tables and figures of the paper: igr study list or run",
+    "prior": "a relaxation whose discrete law is uniform, as a file",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import time
@@ -479,14 +480,23 @@ def _by_newton(
     first: list[Tensor] = []
 
     def observe(index: Tensor, found: Tensor) -> None:
-        reached = torch.softmax(found, -1) if space is None else _normalized(found, space)
-        first.append(reached) if not first else None
+        # Far from the target a probability may underflow, and the divergence must not be infinite for that.
+        tiny = torch.finfo(found.dtype).tiny
+        reached = torch.softmax(found, -1).clamp_min(tiny) if space is None else _normalized(found, space)
+        if not first:
+            first.append(reached)
         seen.append((index, OBJECTIVES[objective](goal[index], reached)))
 
     if space is None:
         loc, converged = newton_loc_for_probs(_positive(goal), flat_scale, observe)
     else:
-        loc, converged = stick_loc_for_probs(goal, flat_scale, space == "length", observe)
+        try:
+            loc, converged = stick_loc_for_probs(goal, flat_scale, space == "length", observe)
+        except NotImplementedError:
+            raise NotImplementedError(
+                "fit: expected scales at which the exact law of stick-breaking is known; got scales down to "
+                f"{float(scale.min()):.3g} with {count} categories; give larger ones (0.1 and more are safe)."
+            ) from None
     history = _history(seen, len(goal))
     return (
         {"loc": loc.view(scale.shape), "scale": scale},
@@ -498,7 +508,7 @@ def _by_newton(
 
 def _normalized(found: Tensor, space: str) -> Tensor:
     """Probabilities as computed, without noise below zero and what belongs to a category that cannot win."""
-    found = found.clamp_min(0.0)
+    found = found.clamp_min(_SMALLEST)
     if space == "length":
         found = torch.cat([found[:, :-1], torch.zeros_like(found[:, -1:])], -1)
     return found / found.sum(-1, keepdim=True)
@@ -621,7 +631,9 @@ def _numbers(values: Any) -> Tensor:
 
 def _check_name(key: str, given: object, allowed: Mapping[str, object]) -> None:
     if not isinstance(given, str) or given not in allowed:
-        raise ValueError(f"fit: expected {key} to be one of {', '.join(allowed)}; got {shown(given)}.")
+        near = difflib.get_close_matches(str(given), list(allowed), n=1)
+        advice = f"; did you mean {near[0]}?" if near else "."
+        raise ValueError(f"fit: expected {key} to be one of {', '.join(allowed)}; got {shown(given)}{advice}")
 
 
 def _check_kind(name: str, given: object, kind: type, example: str) -> None:
