@@ -168,7 +168,7 @@ def test_what_cannot_be_used_is_one_sentence(capsys):
         (["run", "simplex-proximity", "--num-sample", "3"], "did you mean --num-samples?"),
         (["run", "simplex-proximity", "--num-samples", "few"], "expected --num-samples to be a whole number"),
         (["run", "simplex-proximity", "--num-samples", "0"], "expected num_samples to be a whole number of"),
-        (["run", "wait", "--seed", "-1"], "expected seed to be a whole number of at least 0; got -1"),
+        (["run", "wait", "--seed", "-1"], "expected seed to be a whole number from 0 to 2**63 - 1; got -1"),
         (["run", "wait", "more"], "expected no more arguments; got more"),
     ):
         assert message in refusal(capsys, "study", *argv)

@@ -299,3 +299,21 @@ def test_draws_have_the_law(scale, in_lengths):
     z = (share - probs[0])[kept] / torch.sqrt(probs[0] * (1 - probs[0]) / count)[kept]
     assert z.abs().max() < 5
     assert share[~kept].sum() == 0
+
+
+@pytest.mark.parametrize("in_lengths", [False, True], ids=["log", "length"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_many_zeros_do_not_count_as_an_error(place, in_lengths):
+    # Each of their pieces loses a little of the sum of the law, which is not one of its shape.
+    some, none = torch.tensor([0.3, 0.7], dtype=torch.float64), torch.zeros(50, dtype=torch.float64)
+    probs = torch.cat([none, some] if place == "before" else [some, none])
+    goal = torch.cat([probs, none[:1]]) if in_lengths else probs
+    steps = []
+    found = stick_loc_for_probs(
+        goal[None],
+        torch.full((1, len(goal) - 1), 3.0, dtype=torch.float64),
+        in_lengths,
+        lambda index, law: steps.append(index),
+    )
+    assert bool(found.converged)
+    assert len(steps) <= 6

@@ -287,7 +287,7 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path):
 def test_a_bad_setting_leaves_no_folder(tmp_path):
     for config, said in (
         (ToyConfig(count=0), "expected count to be a whole number of at least 1; got 0; change count"),
-        (ToyConfig(seed=-1), "expected seed to be a whole number of at least 0; got -1; change seed"),
+        (ToyConfig(seed=-1), "expected seed to be a whole number from 0 to 2**63 - 1; got -1; change seed"),
     ):
         with pytest.raises(UserError) as refusal:
             run_study(toy(), config, tmp_path / "new")

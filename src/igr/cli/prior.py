@@ -167,7 +167,7 @@ def _show(found: Fit) -> None:
         "family": found.family,
         "categories": f"{found.num_categories:,}",
         "uniform over the first": f"{_num_winners(found):,}",
-        "method": found.method if found.num_iterations else "closed form",
+        "method": found.method.replace("_", " "),
         "total variation from uniform": f"{found.total_variation.item():.2g}",
         "KL from uniform [nats]": f"{found.kl.item():.2g}",
         "time of the fit [s]": f"{found.seconds:.1f}",

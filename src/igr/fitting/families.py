@@ -65,7 +65,7 @@ def relaxation(
 def start_parameters(
     family: str, num_categories: int, scale: Tensor, generator: Generator | None
 ) -> dict[str, Tensor]:
-    """Parameters whose law is uniform.
+    """Parameters whose law is uniform, or as near as the family comes.
 
     That of IGR-I is so where scales are equal, and nearly so where not. In length space it is uniform over
     all categories but the last. The planar flow is drawn close to the identity, with IGR-I before it.

@@ -37,6 +37,9 @@ __all__ = ["Fit", "fit"]
 # A category of probability zero gets this much, so that it has parameters.
 _SMALLEST = 1e-15
 _FORMAT = 1
+_NOT_A_FIT = (KeyError, TypeError, ValueError)
+# Newton's method forms all of them, in float64: 2 GiB.
+_MOST_SLOPES = 2**28
 # Draws that tell the law of a family that has no exact one.
 _LAW_DRAWS = 100_000
 # The settings of the original: of the relaxed objective.
@@ -55,7 +58,7 @@ class Fit:
 
     Arguments:
         family: The family, a key of ``FAMILIES``.
-        method: How it was fitted.
+        method: How it was fitted, ``"closed_form"`` where nothing had to be.
         objective: What :attr:`history` holds.
         target: The law that was asked for, over the categories of the relaxation.
         parameters: float64 tensors by name: ``logits`` with shape :math:`(*B, K)`, or ``loc`` and ``scale``
@@ -175,50 +178,56 @@ class Fit:
         Raises:
             ValueError: for what it did not write.
         """
-        remedy = "pass what to_json() returned"
-        if not isinstance(values, Mapping) or values.get("format") != _FORMAT:
-            got = values.get("format") if isinstance(values, Mapping) else type(values).__name__
-            raise ValueError(f"Fit.from_json: expected a fit of format {_FORMAT}; got {got!r}; {remedy}.")
         try:
-            target = Target.from_json(values["target"])
-            draws = values["num_draws"]
-            family = FAMILIES[values["family"]]
-            _check_name("method", values["method"], dict.fromkeys(family.methods))
-            _check_name("objective", values["objective"], OBJECTIVES)
-            history = _numbers(values["history"])
-            if not history.numel():
-                # A list has no place for the shape of what it does not hold.
-                history = history.new_empty(0, *target.batch_shape)
-            found = cls(
-                family=values["family"],
-                method=values["method"],
-                objective=values["objective"],
-                target=target,
-                parameters={name: _numbers(values["parameters"][name]) for name in family.parameters},
-                start_probs=_numbers(values["start_probs"]),
-                probs=_numbers(values["probs"]),
-                num_draws=None if draws is None else whole_number("Fit", "num_draws", draws, minimum=1),
-                history=history,
-                converged=torch.tensor(values["converged"], dtype=torch.bool),
-                seconds=float(values["seconds"]),
-            )
-            for probs in (found.start_probs, found.probs):
-                check_probabilities("Fit", probs, normalized=True)
-            law = found.distribution(1.0, torch.float64)
-            shapes = {
-                (*law.batch_shape, law.num_categories),
-                tuple(target.probs.shape),
-                tuple(found.probs.shape),
-                tuple(found.start_probs.shape),
-                (*found.converged.shape, target.num_categories),
-                (*found.history.shape[1:], target.num_categories),
-            }
-            if len(shapes) > 1 or not history.dim():
-                raise ValueError(f"its tensors are of {len(shapes)} different shapes")
-        except (KeyError, TypeError, ValueError) as error:
+            return cls._of_json(values)
+        except _NOT_A_FIT as error:
             raise ValueError(
-                f"Fit.from_json: expected a whole fit; got one that does not fit ({error}); {remedy}."
+                f"Fit.from_json: expected a whole fit; got one that does not fit ({error}); pass what "
+                "to_json() returned."
             ) from error
+
+    @classmethod
+    def _of_json(cls, values: Any) -> Self:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"a {type(values).__name__}, no dict")
+        if values.get("format") != _FORMAT:
+            raise ValueError(f"format {values.get('format')!r} instead of {_FORMAT}")
+        target = Target.from_json(values["target"])
+        draws = values["num_draws"]
+        _check_name("family", values["family"], FAMILIES)
+        family = FAMILIES[values["family"]]
+        _check_name("method", values["method"], dict.fromkeys((*family.methods, "closed_form")))
+        _check_name("objective", values["objective"], OBJECTIVES)
+        history = _numbers(values["history"])
+        if not history.numel():
+            # A list has no place for the shape of what it does not hold.
+            history = history.new_empty(0, *target.batch_shape)
+        found = cls(
+            family=values["family"],
+            method=values["method"],
+            objective=values["objective"],
+            target=target,
+            parameters={name: _numbers(values["parameters"][name]) for name in family.parameters},
+            start_probs=_numbers(values["start_probs"]),
+            probs=_numbers(values["probs"]),
+            num_draws=None if draws is None else whole_number("Fit", "num_draws", draws, minimum=1),
+            history=history,
+            converged=torch.tensor(values["converged"], dtype=torch.bool),
+            seconds=float(values["seconds"]),
+        )
+        for probs in (found.start_probs, found.probs):
+            check_probabilities("Fit", probs, normalized=True)
+        law = found.distribution(1.0, torch.float64)
+        shapes = {
+            (*law.batch_shape, law.num_categories),
+            tuple(target.probs.shape),
+            tuple(found.probs.shape),
+            tuple(found.start_probs.shape),
+            (*found.converged.shape, target.num_categories),
+            (*found.history.shape[1:], target.num_categories),
+        }
+        if len(shapes) > 1 or not history.dim():
+            raise ValueError(f"its tensors are of {len(shapes)} different shapes")
         return found
 
     def save(self, path: str | Path) -> None:
@@ -238,12 +247,11 @@ class Fit:
             ValueError: It holds something else.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls.from_json(values)
-        except ValueError as error:
+            return cls._of_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except _NOT_A_FIT as error:
             raise ValueError(
-                f"Fit.load: expected a file that Fit.save or igr prior wrote; got {path} ({error}); make it "
-                "anew."
+                f"Fit.load: expected a file that Fit.save or igr prior wrote; got {path}, which is another "
+                f"({error}); make it anew."
             ) from error
 
     def __repr__(self) -> str:
@@ -299,6 +307,9 @@ def fit(
 
     ``"igr-sb"`` breaks sticks in length space, as the paper does, where the last category never wins; so a
     law of K positive probabilities gets K + 1 categories. ``"igr-sb-log"`` reaches all.
+
+    Newton's method needs memory, and for each step time, that grow with the square of the number of
+    categories. Samples are counted from 0 on, so shift those that are far away.
 
     A probability of zero is met to 1e-15, and by sticks to 1e-10, below which their law has no digits.
 
@@ -384,31 +395,45 @@ def fit(
     if generator is not None:
         _check_kind("generator", generator, Generator, "torch.Generator().manual_seed(0)")
     law = _target_of(family, target, num_categories, tail_mass)
+    if method == "newton" and law.probs.numel() * law.num_categories > _MOST_SLOPES:
+        raise ValueError(
+            f"fit: expected no more than {_MOST_SLOPES:,} slopes (laws times squared number of categories) "
+            f"for Newton's method; got {law.probs.numel() * law.num_categories:,}; fit fewer laws at a time, "
+            "give a smaller num_categories, or use method='gradient'."
+        )
     spread = _scale_of(family, law, 1.0 if scale is None else scale)
     if descends:
         _check_within_reach(family, law, objective, method)
     started = time.perf_counter()
     # Nothing that takes part in a gradient can be made in inference mode.
-    with torch.inference_mode(False), torch.no_grad():
-        law = Target(law.probs.clone(), law.tail.clone(), law.first, law.description)
-        spread = spread.clone()
-        if method == "closed_form":
-            start = start_parameters(family, law.num_categories, spread, generator)
-            parameters = {"logits": torch.log(_positive(law.probs))}
-            start_probs, history = _law(family, start, None)[0], law.probs.new_empty(0, *law.batch_shape)
-            converged = torch.ones(law.batch_shape, dtype=torch.bool)
-        elif method == "newton":
-            parameters, start_probs, history, converged = _by_newton(family, law, spread, objective)
-        else:
-            start = start_parameters(family, law.num_categories, spread, generator)
-            if method == "relaxed":
-                probs_of = _relaxed_mean(family, tau, draws, generator)
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            law = Target(law.probs.clone(), law.tail.clone(), law.first, law.description)
+            spread = spread.clone()
+            if method == "closed_form":
+                start = start_parameters(family, law.num_categories, spread, generator)
+                parameters = {"logits": torch.log(_positive(law.probs))}
+                start_probs, history = _law(family, start, None)[0], law.probs.new_empty(0, *law.batch_shape)
+                converged = torch.ones(law.batch_shape, dtype=torch.bool)
+            elif method == "newton":
+                parameters, start_probs, history, converged = _by_newton(family, law, spread, objective)
             else:
-                probs_of = _exact_law(family, fits_scale)
-            parameters, history = _by_adam(law.probs, start, probs_of, objective, steps, rate, fits_scale)
-            start_probs = _law(family, start, generator)[0]
-            converged = torch.isfinite(history).all(0)
-        probs, num_draws = _law(family, parameters, generator)
+                start = start_parameters(family, law.num_categories, spread, generator)
+                if method == "relaxed":
+                    probs_of = _relaxed_mean(family, tau, draws, generator)
+                else:
+                    probs_of = _exact_law(family, fits_scale)
+                parameters, history = _by_adam(law.probs, start, probs_of, objective, steps, rate, fits_scale)
+                start_probs = _law(family, start, generator)[0]
+                converged = torch.isfinite(history).all(0)
+            probs, num_draws = _law(family, parameters, generator)
+    except NotImplementedError as error:
+        # Of the law of stick-breaking, with advice for those who ask for the law itself.
+        raise NotImplementedError(
+            "fit: expected scales at which the exact law of stick-breaking is known; got scales down to "
+            f"{float(spread.min()):.3g} with {law.num_categories} categories; give larger ones (0.1 and more "
+            "are safe for less than a hundred categories)."
+        ) from error
     return Fit(
         family=family,
         method=method,
@@ -433,11 +458,17 @@ def _target_of(family: str, target: object, num_categories: int | None, tail_mas
         if bool((found.probs[..., -1] > 0).any()):
             found = found.with_num_categories(found.num_categories + 1)
     else:
-        count = whole_number("fit", "num_categories", num_categories, minimum=3)
+        count = whole_number("fit", "num_categories", num_categories)
+        if count < 3:
+            raise ValueError(
+                f"fit: expected num_categories of at least 3 for {family}, since in length space the last "
+                f"category never wins; got {count}; take one more, or igr-sb-log."
+            )
         found = as_target(target, num_categories=count - 1, tail_mass=tail_mass).with_num_categories(count)
     if found.batch_shape.numel() == 0:
         raise ValueError(
-            f"fit: expected at least one law in the batch; got batch shape {tuple(found.batch_shape)}."
+            f"fit: expected at least one law in the batch; got batch shape {tuple(found.batch_shape)}; pass "
+            "probabilities of one."
         )
     return Target(found.probs.cpu(), found.tail.cpu(), found.first, found.description)
 
@@ -446,11 +477,14 @@ def _check_within_reach(family: str, law: Target, objective: str, method: str) -
     """ValueError where the objective is infinite for every law of the family, so that it has no slope."""
     exact_lengths = FAMILIES[family].space == "length" and method == "gradient"
     reached = law.probs[..., :-1] if exact_lengths else law.probs
+    # The mean of relaxed samples reaches it nevertheless.
+    counted = FAMILIES[family].space == "length" and not exact_lengths
+    padded = ", among them the last category of length space, which never wins" if counted else ""
     if objective == "reverse_kl" and bool((reached == 0).any()):
         raise ValueError(
             "fit: expected a target without zeros for the objective reverse_kl, which is infinite wherever "
             f"the law of {family} reaches a category that the target has not; got "
-            f"{int((reached == 0).sum())} of them; choose another objective."
+            f"{int((reached == 0).sum())} of them{padded}; choose another objective."
         )
 
 
@@ -490,13 +524,7 @@ def _by_newton(
     if space is None:
         loc, converged = newton_loc_for_probs(_positive(goal), flat_scale, observe)
     else:
-        try:
-            loc, converged = stick_loc_for_probs(goal, flat_scale, space == "length", observe)
-        except NotImplementedError:
-            raise NotImplementedError(
-                "fit: expected scales at which the exact law of stick-breaking is known; got scales down to "
-                f"{float(scale.min()):.3g} with {count} categories; give larger ones (0.1 and more are safe)."
-            ) from None
+        loc, converged = stick_loc_for_probs(goal, flat_scale, space == "length", observe)
     history = _history(seen, len(goal))
     return (
         {"loc": loc.view(scale.shape), "scale": scale},
@@ -631,8 +659,9 @@ def _numbers(values: Any) -> Tensor:
 
 def _check_name(key: str, given: object, allowed: Mapping[str, object]) -> None:
     if not isinstance(given, str) or given not in allowed:
-        near = difflib.get_close_matches(str(given), list(allowed), n=1)
-        advice = f"; did you mean {near[0]}?" if near else "."
+        text = given.lower() if isinstance(given, str) else ""
+        near = difflib.get_close_matches(text, list(allowed), n=1)
+        advice = f"; did you mean {near[0]}?" if near else "; choose one of these."
         raise ValueError(f"fit: expected {key} to be one of {', '.join(allowed)}; got {shown(given)}{advice}")
 
 
@@ -653,5 +682,7 @@ def _positive_number(name: str, given: float | None, default: float) -> float:
         return default
     number = real_number("fit", name, given)
     if not 0.0 < number < math.inf:
-        raise ValueError(f"fit: expected {name} to be positive and finite; got {number!r}.")
+        raise ValueError(
+            f"fit: expected {name} to be positive and finite; got {number!r}; leave it out for {default:g}."
+        )
     return number

@@ -46,7 +46,7 @@ def uniform_prior(
     num_categories: int,
     family: str = "igr",
     *,
-    temperature: float | Tensor,
+    temperature: float | Tensor = 1.0,
     scale: float = 1.0,
     seed: int = 0,
     num_iterations: int | None = None,
@@ -233,8 +233,7 @@ def _in_closed_form(settings: _Settings) -> Fit:
         probs = relaxation(settings.family, parameters, 1.0).discrete().probs
     return Fit(
         family=settings.family,
-        # At equal scales Newton's method starts from the solution, and takes no step.
-        method=FAMILIES[settings.family].methods[0],
+        method="closed_form",
         objective="kl",
         target=_uniform(count),
         parameters=parameters,

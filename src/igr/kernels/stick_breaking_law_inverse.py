@@ -25,7 +25,8 @@ from torch import Tensor
 from igr.kernels.gaussian_law_inverse import Solution
 from igr.kernels.stick_breaking_law import longest_piece_law_and_jacobian
 
-# The law is known to about 1e-12; a probability below this has no slope that can be trusted.
+# The law is known to about 1e-12, once it is normalized (each piece that takes nothing loses some 4e-11 of
+# its sum); a probability below this has no slope that can be trusted.
 _FLOOR = 1e-10
 _TOLERANCE = 1e-12
 _GOOD_ENOUGH = 1e-9
@@ -88,7 +89,9 @@ def stick_loc_for_probs(
         # A failure at the first scales is one of a target that is out of reach.
         shrink[bad] = torch.where(solved[bad], shrink[bad].sqrt(), 1.0)
         lost = shrink > _LEAST_SHRINK
-        loc[bad] = torch.where(lost[bad].unsqueeze(-1), tried[~reached], loc[bad])
+        # Means of the scale that was asked for, in proportion.
+        nearest = tried[~reached] / here[~reached].unsqueeze(-1)
+        loc[bad] = torch.where(lost[bad].unsqueeze(-1), nearest, loc[bad])
         active = active[~(converged | lost)[active]]
     return Solution(loc, converged)
 
@@ -147,7 +150,8 @@ def _newton(
         if observe is not None:
             observe(names[active], law)
         law, jacobian = law[:, : width + 1], jacobian[:, : width + 1, :width]
-        error = (law - problem.probs[active]).abs().amax(-1)
+        # What the whole law has lost is no error of its shape.
+        error = (law / law.sum(-1, keepdim=True) - problem.probs[active]).abs().amax(-1)
         better = error < best[active]
         kept[active[better]] = loc[active[better]]
         # Once it is small, an error that is no longer halved is that of the law itself.

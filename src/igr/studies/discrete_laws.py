@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import Binomial, Distribution, Geometric, NegativeBinomial, Poisson
 
 from igr import plot
-from igr.fitting import fit
+from igr.errors import UserError
+from igr.fitting import Fit, fit
 from igr.fitting.families import FAMILIES
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Item, Record, Study, StudyConfig, Work
@@ -96,14 +97,16 @@ class DiscreteLawsConfig(StudyConfig):
 
     def check(self) -> None:
         super().check()
-        self.require(
-            "targets", bool(self.targets) and {*self.targets} <= {*TARGETS}, f"some of {', '.join(TARGETS)}"
-        )
+        known = {*self.targets} <= {*TARGETS} and len({*self.targets}) == len(self.targets)
+        self.require("targets", bool(self.targets) and known, f"some of {', '.join(TARGETS)}, each once")
         least = min(self.gumbel_categories, default=0)
-        self.require("gumbel_categories", least >= 2, "whole numbers of at least 2")
+        distinct = len({*self.gumbel_categories}) == len(self.gumbel_categories)
+        self.require("gumbel_categories", least >= 2 and distinct, "different whole numbers of at least 2")
         for name in ("num_iterations", "num_samples"):
             self.require(name, getattr(self, name) >= 1, "a whole number of at least 1")
-        for name in ("scale", "learning_rate", "gumbel_temperature", "temperature"):
+        # Below that the law of so many sticks is not known.
+        self.require("scale", 0.1 <= self.scale < math.inf, "a finite number of at least 0.1")
+        for name in ("learning_rate", "gumbel_temperature", "temperature"):
             self.require(name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
         self.require("tail_mass", 0 < self.tail_mass < 1, "a number between 0 and 1")
 
@@ -147,21 +150,10 @@ def items(config: DiscreteLawsConfig) -> list[Item]:
 
 
 def _fit(config: DiscreteLawsConfig, task: _Task, work: Work) -> Record:
-    gumbel = task.family == "gumbel-softmax"
-    found = fit(
-        TARGETS[task.target].law,
-        task.family,
-        num_categories=task.num_categories,
-        scale=None if gumbel else config.scale,
-        objective=OBJECTIVES.get(task.family, OBJECTIVE) if task.relaxed else "kl",
-        method="relaxed" if task.relaxed else None,
-        temperature=(config.gumbel_temperature if gumbel else config.temperature) if task.relaxed else None,
-        num_samples=config.num_samples if task.relaxed else None,
-        num_iterations=config.num_iterations if task.relaxed else None,
-        learning_rate=config.learning_rate if task.relaxed else None,
-        tail_mass=config.tail_mass,
-        generator=work.generator,
-    )
+    try:
+        found = _found(config, task, work)
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"expected settings with which {task.key} can be fitted; got {error}") from error
     tail = found.tail.item()
     return {
         "method": found.method,
@@ -176,11 +168,29 @@ def _fit(config: DiscreteLawsConfig, task: _Task, work: Work) -> Record:
         "history": found.history.tolist(),
         "kl": found.kl.item(),
         "total_variation": found.total_variation.item(),
-        "largest_scale": None if gumbel else found.parameters["scale"].max().item(),
+        "largest_scale": None if task.family == "gumbel-softmax" else found.parameters["scale"].max().item(),
         "num_iterations": found.num_iterations,
         "converged": bool(found.converged),
         "seconds": found.seconds,
     }
+
+
+def _found(config: DiscreteLawsConfig, task: _Task, work: Work) -> Fit:
+    gumbel = task.family == "gumbel-softmax"
+    return fit(
+        TARGETS[task.target].law,
+        task.family,
+        num_categories=task.num_categories,
+        scale=None if gumbel else config.scale,
+        objective=OBJECTIVES.get(task.family, OBJECTIVE) if task.relaxed else "kl",
+        method="relaxed" if task.relaxed else None,
+        temperature=(config.gumbel_temperature if gumbel else config.temperature) if task.relaxed else None,
+        num_samples=config.num_samples if task.relaxed else None,
+        num_iterations=config.num_iterations if task.relaxed else None,
+        learning_rate=config.learning_rate if task.relaxed else None,
+        tail_mass=config.tail_mass,
+        generator=work.generator,
+    )
 
 
 def report(config: DiscreteLawsConfig, records: Mapping[str, Record]) -> Report:
@@ -240,7 +250,7 @@ def _variations(name: str, how: str, tasks: list[_Task], records: Mapping[str, R
             own = [task for task in tasks if (task.target, task.family) == (target, family)]
             row.append(min(records[task.key]["total_variation"] for task in own))
         rows.append(row)
-    notes = []
+    notes = ["Of a target with infinitely many categories that includes the tail that was cut off."]
     if any(task.num_categories is not None for task in tasks):
         notes.append("For Gumbel-Softmax with several K, the smallest; all are in the table of every fit.")
     if "igr-planar" in families:

@@ -33,12 +33,14 @@ class StudyConfig:
         Raises:
             UserError: A setting has a value that cannot be used.
         """
-        self.require("seed", self.seed >= 0, "a whole number of at least 0")
+        self.require("seed", 0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1")
 
     def require(self, key: str, good: bool, expected: str) -> None:
         """Raises the error of a setting unless its value is good."""
         if not good:
-            raise UserError(f"expected {key} to be {expected}; got {getattr(self, key)}; change {key}")
+            given = getattr(self, key)
+            got = " ".join(map(str, given)) or "none" if isinstance(given, tuple) else given
+            raise UserError(f"expected {key} to be {expected}; got {got}; change {key}")
 
     def to_json(self) -> Record:
         """The settings as JSON gives them back: tuples have become lists."""
