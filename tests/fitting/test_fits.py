@@ -543,7 +543,11 @@ VALUE_ERRORS = {
     ),
     "no draws": ((THREE,), {"method": "relaxed", "num_samples": 0}, "num_samples of at least 1; got 0"),
     "one category": ((THREE,), {"num_categories": 1}, "num_categories of at least 2; got 1"),
-    "two lengths": ((THREE, "igr-sb"), {"num_categories": 2}, "num_categories of at least 3 for igr-sb, since in length space the last"),
+    "two lengths": (
+        (THREE, "igr-sb"),
+        {"num_categories": 2},
+        "num_categories of at least 3 for igr-sb, since",
+    ),
     "tail mass": ((Poisson(2.0),), {"tail_mass": 0.0}, "expected 0 < tail_mass < 1; got 0.0"),
     "nothing kept": (([0.0, 0.0, 1.0],), {"num_categories": 2}, "expected some of the mass"),
     "infinite objective": (
