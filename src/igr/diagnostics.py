@@ -342,10 +342,19 @@ def _own_temperature(law: SimplexRelaxation) -> tuple[float | None, float]:
     return None, float(values.log().mean().exp())
 
 
-def _parts(law: SimplexRelaxation, num_samples: int, seed: int) -> Iterator[tuple[slice, Tensor, Generator]]:
-    """The noise of the samples in parts, and a generator to go on with: the same ones for the same seed."""
+def noise_in_parts(
+    law: SimplexRelaxation, num_samples: int, seed: int, numbers: int
+) -> Iterator[tuple[slice, Tensor, Generator]]:
+    """The noise of the samples in parts, and a generator to go on with: the same ones for the same seed.
+
+    Arguments:
+        law: The law, with any batch shape but an empty one.
+        num_samples: Samples of each law of the batch.
+        seed: Of the noise.
+        numbers: How many of them (samples times laws times K) make a part.
+    """
     source = Generator(law.device).manual_seed(seed)
-    at_once = max(1, _AT_ONCE // (law.batch_shape.numel() * law.num_categories))
+    at_once = max(1, numbers // (law.batch_shape.numel() * law.num_categories))
     for first in range(0, num_samples, at_once):
         part = slice(first, min(first + at_once, num_samples))
         yield part, law.draw_noise((part.stop - first,), source), source
@@ -358,7 +367,7 @@ def _closeness(
     """Distances of the samples to their nearest vertex [*B, N], and the share of saturated ones [*B]."""
     distance = torch.empty((*law.batch_shape, num_samples), dtype=law.dtype, device=law.device)
     saturated = torch.zeros(law.batch_shape, dtype=torch.float64, device=law.device)
-    for part, noise, _ in _parts(law, num_samples, seed):
+    for part, noise, _ in noise_in_parts(law, num_samples, seed, _AT_ONCE):
         others, total = _others(law.rsample_log(noise=noise))
         distance[..., part] = _distance(others, total).movedim(0, -1)
         # Among all z (1 - z) that of the largest weight is the largest.
@@ -387,7 +396,7 @@ def _gradient_norms(
     parameters = {name: getattr(law, name) for name in law.arg_constraints}
     shape = (*law.batch_shape, num_samples)
     norms = {name: torch.empty(shape, dtype=torch.float64, device=law.device) for name in parameters}
-    for part, noise, source in _parts(law, num_samples, seed):
+    for part, noise, source in noise_in_parts(law, num_samples, seed, _AT_ONCE):
         # Each sample has parameters of its own, so that one backward pass keeps their gradients apart.
         leaves = {
             name: value.expand(len(noise), *value.shape).detach().requires_grad_()

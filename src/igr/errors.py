@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -10,6 +11,14 @@ class UserError(ValueError):
     The text is one sentence, *expected X; got Y; what to do*. The command line prints it without a
     traceback and exits with 2.
     """
+
+
+def unwritable_file(path: Path, error: OSError) -> UserError:
+    """The error for a file after ``--out`` that the system does not let us write."""
+    return UserError(
+        f"expected a file that can be written; got {path} ({error.strerror or error}); "
+        "choose another with --out"
+    )
 
 
 def unknown_name(key: str, given: object, allowed: Iterable[str]) -> UserError:

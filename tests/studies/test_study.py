@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path):
     (tmp_path / "busy").mkdir()
     with (
         FileLock(tmp_path / "busy" / ".lock"),
-        pytest.raises(UserError, match="another process runs a study"),
+        pytest.raises(UserError, match="expected a study folder that is free"),
     ):
         run_study(toy(), ToyConfig(), tmp_path / "busy")
 

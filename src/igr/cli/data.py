@@ -16,7 +16,7 @@ from rich.table import Table
 from igr.cli.arguments import CommonArguments, parse, run
 from igr.cli.terminal import quoted, say
 from igr.data import BINARIZATIONS, SOURCES, prepare, source
-from igr.errors import UserError, unknown_name
+from igr.errors import UserError, unknown_name, unwritable_file
 from igr.training.randomness import keyed_generator
 
 SPLITS = ("train", "validation", "test")
@@ -222,10 +222,7 @@ def _show(arguments: ShowArguments) -> int:
     try:
         plot.save(figure, path)
     except OSError as error:
-        raise UserError(
-            f"expected a file that can be written; got {path} ({error.strerror or error}); "
-            "choose another with --out"
-        ) from error
+        raise unwritable_file(path, error) from error
     if arguments.json:
         print(json.dumps({"path": str(path), "labels": names}, indent=2))
     say(f"written: {quoted(path)}")

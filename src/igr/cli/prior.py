@@ -16,7 +16,7 @@ from igr import progress
 from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.cli.terminal import quoted, say
 from igr.data.cache import exists
-from igr.errors import UserError, unknown_name
+from igr.errors import UserError, unknown_name, unwritable_file
 from igr.fitting import Fit, fit_uniform_prior
 from igr.fitting.families import FAMILIES
 
@@ -64,10 +64,7 @@ def _prior(argv: list[str]) -> int:
     try:
         found.save(path)
     except OSError as error:
-        raise UserError(
-            f"expected a file that can be written; got {path} ({error.strerror or error}); "
-            "choose another with --out"
-        ) from error
+        raise unwritable_file(path, error) from error
     if arguments.json:
         print(json.dumps(_record(found, arguments, path), indent=2))
     else:

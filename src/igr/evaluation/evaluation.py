@@ -1,6 +1,5 @@
 """The evaluation of a run: the four bounds on one split, and the record of how they were made."""
 
-import math
 import shlex
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from igr.errors import UserError, unknown_name
 from igr.evaluation.bounds import BOUND_KINDS, DISCRETE_KL, Estimate, estimate, per_datum_bounds
+from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_number
 from igr.training.runs import LoadedRun, RunFolder, evaluation_images
 
 SPLITS = ("validation", "test")
@@ -51,15 +51,15 @@ def stored_evaluation(folder: RunFolder) -> Evaluation | None:
     if record is None:
         return None
     try:
-        counts = {key: _integer(record[key]) for key in ("num_data", "num_samples", "seed", "step", "epoch")}
+        counts = {key: read_integer(record[key]) for key in COUNTS}
         evaluation = Evaluation(
             split=str(record["split"]),
-            seconds=_number(record["seconds"]),
+            seconds=read_number(record["seconds"]),
             bounds={
-                kind.key: None if (found := record["bounds"][kind.key]) is None else _estimate(found)
+                kind.key: None if (found := record["bounds"][kind.key]) is None else read_estimate(found)
                 for kind in BOUND_KINDS
             },
-            discrete_kl=_estimate(record["discrete_kl"]),
+            discrete_kl=read_estimate(record["discrete_kl"]),
             **counts,
         )
     except (KeyError, TypeError) as error:
@@ -68,23 +68,6 @@ def stored_evaluation(folder: RunFolder) -> Evaluation | None:
             f"that does not fit ({error}); run igr evaluate {shlex.quote(str(folder.path))}"
         ) from error
     return evaluation if evaluation.step == folder.latest_step() else None
-
-
-def _integer(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"{value!r} is not an integer")
-    return value
-
-
-def _number(value: object) -> float:
-    if not isinstance(value, float | int) or not math.isfinite(value):
-        raise TypeError(f"{value!r} is not a finite number")
-    return float(value)
-
-
-def _estimate(record: dict[str, Any]) -> Estimate:
-    error = record["standard_error"]
-    return Estimate(_number(record["value"]), None if error is None else _number(error))
 
 
 def images_of_split(run: LoadedRun, split: str) -> Tensor:

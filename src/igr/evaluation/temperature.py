@@ -12,7 +12,8 @@ from torch import Tensor
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.errors import UserError
 from igr.evaluation.bounds import DATA_PER_DRAW, Estimate, estimate
-from igr.evaluation.evaluation import _estimate, _integer, _number, images_of_split, temperature_of
+from igr.evaluation.evaluation import images_of_split, temperature_of
+from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_number
 from igr.fitting.temperature import FixedSamples, check_target, temperature_within
 from igr.training.randomness import generator_key
 from igr.training.runs import LoadedRun, RunFolder
@@ -73,12 +74,12 @@ def stored_calibration(folder: RunFolder) -> CalibratedTemperature | None:
     if record is None:
         return None
     try:
-        counts = {key: _integer(record[key]) for key in ("num_data", "num_samples", "seed", "step", "epoch")}
+        counts = {key: read_integer(record[key]) for key in COUNTS}
         keys = ("seconds", "distance", "quantile", "temperature", "trained_temperature", "trained_distance")
-        numbers: dict[str, Any] = {key: _number(record[key]) for key in keys}
+        numbers: dict[str, Any] = {key: read_number(record[key]) for key in keys}
         found = CalibratedTemperature(
             split=str(record["split"]),
-            trained_share=_estimate(record["trained_share"]),
+            trained_share=read_estimate(record["trained_share"]),
             **counts,
             **numbers,
         )

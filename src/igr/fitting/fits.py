@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -402,7 +401,7 @@ def fit(
             "give a smaller num_categories, or use method='gradient'."
         )
     spread = _scale_of(family, law, 1.0 if scale is None else scale)
-    if descends:
+    if method != "closed_form":
         _check_within_reach(family, law, objective, method)
     started = time.perf_counter()
     # Nothing that takes part in a gradient can be made in inference mode.
@@ -431,8 +430,7 @@ def fit(
         # Of the law of stick-breaking, with advice for those who ask for the law itself.
         raise NotImplementedError(
             "fit: expected scales at which the exact law of stick-breaking is known; got scales down to "
-            f"{float(spread.min()):.3g} with {law.num_categories} categories; give larger ones (0.1 and more "
-            "are safe for less than a hundred categories)."
+            f"{float(spread.min()):.3g} with {law.num_categories} categories; give larger ones."
         ) from error
     return Fit(
         family=family,
@@ -475,7 +473,7 @@ def _target_of(family: str, target: object, num_categories: int | None, tail_mas
 
 def _check_within_reach(family: str, law: Target, objective: str, method: str) -> None:
     """ValueError where the objective is infinite for every law of the family, so that it has no slope."""
-    exact_lengths = FAMILIES[family].space == "length" and method == "gradient"
+    exact_lengths = FAMILIES[family].space == "length" and method != "relaxed"
     reached = law.probs[..., :-1] if exact_lengths else law.probs
     # The mean of relaxed samples reaches it nevertheless.
     counted = FAMILIES[family].space == "length" and not exact_lengths
@@ -681,8 +679,5 @@ def _positive_number(name: str, given: float | None, default: float) -> float:
     if given is None:
         return default
     number = real_number("fit", name, given)
-    if not 0.0 < number < math.inf:
-        raise ValueError(
-            f"fit: expected {name} to be positive and finite; got {number!r}; leave it out for {default:g}."
-        )
+    check_values("fit", name, number, positive=True)
     return number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import sys
 import warnings
@@ -176,8 +175,7 @@ def _settings(
     least = 3 if FAMILIES[family].space == "length" else 2
     count = whole_number(owner, "num_categories", num_categories, minimum=least)
     spread = real_number(owner, "scale", scale)
-    if not 0.0 < spread < math.inf:
-        raise ValueError(f"{owner}: expected scale to be positive and finite; got {spread!r}.")
+    check_values(owner, "scale", spread, positive=True)
     if family == "gumbel-softmax" and spread != 1.0:
         raise ValueError(
             f"{owner}: expected no scale for the family gumbel-softmax, which has none; got {spread!r}; "

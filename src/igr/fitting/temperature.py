@@ -9,7 +9,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 import torch
 from torch import Generator, Tensor
 
-from igr.diagnostics import vertex_distance
+from igr.diagnostics import noise_in_parts, vertex_distance
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels.tracing import is_traced
 from igr.validation import compute_dtype, real_number, whole_number
@@ -198,18 +198,12 @@ class FixedSamples:
         for law, seed in zip(self.laws, self.seeds, strict=True):
             shape = (self.num_samples, *law.batch_shape)
             values = torch.empty(shape, dtype=compute_dtype(law.dtype), device=law.device)
-            for part, log_z in self._parts(law.with_temperature(temperature), seed):
-                values[part] = function(log_z)
+            law = law.with_temperature(temperature)
+            for part, noise, _ in noise_in_parts(law, self.num_samples, seed, _AT_ONCE):
+                # Not rsample_log, which would round to half precision.
+                values[part] = function(law._log_sample(noise))
             found.append(values)
         return found
-
-    def _parts(self, law: SimplexRelaxation, seed: int) -> Iterator[tuple[slice, Tensor]]:
-        source = Generator(law.device).manual_seed(seed)
-        at_once = max(1, _AT_ONCE // (law.batch_shape.numel() * law.num_categories))
-        for first in range(0, self.num_samples, at_once):
-            part = slice(first, min(first + at_once, self.num_samples))
-            # Not rsample_log, which would round to half precision.
-            yield part, law._log_sample(law.draw_noise((part.stop - first,), source))
 
 
 def _lead(log_z: Tensor) -> Tensor:

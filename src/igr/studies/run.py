@@ -8,13 +8,11 @@ import shlex
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 import igr
 from igr import atomic, plot
@@ -23,10 +21,10 @@ from igr.progress import bar
 from igr.studies.report import Report
 from igr.studies.study import Config, Item, Record, Study, StudyConfig, Work
 from igr.training.failures import Interrupted
+from igr.training.folders import LOCK, held, unwritable
 from igr.training.randomness import keyed_generator
 
 FORMAT = 1
-_LOCK = ".lock"
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -85,7 +83,7 @@ def run_study(study: Study[Config], config: Config, out: str | Path, *, overwrit
     command = command_of(study, config, folder.path)
     done: dict[str, _Done] = {}
     num_kept = 0
-    with folder.locked():
+    with held(folder.path, "study"):
         try:
             folder.begin(study, config, overwrite)
             with bar(study.name, len(items), "items") as advance:
@@ -156,25 +154,6 @@ class _Folder:
         self._tables = path / "tables"
         self._figures = path / "figures"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the folder, made if need be, against every other process."""
-        lock = FileLock(self.path / _LOCK, timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"expected a folder that is free; got {self.path}, where another process runs a study; "
-                "wait for it to end, or choose another folder with --out"
-            ) from error
-        except OSError as error:
-            raise self._unwritable(error) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
     def begin(self, study: Study[Config], config: Config, overwrite: bool) -> None:
         """Makes the folder that of the study: of these settings, with whole files only."""
         record = {"format": FORMAT, "study": study.name, **_versions(), "config": config.to_json()}
@@ -192,7 +171,7 @@ class _Folder:
             for folder in (self.path, self._records, self._tables, self._figures):
                 atomic.remove_unfinished(folder)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.path, "study", error) from error
 
     def read(self, key: str) -> _Done | None:
         """What an item found, unless its file is missing or damaged: then it has to be computed."""
@@ -241,7 +220,7 @@ class _Folder:
         try:
             stored = json.loads(self._config.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            entries = [entry for entry in self.path.iterdir() if entry.name != _LOCK]
+            entries = [entry for entry in self.path.iterdir() if entry.name != LOCK]
             # A process that was killed at its very start leaves a lock and an unfinished config.
             if all(map(atomic.is_unfinished, entries)):
                 return None
@@ -284,12 +263,6 @@ class _Folder:
         for folder in (self._records, self._work, self._tables, self._figures):
             if folder.is_dir():
                 shutil.rmtree(folder)
-
-    def _unwritable(self, error: OSError) -> UserError:
-        return UserError(
-            f"expected a folder that can be written for the study; got {self.path} "
-            f"({error.strerror or error}); choose another with --out"
-        )
 
 
 def _shown(config: Mapping[str, Any], key: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 import igr
 from igr import atomic, data
@@ -21,15 +21,15 @@ from igr.training import checkpoints
 from igr.training.build import build_model
 from igr.training.checkpoints import Checkpoint
 from igr.training.config import TrainConfig
+from igr.training.folders import LOCK, held, unwritable
 from igr.training.randomness import keyed_generator
 
 FORMAT = 1
 # The keys of config.json.
 RECORD_KEYS = frozenset({"format", "igr", "torch", "config"})
-_LOCK = ".lock"
 _RESULT_LOCK = ".result.lock"
 # What lies in a folder beside the run itself.
-_LOCKS = (_LOCK, _RESULT_LOCK)
+_LOCKS = (LOCK, _RESULT_LOCK)
 
 
 class RunFolder:
@@ -147,26 +147,11 @@ class RunFolder:
     def locked(self) -> Iterator[Self]:
         """Holds the folder, made if need be, against every other process.
 
-        The system frees the lock of a process that ends, however it ends.
-
         Raises:
             UserError: Another process holds it, or it cannot be written.
         """
-        lock = FileLock(self.path / _LOCK, timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"expected a run folder that is free; got {self.path}, which another process is "
-                "using; wait for it to end, or choose another folder with --out"
-            ) from error
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-        try:
+        with held(self.path, "run"):
             yield self
-        finally:
-            lock.release()
 
     def check_free(self) -> None:
         """Checks that a new run may have the folder.
@@ -194,7 +179,7 @@ class RunFolder:
         try:
             atomic.write_json(self._config, record)
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise unwritable(self.path, "run", error) from error
 
     def rewind(self, step: int) -> None:
         """Makes the folder as it was at that step: later lines and unfinished files go."""
@@ -330,14 +315,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     return {"igr": igr.__version__, "torch": torch.__version__}
-
-
-def unwritable(path: Path, error: OSError) -> UserError:
-    """The error for a folder that does not take what has to be written."""
-    return UserError(
-        f"expected a folder that can be written for the run; got {path} "
-        f"({error.strerror or error}); choose another with --out"
-    )
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

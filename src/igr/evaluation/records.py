@@ -1,0 +1,29 @@
+"""Values as they stand in the ``result.json`` of a run, checked."""
+
+import math
+from typing import Any
+
+from igr.evaluation.bounds import Estimate
+
+# What every evaluation of a run counts.
+COUNTS = ("num_data", "num_samples", "seed", "step", "epoch")
+
+
+def read_integer(value: object) -> int:
+    """An int; TypeError for anything else."""
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def read_number(value: object) -> float:
+    """A finite number; TypeError for anything else."""
+    if not isinstance(value, float | int) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def read_estimate(record: dict[str, Any]) -> Estimate:
+    """An estimate with its standard error, if there is one."""
+    error = record["standard_error"]
+    return Estimate(read_number(record["value"]), None if error is None else read_number(error))

@@ -1,0 +1,49 @@
+"""Folders that one process at a time writes: those of runs and of studies."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from igr.errors import UserError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def held(folder: Path, what: str) -> Iterator[None]:
+    """Holds a folder, made if need be, against every other process.
+
+    The system frees the lock of a process that ends, however it ends.
+
+    Arguments:
+        folder: The folder.
+        what: Whose it is, in a word.
+
+    Raises:
+        UserError: Another process holds it, or it cannot be written.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"expected a {what} folder that is free; got {folder}, which another process is "
+            "using; wait for it to end, or choose another folder with --out"
+        ) from error
+    except OSError as error:
+        raise unwritable(folder, what, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def unwritable(folder: Path, what: str, error: OSError) -> UserError:
+    """The error for a folder that does not take what has to be written."""
+    return UserError(
+        f"expected a folder that can be written for the {what}; got {folder} "
+        f"({error.strerror or error}); choose another with --out"
+    )
