@@ -88,3 +88,19 @@ def test_nothing_is_read_under_vmap_or_compile():
 
     assert torch.equal(torch.func.vmap(check)(bad), bad + 1.0)
     assert torch.equal(torch.compile(check, fullgraph=True, backend="eager")(bad), bad + 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [("IGR", "did you mean igr?"), ("igr-bs", "did you mean igr-sb?"), ("x", "choose one"), (["igr"], "choose")],
+        ("IGR", "did you mean igr?"),
+        ("igr-bs", "did you mean igr-sb?"),
+        ("x", "choose one of these."),
+        (["igr"], "choose"),
+    ],
+)
+def test_a_name_outside_of_a_closed_set(given, advice):
+    with pytest.raises(ValueError, match="f: expected family to be one of igr, igr-sb; got") as refusal:
+        validation.check_name("f", "family", given, ["igr", "igr-sb"])
+    assert advice in str(refusal.value)
+    validation.check_name("f", "family", "igr", ["igr", "igr-sb"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -91,6 +93,18 @@ def real_number(owner: str, name: str, value: Any) -> float:
             f"{owner}: expected {name} to be a number; got {shown(value)}; convert it with float(...)."
         )
     return float(value)
+
+
+def check_name(owner: str, key: str, given: object, allowed: Iterable[str]) -> None:
+    """Raises ValueError unless it is one of a closed set of names; the nearest is offered."""
+    names = list(allowed)
+    if not isinstance(given, str) or given not in names:
+        text = given.lower() if isinstance(given, str) else ""
+        near = difflib.get_close_matches(text, names, n=1)
+        advice = f"did you mean {near[0]}?" if near else "choose one of these."
+        raise ValueError(
+            f"{owner}: expected {key} to be one of {', '.join(names)}; got {shown(given)}; {advice}"
+        )
 
 
 def shown(value: object) -> str:

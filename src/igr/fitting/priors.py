@@ -16,10 +16,11 @@ from torch import Generator, Tensor
 from igr import atomic
 from igr.distributions import GumbelSoftmax, InvertibleGaussian, SimplexRelaxation
 from igr.fitting.families import FAMILIES, relaxation
-from igr.fitting.fits import Fit, fit
+from igr.fitting.fits import fit
+from igr.fitting.result import Fit
 from igr.fitting.targets import Target
 from igr.kernels.tracing import is_traced
-from igr.validation import check_number_or_tensor, check_values, real_number, shown, whole_number
+from igr.validation import check_name, check_number_or_tensor, check_values, real_number, shown, whole_number
 
 __all__ = ["PLANAR_ITERATIONS", "fit_uniform_prior", "uniform_prior"]
 
@@ -169,8 +170,7 @@ def _settings(
     owner: str, num_categories: object, family: str, scale: object, seed: object, num_iterations: object
 ) -> _Settings:
     """The arguments, checked."""
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise ValueError(f"{owner}: expected family to be one of {', '.join(FAMILIES)}; got {shown(family)}.")
+    check_name(owner, "family", family, FAMILIES)
     # In length space two categories would leave one.
     least = 3 if FAMILIES[family].space == "length" else 2
     count = whole_number(owner, "num_categories", num_categories, minimum=least)

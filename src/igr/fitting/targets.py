@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
@@ -15,12 +12,10 @@ from torch import Size, Tensor
 from torch.distributions import (
     Categorical,
     Distribution,
-    MixtureSameFamily,
     OneHotCategorical,
-    constraints,
 )
-from torch.distributions.utils import lazy_property
 
+from igr.fitting.integer_laws import IntegerLaw, in_double, is_from_scipy, scipy_law, torch_law
 from igr.validation import check_probabilities, real_number, shown, whole_number
 
 __all__ = ["MAX_CATEGORIES", "Target", "as_target"]
@@ -196,9 +191,9 @@ def as_target(
     if isinstance(target, Distribution):
         if isinstance(target, Categorical | OneHotCategorical):
             return _of_categorical(owner, target, num_categories)
-        return _enumerated(owner, _torch_law(owner, target), num_categories, tail_mass)
-    if _from_scipy(target):
-        return _enumerated(owner, _scipy_law(owner, target, tail_mass), num_categories, tail_mass)
+        return _enumerated(owner, torch_law(owner, target), num_categories, tail_mass)
+    if is_from_scipy(target):
+        return _enumerated(owner, scipy_law(owner, target, tail_mass), num_categories, tail_mass)
     return _of_numbers(owner, target, num_categories)
 
 
@@ -343,19 +338,7 @@ def _of_samples(
 # Laws over integers, value by value
 
 
-@dataclass(frozen=True)
-class _Law:
-    """A law over integers: how likely each value is, and where its support lies."""
-
-    pmf: Callable[[int, int], Tensor]  # of so many values from the given one on, float64 [*B, n]
-    first: int
-    size: int | None  # how many values the support has from the first on; None if it has no end
-    description: str
-    below: Tensor  # the mass below the first value, [*B] or a number
-    above: Callable[[int], Tensor] | None = None  # the mass above a value, where the law knows it
-
-
-def _block(owner: str, law: _Law, first: int, count: int) -> Tensor:
+def _block(owner: str, law: IntegerLaw, first: int, count: int) -> Tensor:
     """Probabilities of consecutive values, if that is what they are."""
     probs = law.pmf(first, count)
     good = torch.isfinite(probs) & (probs >= 0)
@@ -368,13 +351,13 @@ def _block(owner: str, law: _Law, first: int, count: int) -> Tensor:
     return probs
 
 
-def _remaining(law: _Law, total: Tensor, last: int) -> Tensor:
+def _remaining(law: IntegerLaw, total: Tensor, last: int) -> Tensor:
     """The mass above a value, of which total is at or below it."""
     above = 1.0 - law.below - total if law.above is None else law.above(last)
     return above.clamp(min=0.0).expand(total.shape)
 
 
-def _check_total(owner: str, law: _Law, total: Tensor, least: float) -> None:
+def _check_total(owner: str, law: IntegerLaw, total: Tensor, least: float) -> None:
     """ValueError unless the probabilities of integers sum to what they should."""
     wrong = (total > 1.0 + 1e-6) | (total < least)
     if bool(wrong.any()):
@@ -384,7 +367,7 @@ def _check_total(owner: str, law: _Law, total: Tensor, least: float) -> None:
         )
 
 
-def _enumerated(owner: str, law: _Law, num_categories: int | None, tail_mass: float) -> Target:
+def _enumerated(owner: str, law: IntegerLaw, num_categories: int | None, tail_mass: float) -> Target:
     """The probabilities of a law, value by value as far as they are needed."""
     if law.size is not None and law.size <= MAX_CATEGORIES:
         probs = _block(owner, law, law.first, law.size)
@@ -406,7 +389,7 @@ def _enumerated(owner: str, law: _Law, num_categories: int | None, tail_mass: fl
     return _resized(owner, target, num_categories)
 
 
-def _until(owner: str, law: _Law, tail_mass: float) -> tuple[Tensor, Tensor]:
+def _until(owner: str, law: IntegerLaw, tail_mass: float) -> tuple[Tensor, Tensor]:
     """Probabilities until all but tail_mass is in, and the mass left out by an end at each of them."""
     # Further than the law may go, to see what follows.
     limit = 2 * MAX_CATEGORIES if law.size is None else min(law.size, 2 * MAX_CATEGORIES)
@@ -453,7 +436,7 @@ def _of_categorical(owner: str, law: Categorical | OneHotCategorical, num_catego
     else:
         categorical = law if isinstance(law, Categorical) else law._categorical
         with torch.no_grad():
-            probs = cast(Categorical, _in_double(categorical)).probs
+            probs = cast(Categorical, in_double(categorical)).probs
     description = f"{type(law).__name__}({probs.shape[-1]:,} categories)"
     if 0 in probs.shape:
         raise ValueError(
@@ -462,238 +445,3 @@ def _of_categorical(owner: str, law: Categorical | OneHotCategorical, num_catego
     check_probabilities(owner, probs)
     target = _kept(owner, probs, torch.zeros_like(probs[..., 0]), 0, description)
     return target if num_categories is None else _resized(owner, target, num_categories)
-
-
-def _torch_law(owner: str, given: Distribution) -> _Law:
-    name = type(given).__name__
-    if tuple(given.event_shape):
-        discrete = callable(getattr(given, "discrete", None))
-        remedy = "pass its discrete() law" if discrete else "pass a law of single integers"
-        raise TypeError(
-            f"{owner}: expected a law over integers; got {name}, whose draws are of shape "
-            f"{tuple(given.event_shape)}; {remedy}."
-        )
-    if 0 in given.batch_shape:
-        raise ValueError(
-            f"{owner}: expected at least one law; got a batch of shape {tuple(given.batch_shape)}."
-        )
-    law = _in_double(given)
-    lower, upper = _ends(owner, law)
-    description = _described(given)
-    device = _device(law)
-    # The components of a mixture have ends of their own, and are zero outside of them.
-    ends = () if isinstance(law, MixtureSameFamily) else (lower.to(device), upper.to(device))
-
-    def pmf(start: int, count: int) -> Tensor:
-        values = torch.arange(start, start + count, dtype=torch.float64, device=device)
-        values = values.reshape((-1,) + (1,) * len(law.batch_shape))
-        with torch.no_grad():
-            log_probs = law.log_prob(values).double()
-            shape = torch.broadcast_shapes(log_probs.shape[1:], law.batch_shape)
-            log_probs = log_probs.expand(log_probs.shape[:1] + shape)
-            if ends:
-                # Where the supports of a batch differ, the formula may be anything outside of one.
-                inside = (values >= ends[0]) & (values <= ends[1])
-                log_probs = torch.where(inside, log_probs, -torch.inf)
-            return torch.exp(log_probs).movedim(0, -1)
-
-    first = _whole_end(owner, description, lower.min().item())
-    last = upper.max().item()
-    size = None if math.isinf(last) else _whole_end(owner, description, last) - first + 1
-    below = torch.zeros((), dtype=torch.float64, device=device)
-    return _Law(pmf, first, size, description, below)
-
-
-def _in_double(law: Distribution) -> Distribution:
-    """A copy with float64 parameters, as they were given, that checks no values.
-
-    Not made by the constructor, whose arguments a law of a user's own need not keep. Torch keeps probs that
-    it made of logits (and the other way) beside them, with the rounding of their dtype; these are dropped.
-    """
-    new = copy.copy(law)
-    derived = [
-        name
-        for name in new.__dict__
-        if isinstance(inspect.getattr_static(type(law), name, None), lazy_property)
-    ]
-    # The first of them is the one that the constructor set.
-    given = next((name for name in derived if name in _parameters(law)), None)
-    for name, value in list(new.__dict__.items()):
-        if name in derived and name != given:
-            del new.__dict__[name]
-        elif isinstance(value, Tensor) and value.is_floating_point():
-            new.__dict__[name] = value.detach().double()
-        elif isinstance(value, Distribution):
-            new.__dict__[name] = _in_double(value)
-    new.__dict__["_validate_args"] = False
-    return new
-
-
-def _parameters(law: Distribution) -> list[str]:
-    """Names of its parameters; a distribution need not say them."""
-    try:
-        return list(law.arg_constraints)
-    except NotImplementedError:
-        return []
-
-
-def _device(law: Distribution) -> torch.device:
-    """That of its parameters."""
-    for value in law.__dict__.values():
-        if isinstance(value, Tensor):
-            return value.device
-        if isinstance(value, Distribution):
-            return _device(value)
-    return torch.device("cpu")
-
-
-def _ends(owner: str, law: Distribution) -> tuple[Tensor, Tensor]:
-    """The lower and the upper end of each support; infinite if there is none."""
-    name = type(law).__name__
-    try:
-        support: Any = law.support
-        while hasattr(support, "base_constraint"):
-            support = support.base_constraint
-        discrete = bool(support.is_discrete)
-    except NotImplementedError:
-        raise TypeError(
-            f"{owner}: expected a law over integers; got {name}, which does not say its support; give it one "
-            "of torch.distributions.constraints."
-        ) from None
-    if not discrete:
-        raise TypeError(
-            f"{owner}: expected a law over integers; got {name}, which is continuous; pass a discrete one "
-            "such as torch.distributions.Poisson(50.0)."
-        )
-    lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", math.inf)
-    if isinstance(support, type(constraints.boolean)):
-        lower, upper = 0, 1
-    if lower is None:
-        raise TypeError(
-            f"{owner}: expected a law over integers with a lower end; got {name} with the support {support}; "
-            "pass its probabilities or samples of it."
-        )
-    return (
-        torch.as_tensor(lower, dtype=torch.float64).detach(),
-        torch.as_tensor(upper, dtype=torch.float64).detach(),
-    )
-
-
-def _whole_end(owner: str, description: str, end: float) -> int:
-    """An end of a support as an int; ValueError if it is none."""
-    if not math.isfinite(end) or end != math.floor(end):
-        raise ValueError(
-            f"{owner}: expected {description} to have a support of integers; got one that ends at {end!r}; "
-            "check its parameters."
-        )
-    return int(end)
-
-
-def _described(law: Distribution) -> str:
-    """Its name with the parameters it was made with."""
-    name = type(law).__name__
-    if isinstance(law, MixtureSameFamily):
-        component = law.component_distribution
-        return f"{name}({component.batch_shape[-1]} x {type(component).__name__})"
-    kept = _in_double(law).__dict__
-    parameters = [
-        f"{parameter}={_brief(kept[parameter])}"
-        for parameter in _parameters(law)
-        if isinstance(kept.get(parameter), Tensor)
-    ]
-    return f"{name}({', '.join(parameters)})" if parameters else name
-
-
-def _brief(value: Tensor) -> str:
-    """A number, a few of them, or the shape of many."""
-    if value.dim() == 0:
-        return f"{value.item():g}"
-    if value.dim() == 1 and value.numel() <= 4:
-        return f"[{', '.join(f'{number:g}' for number in value.tolist())}]"
-    return f"<shape {tuple(value.shape)}>"
-
-
-# scipy.stats, known by what it can do: the library does not import it
-
-
-def _from_scipy(target: object) -> bool:
-    """Whether it looks like a distribution of scipy, old style or new."""
-    return any(callable(getattr(target, name, None)) for name in ("pmf", "pdf")) and callable(
-        getattr(target, "support", None)
-    )
-
-
-def _scipy_law(owner: str, given: Any, tail_mass: float) -> _Law:
-    unfrozen = (
-        f"{owner}: expected a distribution of scipy.stats with its parameters; got {_scipy_name(given)} "
-        "without; give them, as in scipy.stats.poisson(50)."
-    )
-    if isinstance(given, type):
-        raise TypeError(unfrozen)
-    # The new style gives continuous laws a pmf too, zero everywhere.
-    families = {family.__name__ for family in type(given).__mro__}
-    if not callable(getattr(given, "pmf", None)) or "ContinuousDistribution" in families:
-        raise TypeError(
-            f"{owner}: expected a law over integers; got {_scipy_name(given)}, which is continuous; pass a "
-            "discrete one such as scipy.stats.poisson(50)."
-        )
-    try:
-        support = given.support()
-    except TypeError:
-        raise TypeError(unfrozen) from None
-    description = _scipy_name(given)
-    lower, upper = np.broadcast_arrays(*(np.asarray(end, dtype=np.float64) for end in support))
-    if lower.size == 0:
-        raise ValueError(f"{owner}: expected at least one law; got a batch of shape {lower.shape}.")
-
-    def evaluate(function: Callable[[Any], Any], values: Any) -> Tensor:
-        # Far out scipy warns of what rounds to zero.
-        with np.errstate(all="ignore"):
-            return torch.from_numpy(np.array(function(values), dtype=np.float64))
-
-    def pmf(start: int, count: int) -> Tensor:
-        values = np.arange(start, start + count).reshape((-1,) + (1,) * lower.ndim)
-        return evaluate(given.pmf, values).movedim(0, -1)
-
-    below = torch.zeros((), dtype=torch.float64)
-    bottom = float(lower.min())
-    if bottom == -math.inf:
-        quantile, cdf = (
-            getattr(given, "ppf", None) or getattr(given, "icdf", None),
-            getattr(given, "cdf", None),
-        )
-        if not (callable(quantile) and callable(cdf)):
-            raise TypeError(
-                f"{owner}: expected a law over integers with a lower end, or with quantiles and a cdf; got "
-                f"{description}; pass its probabilities or samples of it."
-            )
-        # The smallest value with at least so much at or below it: less than that is strictly below.
-        bottom = evaluate(quantile, 0.5 * tail_mass).min().item()
-        below = evaluate(cdf, bottom - 1.0)
-    first, top = _whole_end(owner, description, bottom), float(upper.max())
-    size = None if top == math.inf else _whole_end(owner, description, top) - first + 1
-    survival = getattr(given, "sf", None) or getattr(given, "ccdf", None)
-    above = (lambda last: evaluate(survival, last)) if callable(survival) else None
-    return _Law(pmf, first, size, description, below, above)
-
-
-def _scipy_name(law: Any) -> str:
-    """Such as binom(12, 0.3)."""
-    if isinstance(law, type):
-        return law.__name__
-    family = getattr(law, "dist", None)
-    if family is None and " at 0x" not in repr(law):
-        return _cut(str(law))
-    if family is None:
-        # An address says nothing, and changes from run to run; nor does the name that scipy gives by itself.
-        name = getattr(law, "name", None)
-        return type(law).__name__ if name in (None, "Distribution") else str(name)
-    given = [str(value) for value in getattr(law, "args", ())]
-    given += [f"{name}={value}" for name, value in getattr(law, "kwds", {}).items()]
-    return f"{getattr(family, 'name', None) or type(family).__name__}({_cut(', '.join(given))})"
-
-
-def _cut(text: str) -> str:
-    """On one line, and short enough for a sentence."""
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
