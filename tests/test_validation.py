@@ -92,7 +92,7 @@ def test_nothing_is_read_under_vmap_or_compile():
 
 @pytest.mark.parametrize(
     ("given", "advice"),
-    [("IGR", "did you mean igr?"), ("igr-bs", "did you mean igr-sb?"), ("x", "choose one"), (["igr"], "choose")],
+    [
         ("IGR", "did you mean igr?"),
         ("igr-bs", "did you mean igr-sb?"),
         ("x", "choose one of these."),
