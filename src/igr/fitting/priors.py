@@ -75,8 +75,8 @@ def uniform_prior(
     the K categories it is uniform over the first K - 1.
 
     No exact law is known of the planar flow, and the mean of relaxed samples, which is fitted, is not the
-    discrete law: with the defaults the total variation from uniform is about 0.01 for 10 categories and 0.02
-    for 50. :func:`fit_uniform_prior` says how far each prior is.
+    discrete law: with the defaults the total variation from uniform is about 0.01 for 10 categories and 0.03
+    for 50, some of it the noise of the estimate. :func:`fit_uniform_prior` says how far each prior is.
 
     Fits (the last three) are kept as JSON in the folder ``priors`` of the cache: that named by the
     environment variable ``IGR_CACHE_DIR``, or the one of the system's caches, such as ``~/.cache/igr``. A
