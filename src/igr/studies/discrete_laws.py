@@ -323,7 +323,8 @@ def _histograms(tasks: list[_Task], records: Mapping[str, Record]) -> Picture:
         plot.law_histogram(axes, target, before, after, title=f"{task.label}\n{how}", legend=False)
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
-    highest = 1.6 * max(target)
+    tops = [axes.get_ylim()[1] for axes in panels[: len(tasks)]]
+    highest = max((top for top in tops if top <= 2.0 * max(target)), default=2.0 * max(target))
     for axes in panels[: len(tasks)]:
         if axes.get_ylim()[1] <= highest:
             axes.set_ylim(0.0, highest)
@@ -338,8 +339,8 @@ def _histograms(tasks: list[_Task], records: Mapping[str, Record]) -> Picture:
         name=f"laws-{name}",
         caption=(
             f"{TARGETS[name].title}: the target, and the discrete laws of the relaxations before and after "
-            "they are fitted. By the exact law the fit starts from a formula that is close already; by the "
-            "original's objective it starts from the uniform law."
+            "they are fitted. By the exact law the fit starts from a formula; by the original's objective "
+            "it starts from the uniform law."
         ),
         figure=figure,
     )
