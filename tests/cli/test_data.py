@@ -10,6 +10,8 @@ from matplotlib.image import imread
 from igr.cli import main
 from igr.cli.data import _short
 from igr.data import SOURCES, cache
+from igr.data.unfinished import Unfinished
+from small_celeba import small_celeba
 from small_images import compressed, small_arrays, small_source, write_files
 
 
@@ -121,7 +123,8 @@ def test_check_of_all_finds_a_broken_cache_and_skips_only_what_is_not_here(capsy
     assert main(["data", "check", "--json"]) == 2
     out, err = capsys.readouterr()
     found = {record["name"]: record["right"] for record in json.loads(out)}
-    assert found == {"digits": True, "mnist": None, "fmnist": None, "omniglot": None, "small": False}
+    absent = dict.fromkeys(("mnist", "fmnist", "omniglot", "celeba"))
+    assert found == {"digits": True, **absent, "small": False}
     assert err.startswith("igr data: expected a whole cache file in the cache ")
     assert err.count("\n") == 1
 
@@ -216,6 +219,85 @@ def test_a_small_set_of_files_is_trained_on_by_the_command(capsys, data_dir):
     capsys.readouterr()
     assert main(["evaluate", "run"]) == 2
     assert "or name another folder with --data-dir" in capsys.readouterr().err
+
+
+@pytest.fixture
+def faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the archive of a few faces, which stand for all of CelebA."""
+    monkeypatch.setitem(SOURCES, "celeba", small_celeba(tmp_path / "faces", (4, 2, 3)))
+    return tmp_path / "faces"
+
+
+def test_faces_are_listed_prepared_checked_and_shown(capsys, faces):
+    archive = faces / "celeba" / "img_align_celeba.zip"
+    absent = entry(capsys, "celeba", "data", "list")
+    assert (absent["present"], absent["image_shape"]) == (False, [3, 64, 64])
+    assert absent["where"].startswith("to be prepared with igr data prepare celeba --archive img_align_cele")
+    assert entry(capsys, "celeba", "data", "list", "--data-dir", faces)["present"] is False
+    (record,) = json.loads(
+        output(capsys, "data", "prepare", "celeba", "--archive", archive, "--workers", 1, "--json")
+    )
+    assert (record["train"], record["validation"], record["test"]) == (4, 2, 3)
+    assert record["where"] == f"{cache.path_of('celeba')}, made of {archive}"
+    for folder in ([], ["--data-dir", faces]):
+        assert entry(capsys, "celeba", "data", "list", *folder)["present"] is True
+        assert entry(capsys, "celeba", "data", "check", "celeba", *folder)["right"] is True
+    assert main(["data", "prepare", "celeba"]) == 0
+    assert capsys.readouterr().err.startswith("celeba: 4 train, 2 validation, 3 test images, ")
+    shown = json.loads(output(capsys, "data", "show", "celeba", "--split", "test", "--json"))
+    assert shown["labels"] == ["face"] * 3
+    colours = imread("celeba-test.png")[..., :3]
+    assert (np.ptp(colours, axis=-1) > 0.2).mean() > 0.1
+
+
+def test_an_interrupted_preparation_says_how_to_go_on(capsys, faces, monkeypatch):
+    def interrupt(self, piece, pixels):
+        raise KeyboardInterrupt
+
+    archive = faces / "celeba" / "img_align_celeba.zip"
+    monkeypatch.setattr(Unfinished, "put", interrupt)
+    assert main(["data", "prepare", "celeba", "--archive", str(archive), "--workers", "1"]) == 130
+    assert capsys.readouterr() == (
+        "",
+        "igr data: stopped after 0 of 9 images of celeba, which are kept; go on with igr data prepare celeba "
+        f"--archive {archive}\n",
+    )
+
+
+def test_an_archive_goes_to_the_set_that_takes_one(refused, faces, tmp_path):
+    archive = faces / "celeba" / "img_align_celeba.zip"
+    for argv, message in (
+        (
+            ["prepare", "mnist", "--archive", archive],
+            f"expected no --archive for mnist; got {archive}; leave",
+        ),
+        (["prepare", "celeba", "digits", "--archive", archive], "expected no --archive for digits; got"),
+        (["prepare", "digits", "--workers", 2], "expected no --workers for digits; got 2; leave it out, or"),
+        (
+            ["prepare", "celeba"],
+            "prepare them once with igr data prepare celeba --archive img_align_celeba.z",
+        ),
+        (["prepare", "celeba", "--archive", tmp_path / "no.zip"], "no.zip; got No such file or directory"),
+        (["prepare", "celeba", "--archive", "a" * 300], "got File name too long; check the path, or get"),
+        (["prepare", "celeba", "--archive", faces], f"at {faces}; got a folder; check the path"),
+        (["prepare", "celeba", "--archive", archive, "--workers", 0], "expected 1 or more workers; got 0"),
+        (["prepare", "celeba", "--archive", archive, "--data-dir", faces], "got both, "),
+        (
+            ["prepare", "celeba", "--data-dir", tmp_path],
+            f"in {tmp_path}/celeba or {tmp_path}; got no such file",
+        ),
+        (["show", "celeba"], "prepare them once with igr data prepare celeba"),
+        (["check", "celeba"], "prepare them once with igr data prepare celeba"),
+    ):
+        assert message in refused("data", *argv)
+    assert main(["data", "prepare", "celeba", "--data-dir", str(faces), "--workers", "1"]) == 0
+
+
+def test_training_on_faces_that_are_not_prepared_is_refused(refused, faces):
+    for flags in ([], ["--data-dir", faces]):
+        message = refused("train", "--data", "celeba", "--likelihood", "normal", "--out", "run", *flags)
+        assert "got no such images; prepare them once with igr data prepare celeba --" in message
+    assert not cache.is_there("celeba")
 
 
 def test_help_names_each_command(capsys):

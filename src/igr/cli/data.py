@@ -15,8 +15,9 @@ from rich.table import Table
 
 from igr.cli.arguments import CommonArguments, parse, run
 from igr.cli.terminal import quoted, say
-from igr.data import BINARIZATIONS, SOURCES, prepare, source
+from igr.data import BINARIZATIONS, SOURCES, Stopped, prepare, source
 from igr.errors import UserError, unknown_name, unwritable_file
+from igr.training.failures import Interrupted
 from igr.training.randomness import keyed_generator
 
 SPLITS = ("train", "validation", "test")
@@ -55,6 +56,12 @@ class PrepareArguments(DataArguments):
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME [NAME ...]")]
     """The data sets."""
 
+    archive: Path | None = None
+    """The archive that you got, for celeba: img_align_celeba.zip."""
+
+    workers: int | None = None
+    """How many processes read the archive; None: one for each core."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShowArguments(DataArguments):
@@ -70,7 +77,7 @@ class ShowArguments(DataArguments):
     """How many images."""
 
     binarization: str | None = None
-    """Show binary images, fixed or stochastic, as a Bernoulli likelihood sees them; None: grey ones."""
+    """Show binary images, fixed or stochastic, as a Bernoulli likelihood sees them; None: as they are."""
 
     out: Path | None = None
     """The PNG file; None: NAME-SPLIT.png in the current folder."""
@@ -136,12 +143,16 @@ def _list(arguments: ListArguments) -> int:
         size = "" if record["bytes"] is None else f" ({record['bytes'] / 1e6:.1f} MB)"
         lines = (
             record["origin"],
-            f"{counts} images of {pixels}, {record['classes']:,} classes",
+            f"{counts} images of {pixels}, {_classes(record['classes'])}",
             f"{record['where']}{size}",
         )
         table.add_row(record["name"], "yes" if record["present"] else "no", "\n".join(lines))
     Console().print(table)
     return 0
+
+
+def _classes(count: int) -> str:
+    return f"{count:,} classes" if count > 1 else "no classes"
 
 
 def _check(arguments: CheckArguments) -> int:
@@ -177,9 +188,22 @@ def _prepare(arguments: PrepareArguments) -> int:
         raise UserError(
             f"expected names of data sets after igr data prepare; got none; name some of {', '.join(SOURCES)}"
         )
+    chosen = [source(name) for name in arguments.names]
+    for flag, given in (("--archive", arguments.archive), ("--workers", arguments.workers)):
+        # Before the first is read, which may take long.
+        for found in chosen if given is not None else ():
+            if not found.takes_archive:
+                takes = ", ".join(name for name, other in SOURCES.items() if other.takes_archive)
+                raise UserError(
+                    f"expected no {flag} for {found.name}; got {given}; leave it out, or prepare {takes} in "
+                    "a command of its own"
+                )
     records = []
-    for found in [source(name) for name in arguments.names]:
-        dataset = found.load(arguments.data_dir if found.reads_files else None)
+    for found in chosen:
+        try:
+            dataset = found.prepare(arguments.data_dir, arguments.archive, arguments.workers)
+        except Stopped as error:
+            raise Interrupted(str(error)) from error
         counts = {split: len(getattr(dataset, split)) for split in SPLITS}
         state = found.state(None)
         records.append({"name": found.name, **counts, "where": state.where, "bytes": state.num_bytes})
@@ -204,7 +228,7 @@ def _show(arguments: ShowArguments) -> int:
     split = getattr(found.load(arguments.data_dir), arguments.split)
     shown = split.first(arguments.count)
     if arguments.binarization is None:
-        images, form = shown.images.float() / 255, "grey"
+        images, form = shown.images.float() / 255, "grey" if found.image_shape[0] == 1 else "in colour"
     elif arguments.binarization in BINARIZATIONS:
         stochastic = arguments.binarization == "stochastic"
         generator = keyed_generator(0, "show", 0) if stochastic else None

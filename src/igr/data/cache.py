@@ -6,12 +6,14 @@ arrays. Opening it reads the header alone; pixels come from the disk when they a
 
 import hashlib
 import json
+import math
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pooch
 import torch
@@ -25,6 +27,9 @@ from igr.errors import UserError
 
 FORMAT = 1
 VARIABLE = "IGR_CACHE_DIR"
+# What is read at once of arrays that need not fit into memory, in bytes.
+_PIECE = 2**22
+_LENGTH = struct.Struct("<Q")
 
 
 def folder() -> Path:
@@ -106,7 +111,7 @@ def locked(name: str) -> Iterator[None]:
             with progress.spinner(f"waiting for another process that reads {name}"):
                 lock.acquire()
     except OSError as error:
-        raise _unwritable(error) from error
+        raise unwritable(error) from error
     try:
         yield
     finally:
@@ -119,22 +124,45 @@ def write(name: str, images: Tensor, labels: Tensor, sources: Sequence[Stamp]) -
     Raises:
         UserError: The cache folder cannot be written.
     """
-    record = {
-        "format": FORMAT,
-        "name": name,
-        "sha256": _digest(images, labels),
-        "sources": [asdict(source) for source in sources],
-    }
     # Not save_file, which makes a file that only its owner may read.
     contents = save(
-        {"images": images.contiguous(), "labels": labels.contiguous()}, {"igr": json.dumps(record)}
+        {"images": images.contiguous(), "labels": labels.contiguous()},
+        {"igr": _record(name, _digest(images, labels), sources)},
     )
     path = path_of(name)
     try:
         atomic.remove_unfinished(path.parent, path.name)
         atomic.write(path, lambda temporary: temporary.write_bytes(contents))
     except OSError as error:
-        raise _unwritable(error) from error
+        raise unwritable(error) from error
+
+
+def header(
+    name: str, image_shape: Sequence[int], num_images: int, sha256: str, sources: Sequence[Stamp], size: int
+) -> bytes:
+    """What stands before the arrays in a file that is written piece by piece: labels, then images.
+
+    Arguments:
+        name: The data set.
+        image_shape: Channels, height and width, in pixels.
+        num_images: How many images there are.
+        sha256: That of all pixels and then all labels, in hexadecimal.
+        sources: The files that they were made of.
+        size: How many bytes it has to have; the format lets spaces follow the JSON.
+    """
+    labels, pixels = num_images * 8, num_images * math.prod(image_shape)
+    text = json.dumps(
+        {
+            "__metadata__": {"igr": _record(name, sha256, sources)},
+            "labels": {"dtype": "I64", "shape": [num_images], "data_offsets": [0, labels]},
+            "images": {
+                "dtype": "U8",
+                "shape": [num_images, *image_shape],
+                "data_offsets": [labels, labels + pixels],
+            },
+        }
+    ).encode()
+    return _LENGTH.pack(size - _LENGTH.size) + text.ljust(size - _LENGTH.size)
 
 
 def read(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
@@ -147,13 +175,17 @@ def read(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
 
 
 def verify(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
-    """:func:`read`, and a look at every byte.
+    """:func:`read`, and a look at every byte, of which few are in memory at a time.
 
     Raises:
         UserError: The file is not what it should be, or not what was written.
     """
     arrays, record = _opened(name, image_shape, num_images)
-    if _digest(arrays.images, arrays.labels) != record.get("sha256"):
+    try:
+        sha256 = _digest_of_file(path_of(name))
+    except OSError as error:
+        raise _unusable(path_of(name), "a whole cache file", f"a broken one ({error})") from error
+    if sha256 != record.get("sha256"):
         raise _unusable(
             path_of(name), "the arrays that were written", "other ones, since the file is damaged"
         )
@@ -199,6 +231,17 @@ def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arr
     return Arrays(images, labels, sources), record
 
 
+def _record(name: str, sha256: str, sources: Sequence[Stamp]) -> str:
+    """What the file says of its arrays."""
+    record = {
+        "format": FORMAT,
+        "name": name,
+        "sha256": sha256,
+        "sources": [asdict(source) for source in sources],
+    }
+    return json.dumps(record)
+
+
 def _layout(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
     return tuple(tensor.shape), tensor.dtype
 
@@ -210,13 +253,35 @@ def _digest(images: Tensor, labels: Tensor) -> str:
     return digest.hexdigest()
 
 
+def _digest_of_file(path: Path) -> str:
+    """:func:`_digest` of the arrays in a file that safetensors has found whole."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+        arrays = json.loads(file.read(length))
+        for key in ("images", "labels"):
+            start, end = arrays[key]["data_offsets"]
+            for block in blocks(file, _LENGTH.size + length + start, end - start):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def blocks(file: BinaryIO, start: int, size: int) -> Iterator[bytes]:
+    """So many bytes of a file from a position on, a few megabytes at a time; fewer where it ends."""
+    file.seek(start)
+    while size > 0 and (block := file.read(min(size, _PIECE))):
+        size -= len(block)
+        yield block
+
+
 def _unusable(path: Path, expected: str, got: str) -> UserError:
     return UserError(
         f"expected {expected} in the cache {path}; got {got}; remove the file to have it made anew"
     )
 
 
-def _unwritable(error: OSError) -> UserError:
+def unwritable(error: OSError) -> UserError:
+    """The error for a cache folder that does not take what has to be written."""
     return UserError(
         f"expected a cache folder that can be written; got {folder()} "
         f"({error.strerror or error}); name another with {VARIABLE}"

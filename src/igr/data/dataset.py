@@ -10,13 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from igr.errors import UserError
+
 
 @dataclass(frozen=True)
 class Split:
     """Images of one part of a data set, with their labels.
 
     Arguments:
-        images: Intensities from 0 (paper) to 255 (ink), uint8 with shape :math:`(N, C, H, W)`.
+        images: Intensities from 0 to 255, of drawings from paper to ink, of photographs from dark to
+            bright, uint8 with shape :math:`(N, C, H, W)`.
         labels: Class numbers from 0, int64 with shape :math:`(N,)`.
     """
 
@@ -59,6 +62,10 @@ class Dataset:
             validation=self.validation.first(max_images),
             test=self.test.first(max_images),
         )
+
+
+class Stopped(KeyboardInterrupt):
+    """A preparation was interrupted; the text says how to go on."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,33 @@ class Source(ABC):
         Raises:
             UserError: It is not there, or not what it should be.
         """
+
+    @property
+    def takes_archive(self) -> bool:
+        """Whether it is made of one archive that the user names, by processes in parallel."""
+        return False
+
+    def prepare(
+        self, data_dir: Path | None, archive: Path | None = None, workers: int | None = None
+    ) -> Dataset:
+        """Reads it and keeps what was read, however long that takes; :meth:`load` may refuse to.
+
+        Arguments:
+            data_dir: As for :meth:`load`.
+            archive: The archive that it is made of, for a set that :attr:`takes_archive`.
+            workers: How many processes read it, for such a set; ``None`` is one for each core.
+
+        Raises:
+            UserError: It is not there, or not what it should be.
+            Stopped: It was interrupted, and can go on.
+        """
+        for given, what in ((archive, "archive"), (workers, "number of workers")):
+            if given is not None:
+                raise UserError(
+                    f"expected no {what} for {self.name}; got {str(given)!r}; leave it out, only sets that "
+                    "are made of an archive of yours take one"
+                )
+        return self.load(data_dir if self.reads_files else None)
 
     @abstractmethod
     def check(self, data_dir: Path | None) -> list[str]:

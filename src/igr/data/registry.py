@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+from igr.data.celeba import CELEBA
 from igr.data.dataset import Dataset, Source
 from igr.data.digits import DIGITS
 from igr.data.mnist import FASHION_MNIST, MNIST
 from igr.data.omniglot import OMNIGLOT
 from igr.errors import unknown_name
 
-SOURCES: dict[str, Source] = {source.name: source for source in (DIGITS, MNIST, FASHION_MNIST, OMNIGLOT)}
+SOURCES: dict[str, Source] = {
+    source.name: source for source in (DIGITS, MNIST, FASHION_MNIST, OMNIGLOT, CELEBA)
+}
 
 
 def source(name: str) -> Source:
