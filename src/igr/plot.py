@@ -10,16 +10,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from igr import atomic
-from igr.evaluation import ComparedRun
+from igr.evaluation import BoundKind, ComparedRun, GroupedComparison, labels, words
 from igr.models.pictures import GAP
 
 # Okabe and Ito's palette without black and yellow (too pale on white), and shapes beside it: no
@@ -41,6 +43,9 @@ OBJECTIVES = {
 LINES = ("-", "--", "-.", (0, (1, 1.2)), (0, (6, 2, 1, 2, 1, 2)), (0, (8, 3)))
 # Markers along a curve of many points.
 NUM_MARKERS = 8
+
+# What a band around a curve is.
+SEEDS_BAND = "± one standard error over seeds"
 
 # Of a distance, the whiskers, the box and its line.
 BOX_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -108,7 +113,7 @@ def comparison_figure(runs: Sequence[ComparedRun]) -> Figure:
     panels: dict[tuple[str, str], list[Curve]] = {}
     for position, run in enumerate(runs):
         curve = Curve(run.name, position, run.curve("train_bound"), run.curve("validation_bound"))
-        panels.setdefault((run.config.kl, run.config.data), []).append(curve)
+        panels.setdefault((run.config.trained_kl, run.config.data), []).append(curve)
     figure, all_axes = new_figure(5.2 * len(panels), 4.4, len(panels))
     for axes, ((kl, data), curves) in zip(all_axes, sorted(panels.items()), strict=True):
         quantity, title = OBJECTIVES[kl]
@@ -158,6 +163,96 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _plain_frame(axes)
     _legend_below(axes, handles, columns=2)
+    return axes
+
+
+def grouped_figure(comparison: GroupedComparison) -> Figure:
+    """The validation objective of each row over epochs: the mean over its seeds, and one standard error.
+
+    There is one panel for each data set, or other thing that is learned, and KL: objectives with
+    different KLs are different quantities and never share an axis. Rows that differ in nothing else look
+    the same in every panel, and one legend below names them.
+    """
+    learned = ("data", "likelihood", "binarization", "image_shape", "kl")
+    rows = comparison.rows
+    label_of = labels([row.config for row in rows], ("latent",), learned)
+    names = [", ".join(words(label)) for label in label_of]
+    position_of = {name: position for position, name in enumerate(dict.fromkeys(names))}
+    panels: dict[tuple[Any, ...], dict[int, Band]] = {}
+    for row, name in zip(rows, names, strict=True):
+        curve = row.curve("validation_bound")
+        errors = [mean.standard_error or 0.0 for _, mean in curve]
+        band = Band(
+            label=name,
+            x=[epoch for epoch, _ in curve],
+            lower=[mean.value - error for (_, mean), error in zip(curve, errors, strict=True)],
+            middle=[mean.value for _, mean in curve],
+            upper=[mean.value + error for (_, mean), error in zip(curve, errors, strict=True)],
+        )
+        panel = tuple(getattr(row.config, field) for field in learned)
+        panels.setdefault(panel, {})[position_of[name]] = band
+    columns = len(panels) if len(panels) < 4 else 2
+    num_rows = -(-len(panels) // columns)
+    entries = [*position_of, *([SEEDS_BAND] if any(row.num_seeds > 1 for row in rows) else [])]
+    # A panel alone is wider, since the legend is below it.
+    width = 7.5 if columns == 1 else 5.2 * columns
+    legend_columns = _legend_columns(entries, width)
+    height = 3.8 * num_rows + 0.25 * -(-len(entries) // legend_columns)
+    figure, all_axes = new_figure(width, height, len(panels), num_rows)
+    several = [len({panel[i] for panel in panels}) > 1 for i in range(len(learned))]
+    handles: dict[str, Artist] = {}
+    for axes, (panel, bands) in zip(all_axes, sorted(panels.items()), strict=True):
+        quantity, kl_title = OBJECTIVES[panel[-1]]
+        settings = [str(what) for what, differs in zip(panel[1:-1], several[1:-1], strict=True) if differs]
+        title = ", ".join([panel[0], *settings, kl_title])
+        validation_bands(axes, bands, title=title, quantity=quantity)
+        handles |= {str(line.get_label()): line for line in axes.get_legend_handles_labels()[0]}
+    handles[SEEDS_BAND] = Patch(color=GREY, alpha=0.2, linewidth=0)
+    figure.legend(
+        handles=[handles[entry] for entry in entries],
+        labels=entries,
+        loc="outside lower center",
+        ncols=legend_columns,
+        frameon=False,
+        fontsize=9,
+        handlelength=4,
+    )
+    return figure
+
+
+def validation_bands(axes: Axes, bands: Mapping[int, Band], *, title: str, quantity: str) -> Axes:
+    """Validation figures over epochs, each with a band around it.
+
+    Only curves of one quantity belong on one pair of axes; ``quantity`` names it. The vertical axis spans
+    what comes after the first fifth of the epochs, whose figures may lie beyond it.
+
+    Arguments:
+        axes: Where to draw.
+        bands: The curves, by their place among all that are compared, which decides colour, line and
+            marker in every panel.
+        title: The title of the panel.
+        quantity: The label of the vertical axis, without its unit.
+    """
+    for position, band in bands.items():
+        colour = COLOURS[position % len(COLOURS)]
+        axes.fill_between(band.x, band.lower, band.upper, color=colour, alpha=0.2, linewidth=0)
+        _curve(axes, position, band.x, band.middle, band.label)
+    last = max((band.x[-1] for band in bands.values() if band.x), default=0)
+    settled = [
+        value
+        for band in bands.values()
+        for edge in (band.lower, band.upper)
+        for epoch, value in zip(band.x, edge, strict=True)
+        if epoch > max(1, last / 5) or epoch == last
+    ]
+    if settled:
+        margin = max(0.05 * (max(settled) - min(settled)), 0.1)
+        axes.set_ylim(min(settled) - margin, max(settled) + margin)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{quantity}\nvalidation (nats per image)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _plain_frame(axes)
     return axes
 
 
@@ -285,7 +380,95 @@ def box_key(axes: Axes) -> Axes:
     return axes
 
 
-def quantile_bands(axes: Axes, bands: Sequence[Band], *, xlabel: str, ylabel: str) -> Axes:
+def labelled_boxes(
+    axes: Axes,
+    labels: Sequence[str],
+    quantiles: Sequence[Sequence[float]],
+    *,
+    largest: float,
+    mark: float | None = None,
+    title: str,
+    ylabel: str,
+) -> Axes:
+    """Box plots of a distance side by side, each with its label below and a colour of its own.
+
+    Arguments:
+        axes: Where to draw.
+        labels: What each is of, in one or two lines.
+        quantiles: For each the quantiles at :data:`BOX_LEVELS`.
+        largest: The largest distance that is possible, drawn as a dotted line.
+        mark: A distance to draw a dashed line at.
+        title: The title of the panel.
+        ylabel: The label of the vertical axis.
+    """
+    for position, row in enumerate(quantiles):
+        distance_boxes(axes, [position], [row], largest=largest, title=title, position=position)
+    if mark is not None:
+        axes.axhline(mark, color=GREY, linestyle="--", linewidth=1)
+    axes.set_xlim(-0.6, len(labels) - 0.4)
+    axes.set_xticks(range(len(labels)), labels, fontsize=9)
+    axes.set_ylabel(ylabel)
+    return axes
+
+
+def bounds_figure(
+    comparison: GroupedComparison, kinds: Sequence[BoundKind], *, titles: Mapping[str, str]
+) -> Figure:
+    """Bounds of the rows of a comparison as points with their standard errors, a panel for each table.
+
+    Arguments:
+        comparison: The rows.
+        kinds: The kinds of bound, each with a colour and a marker of its own.
+        titles: What a latent is called, by its name.
+    """
+    columns = min(3, len(comparison.sections))
+    num_rows = -(-len(comparison.sections) // columns)
+    longest = max(len(of.rows) for of in comparison.sections)
+    height = num_rows * (1.3 + 0.3 * longest)
+    figure, panels = new_figure(1.6 + 4.2 * columns, height, len(comparison.sections), num_rows)
+    for of, axes in zip(comparison.sections, panels, strict=True):
+        for place, kind in enumerate(kinds):
+            found = [(row, figure_of) for row in range(len(of.rows)) if (figure_of := of.figure(row, kind))]
+            axes.errorbar(
+                [one.value for _, one in found],
+                [row + 0.2 * (place - 0.5 * (len(kinds) - 1)) for row, _ in found],
+                xerr=[one.standard_error or 0.0 for _, one in found],
+                fmt=MARKERS[place],
+                color=COLOURS[place],
+                markersize=5,
+                capsize=2,
+                linestyle="none",
+                label=kind.name,
+            )
+        names = [
+            ", ".join([titles.get(row.config.latent, row.config.latent), *words(row.label)[1:]])
+            for row in of.rows
+        ]
+        axes.set_yticks(range(len(of.rows)), names, fontsize=8)
+        axes.set_ylim(len(of.rows) - 0.4, -0.6)
+        axes.set_title(of.title.partition(":")[0], fontsize=10)
+        axes.set_xlabel("nats per image (higher is better)")
+        _plain_frame(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=9)
+    return figure
+
+
+def traversals(axes: Axes, rows: Sequence[Tensor], labels: Sequence[str], *, title: str) -> Axes:
+    """Rows of images, each along one latent variable, with the name of that variable beside it.
+
+    Arguments:
+        axes: Where to draw.
+        rows: For each row, values in [0, 1], with shape :math:`(N, C, H, W)`, C one or three.
+        labels: The names of the rows.
+        title: The title.
+    """
+    image_grid(axes, rows, title=title)
+    axes.set_yticks([0.5 + CELL * i for i in range(len(rows))], labels, fontsize=7)
+    return axes
+
+
+def quantile_bands(axes: Axes, bands: Sequence[Band], *, xlabel: str, ylabel: str, columns: int = 3) -> Axes:
     """Curves with a band around each; the legend goes below.
 
     Arguments:
@@ -293,6 +476,7 @@ def quantile_bands(axes: Axes, bands: Sequence[Band], *, xlabel: str, ylabel: st
         bands: At most six, so that each has a colour of its own.
         xlabel: The label of the horizontal axis.
         ylabel: The label of the vertical axis.
+        columns: Of the legend.
     """
     for position, band in enumerate(bands):
         colour = COLOURS[position % len(COLOURS)]
@@ -303,8 +487,10 @@ def quantile_bands(axes: Axes, bands: Sequence[Band], *, xlabel: str, ylabel: st
     handles = [_curve(axes, position, band.x, band.middle, band.label) for position, band in enumerate(bands)]
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
+    if all(float(x).is_integer() for band in bands for x in band.x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _plain_frame(axes)
-    _legend_below(axes, handles, columns=3)
+    _legend_below(axes, handles, columns=columns)
     return axes
 
 
@@ -412,7 +598,8 @@ def _curve(axes: Axes, position: int, x: Sequence[float], y: Sequence[float], la
         x,
         y,
         color=COLOURS[position % len(COLOURS)],
-        linestyle=LINES[position % len(LINES)],
+        # Another one when colours come round again.
+        linestyle=LINES[(position + position // len(COLOURS)) % len(LINES)],
         linewidth=1.6,
         marker=MARKERS[position % len(MARKERS)],
         markersize=5,
@@ -427,6 +614,13 @@ def _plain_frame(axes: Axes) -> None:
     axes.grid(color="#E0E0E0", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend_columns(texts: Sequence[str], width: float) -> int:
+    """How many columns of such entries a figure of so many inches has room for."""
+    # A character of 9 points, and the line and gaps beside it.
+    inches = 0.07 * max(map(len, texts)) + 0.9
+    return max(1, min(len(texts), int(width / inches)))
 
 
 def _legend_below(axes: Axes, handles: Sequence[Any], *, columns: int) -> None:

@@ -10,30 +10,11 @@ import pytest
 
 from igr.data import SOURCES
 from igr.errors import UserError
-from igr.evaluation import BOUND_KINDS, ComparedRun, Comparison, Estimate, Evaluation, compare
+from igr.evaluation import BOUND_KINDS, ComparedRun, Comparison, Estimate, compare, compare_runs
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder
-
-STEP, EPOCHS = 130, 10
-KEYS = [kind.key for kind in BOUND_KINDS]
+from run_folders import KEYS, STEP, evaluation, write_run
 
 MakeRun = Callable[..., Path]
-
-
-def evaluation(figures: list[float | None], **settings: Any) -> Evaluation:
-    bounds = {
-        key: None if value is None else Estimate(value, 0.25)
-        for key, value in zip(KEYS, figures, strict=True)
-    }
-    common = {"split": "test", "num_data": 300, "num_samples": 100, "seed": 0, "step": STEP}
-    record: dict[str, Any] = {
-        **common,
-        "epoch": EPOCHS,
-        "seconds": 1.0,
-        "bounds": bounds,
-        "discrete_kl": Estimate(3.0, 0.1),
-    }
-    return Evaluation(**{**record, **settings})
 
 
 @pytest.fixture
@@ -41,14 +22,8 @@ def make_run(tmp_path: Path) -> MakeRun:
     """Writes the folder of a run with such figures; ``compare`` never opens a checkpoint."""
 
     def make(name: str, figures: list[float | None] | None, *, train: Any = (), **settings: Any) -> Path:
-        folder = RunFolder(tmp_path / name)
-        with folder.locked():
-            folder.begin(TrainConfig(**{"epochs": EPOCHS, **dict(train)}).resolved())
-        folder.checkpoints.mkdir()
-        (folder.checkpoints / f"step-{STEP:08d}.safetensors").touch()
-        if figures is not None:
-            folder.update_result({"evaluation": evaluation(figures, **settings).to_json()})
-        return folder.path
+        found = None if figures is None else evaluation(figures, **settings)
+        return write_run(tmp_path / name, dict(train), found)
 
     return make
 
@@ -122,7 +97,6 @@ def test_cells_hold_figure_and_standard_error(three: Comparison) -> None:
 @pytest.mark.parametrize(
     ("settings", "train", "said"),
     [
-        ({"split": "validation"}, {}, "split: test, validation"),
         ({"num_samples": 7}, {}, "num_samples: 100, 7"),
         ({"num_data": 20}, {}, "num_data: 300, 20"),
         ({}, {"data": "faces"}, "data: digits, faces"),
@@ -145,6 +119,56 @@ def test_runs_measured_differently_are_not_ranked(
     assert said in found.obstacle
     assert not any("*" in cell for row in found.rows() for cell in row)
     assert found.obstacle in " ".join(found.notes())
+
+
+def test_splits_are_not_ranked_against_each_other() -> None:
+    runs = [
+        ComparedRun(x, TrainConfig().resolved(), evaluation([-1.0] * 4, x), [])
+        for x in ("test", "validation")
+    ]
+    found = compare_runs(runs)
+    assert not found.best
+    assert "split: test, validation" in str(found.obstacle)
+
+
+def test_the_evaluation_of_the_split_that_is_asked_for_is_compared(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "a", {}, evaluation([-1.0] * 4), evaluation([-2.0] * 4, "validation"))
+    assert "-1.00" in compare([path]).to_markdown()
+    found = compare([path], "validation")
+    assert "300 validation images" in found.to_markdown()
+    assert "-2.00" in found.to_markdown()
+    other = write_run(tmp_path / "b", {}, evaluation([-1.0] * 4))
+    with pytest.raises(UserError, match=f"run igr evaluate {other} --split validation$"):
+        compare([path, other], "validation")
+
+
+def test_many_runs_that_were_not_evaluated_are_counted(make_run: MakeRun) -> None:
+    runs = [make_run(f"r{i}", None) for i in range(6)]
+    with pytest.raises(UserError) as caught:
+        compare(runs)
+    assert "got 6 of 6 that still have to be" in str(caught.value)
+    assert str(caught.value).endswith(f"igr evaluate {runs[2]}, and so on for the other 3")
+
+
+def test_latex_has_the_figures_with_the_best_in_bold(three: Comparison) -> None:
+    lines = three.to_latex().splitlines()
+    row = next(line for line in lines if line.startswith("a & "))
+    assert row == (
+        r"a & discrete & \textbf{$-$20.00} $\pm$ 0.25 & $-$25.00 $\pm$ 0.25 & $-$19.00 $\pm$ 0.25 & "
+        r"\textbf{$-$20.00} $\pm$ 0.25 \\"
+    )
+    assert any("Bold marks the best" in line for line in lines)
+
+
+def test_any_setting_that_differs_is_named(make_run: MakeRun) -> None:
+    figures = [-20.0] * 4
+    notes = " ".join(
+        compare([make_run("a", figures), make_run("b", figures, train={"max_images": 9})]).notes()
+    )
+    assert "differ in max_images," in notes
+    unimportant = {"eval_every": 5, "tensorboard": False, "num_eval_samples": 3}
+    notes = " ".join(compare([make_run("c", figures), make_run("d", figures, train=unimportant)]).notes())
+    assert "differ in" not in notes
 
 
 def test_notes_name_what_else_differs(make_run: MakeRun) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ import pytest
 import torch
 
 from igr.errors import UserError
-from igr.evaluation import BOUND_KINDS, evaluate, stored_evaluation
+from igr.evaluation import (
+    BOUND_KINDS,
+    evaluate,
+    images_of_split,
+    per_datum_bounds,
+    stored_evaluation,
+    temperature_of,
+)
 from igr.training.config import TrainConfig
 from igr.training.loop import train
 from igr.training.runs import LoadedRun, RunFolder, load_run
@@ -93,3 +101,69 @@ def test_a_foreign_record_is_refused(run: LoadedRun, change: dict[str, Any]) -> 
 def test_an_unknown_split_is_refused(run: LoadedRun) -> None:
     with pytest.raises(UserError, match=r"split to be one of test, validation; got 'tset'"):
         evaluate(run, split="tset")
+
+
+def test_splits_have_records_of_their_own(run: LoadedRun) -> None:
+    of_test, of_validation = evaluate(run), evaluate(run, split="validation")
+    assert stored_evaluation(run.folder) == of_test
+    assert stored_evaluation(run.folder, "validation") == of_validation
+    assert of_test.bounds != of_validation.bounds
+    # Earlier versions wrote either under the one key.
+    run.folder.update_result({"evaluation": of_validation.to_json()})
+    assert stored_evaluation(run.folder) is None
+    with pytest.raises(UserError, match=r"split to be one of test, validation; got 'train'"):
+        stored_evaluation(run.folder, "train")
+
+
+def test_the_legacy_estimate_is_kept_where_it_was_asked_for(run: LoadedRun) -> None:
+    assert evaluate(run).legacy_estimate is None
+    found = evaluate(run, legacy=True)
+    assert found.legacy_estimate is not None
+    # The mean of logarithms is less than the logarithm of the mean.
+    assert found.legacy_estimate.value > found.bounds["relaxed_elbo"].value
+    assert stored_evaluation(run.folder) == found
+    record = found.to_json()
+    # Earlier versions had no such key.
+    del record["legacy_estimate"]
+    run.folder.update_result({"evaluation": record})
+    assert stored_evaluation(run.folder) == replace(found, legacy_estimate=None)
+
+
+def test_the_first_images_alone_can_be_evaluated(run: LoadedRun) -> None:
+    found = evaluate(run, max_images=32)
+    images = images_of_split(run, "test")
+    expected = per_datum_bounds(run.model, images, temperature_of(run), num_samples=6)
+    assert found.num_data == 32
+    for kind in BOUND_KINDS:
+        assert found.bounds[kind.key].value == pytest.approx(expected[kind.key][:32].mean().item(), rel=1e-9)
+    assert evaluate(run, max_images=1000).num_data == 40
+    with pytest.raises(UserError, match="number of images of at least 1; got 0;"):
+        evaluate(run, max_images=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        ({"latent": "gaussian", "num_variables": 20, "num_categories": 10}, {"discrete_elbo", "pre_image"}),
+        ({"latent": "igr-planar"}, {"discrete_elbo", "importance_weighted"}),
+        ({"latent": "gumbel-softmax", "continuous_dim": 2}, {"pre_image"}),
+    ],
+    ids=["gaussian", "igr-planar", "gumbel-softmax and gaussian"],
+)
+def test_figures_that_there_are_not_are_recorded_as_none(
+    tmp_path: Path, settings: dict[str, Any], missing: set[str]
+) -> None:
+    train(replace(CONFIG, max_images=20, tensorboard=False, **settings), tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    found = evaluate(run, num_samples=2, legacy=True)
+    names = {kind.key.removeprefix("importance_weighted_") for kind in BOUND_KINDS}
+    absent = {
+        kind.key.removeprefix("importance_weighted_")
+        for kind in BOUND_KINDS
+        if found.bounds[kind.key] is None
+    }
+    assert absent == missing < names
+    assert (found.discrete_kl is None) == ("discrete_elbo" in missing)
+    assert found.legacy_estimate is not None
+    assert stored_evaluation(run.folder) == found
+    json.loads(json.dumps(run.folder.result(), allow_nan=False))

@@ -37,7 +37,7 @@ def run(trained: dict[str, Path], tmp_path: Path) -> LoadedRun:
 
 def shares(run: LoadedRun, temperature: float, distance: float, num_samples: int) -> torch.Tensor:
     """For each image the share of other posterior samples, drawn at once and not in blocks."""
-    images = images_of_split(run, "test")
+    images = images_of_split(run, "test")[:]
     with torch.no_grad():
         posterior = run.model.encode(images, temperature)
         generator = torch.Generator().manual_seed(99)
@@ -176,3 +176,22 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
     with pytest.raises(UserError, match=rf"^expected .*{said}"):
         calibrate(run, **settings)
     assert "calibrated_temperature" not in run.folder.result()
+
+
+def test_of_a_joint_latent_the_categorical_part_is_calibrated(tmp_path: Path) -> None:
+    settings = {"latent": "igr-planar", "continuous_dim": 2, "max_images": 20, "tensorboard": False}
+    train(TrainConfig(**{**CONFIG.to_json(), **settings}), tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    found = calibrate(run, num_samples=30)
+    with torch.no_grad():
+        posterior = run.model.encode(images_of_split(run, "test")[:], found.temperature)
+        log_z = posterior.discrete.rsample_log((30,), torch.Generator().manual_seed(99))
+    share = (vertex_distance(log_z) <= 0.2).double().mean().item()
+    assert abs(share - 0.75) < 5 * math.sqrt(2 * 0.75 * 0.25 / (20 * 3 * 30))
+
+
+def test_a_latent_without_vertices_has_no_such_temperature(tmp_path: Path) -> None:
+    config = TrainConfig(network="dense", latent="gaussian", max_images=20, epochs=1, tensorboard=False)
+    train(config, tmp_path / "run")
+    with pytest.raises(UserError, match=r"expected a run with a categorical latent; got .* is gaussian; it"):
+        calibrate(load_run(tmp_path / "run"))

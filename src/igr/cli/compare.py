@@ -1,7 +1,8 @@
-"""``igr compare``: several evaluated runs in one table and one figure."""
+"""``igr compare``: evaluated runs, repetitions and grids in tables and one figure."""
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,25 +12,51 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from igr import atomic, plot
-from igr.cli.arguments import CommonArguments, parse, run
+from igr import atomic, plot, tables
+from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.errors import UserError
-from igr.evaluation import BOUND_KINDS, Comparison, compare
+from igr.evaluation import (
+    BOUND_KINDS,
+    Comparison,
+    GroupedComparison,
+    Section,
+    compare_groups,
+    compare_runs,
+    has_groups,
+    read_runs,
+    runs_to_csv,
+    words,
+)
 
 # Columns of a terminal from which on a figure and its error stand on one line.
 WIDE = 96
 FIGURE_WIDTH = 9
+# Columns of a terminal that everything fits.
+UNBOUNDED = 10_000
+# Headings of other columns of numbers, and of columns of figures.
+NUMBERS = frozenset({"temperature", "prior temperature", "learning rate", "tried", "seeds", "discrete KL"})
+FIGURES = frozenset(kind.name for kind in BOUND_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareArguments(CommonArguments):
-    """Several evaluated runs in one table and one figure."""
+    """Evaluated runs in tables and one figure.
+
+    Runs that differ in their seed alone have one row, with the mean and its standard error over seeds. Of
+    those that differ in temperature or learning rate too the best are chosen by the validation split.
+    """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """The folders of the runs, each evaluated by igr evaluate."""
+    """Folders of runs, each evaluated by igr evaluate, or folders with runs below them."""
+
+    split: str = "test"
+    """The split whose figures are compared: test or validation."""
+
+    each: Flag = False
+    """Give every run a row of its own."""
 
     out: Path = Path("runs/comparison")
-    """The folder for comparison.md, comparison.csv and bounds.png; they are written anew."""
+    """The folder for comparison.md, .csv and .tex, runs.csv and bounds.png; they are written anew."""
 
 
 def main(argv: list[str]) -> int:
@@ -39,7 +66,8 @@ def main(argv: list[str]) -> int:
 
 def _compare(argv: list[str]) -> int:
     arguments = parse(CompareArguments, argv, "compare")
-    comparison = compare(arguments.runs)
+    runs = read_runs(arguments.runs, arguments.split)
+    comparison = compare_groups(runs) if has_groups(runs) and not arguments.each else compare_runs(runs)
     written = write(comparison, arguments.out)
     if arguments.json:
         print(json.dumps(comparison.to_json(), indent=2))
@@ -50,38 +78,98 @@ def _compare(argv: list[str]) -> int:
     return 0
 
 
-def write(comparison: Comparison, out: Path) -> list[Path]:
-    """Writes the table as Markdown and CSV and the figure, and returns where they are.
+def write(comparison: Comparison | GroupedComparison, out: Path) -> list[Path]:
+    """Writes the tables as Markdown, CSV and LaTeX, and the figure, and returns where they are.
 
     Raises:
         UserError: The folder cannot be written, or the metrics of a run are damaged.
     """
-    table, values, figure = out / "comparison.md", out / "comparison.csv", out / "bounds.png"
     # Drawn first, so that a run that cannot be drawn leaves no half of the files.
-    drawn = plot.comparison_figure(comparison.runs)
+    if isinstance(comparison, Comparison):
+        drawn = plot.comparison_figure(comparison.runs)
+    else:
+        drawn = plot.grouped_figure(comparison)
+    texts = {
+        out / "comparison.md": comparison.to_markdown(),
+        out / "comparison.csv": comparison.to_csv(),
+        out / "comparison.tex": comparison.to_latex(),
+        out / "runs.csv": runs_to_csv(comparison.runs),
+    }
+    figure = out / "bounds.png"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(table, comparison.to_markdown())
-        atomic.write_text(values, comparison.to_csv())
+        for path, text in texts.items():
+            atomic.write_text(path, text)
         plot.save(drawn, figure)
     except OSError as error:
         raise UserError(
             f"expected a folder that can be written; got {out} ({error.strerror or error}); "
             "choose another with --out"
         ) from error
-    return [table, values, figure]
+    return [*texts, figure]
 
 
-def render(comparison: Comparison, width: int) -> RenderableType:
-    """The table for a terminal of so many columns, with its notes below."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in comparison.header():
-        if title in {kind.name for kind in BOUND_KINDS}:
-            # Where figures and errors do not fit side by side, names of runs stay whole instead.
-            longest = None if width >= WIDE else FIGURE_WIDTH
-            table.add_column(title.replace(", ", ",\n"), justify="right", max_width=longest)
-        else:
-            table.add_column(title.replace(" ", "\n"), overflow="fold")
-    for row in comparison.rows():
-        table.add_row(*(Text(cell, "bold" if "*" in cell else "") for cell in row))
+def render(comparison: Comparison | GroupedComparison, width: int) -> RenderableType:
+    """The tables for a terminal of so many columns, each with its notes below."""
+    if isinstance(comparison, Comparison):
+        return _render_runs(comparison, width)
+    parts: list[RenderableType] = []
+    for section, table in zip(comparison.sections, comparison.tables(), strict=True):
+        # Not as the title of the table, which is no wider than its columns.
+        parts += [Text(table.title, "bold"), _render_rows(section, table, width)]
+        parts += [*map(Text, table.notes), Text()]
+    return Group(*parts[:-1])
+
+
+def _render_runs(comparison: Comparison, width: int) -> RenderableType:
+    texts = zip(*comparison.rows(), strict=True)
+    # Where figures and errors do not fit side by side, names of runs stay whole instead.
+    table = _columns(
+        dict(zip(comparison.header(), texts, strict=True)), None if width >= WIDE else FIGURE_WIDTH
+    )
     return Group(table, *(Text(note) for note in comparison.notes()))
+
+
+def _render_rows(section: Section, table: tables.Table, width: int) -> RenderableType:
+    """The first layout that fits so many columns, each of them narrower than the one before."""
+    columns = dict(zip(table.columns, zip(*table.texts(), strict=True), strict=True))
+    names = ["\n".join(words(row.label)) for row in section.rows]
+    numbers = {heading: texts for heading, texts in columns.items() if table.columns[heading]}
+    alike = {
+        heading: texts[0]
+        for heading, texts in numbers.items()
+        if heading not in FIGURES and len(set(texts)) == 1
+    }
+    varying = {heading: texts for heading, texts in numbers.items() if heading not in alike}
+    labels = {heading: texts for heading, texts in columns.items() if heading not in numbers}
+    parted, merged = {**labels, **varying}, {"row": names, **varying}
+    said = f"In all rows: {', '.join(f'{heading} {text}' for heading, text in alike.items())}."
+    below = [Text(said)] if alike else []
+    layouts: list[tuple[Table, list[Text]]] = [
+        (_columns(columns), []),
+        (_columns(parted), below),
+        (_columns(merged), below),
+        (_columns(parted, FIGURE_WIDTH, gap=1), below),
+        (_columns(merged, FIGURE_WIDTH, gap=1), below),
+    ]
+    fitting = (layout for layout in layouts if Console(width=UNBOUNDED).measure(layout[0]).maximum <= width)
+    shown, more = next(fitting, layouts[-1])
+    return Group(shown, *more)
+
+
+def _columns(columns: Mapping[str, Sequence[str]], longest: int | None = None, *, gap: int = 2) -> Table:
+    """A table whose figures are at most so wide, with their errors below them if need be."""
+    has_long_rows = any("\n" in text for texts in columns.values() for text in texts)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, leading=int(has_long_rows))
+    for heading in columns:
+        if heading in FIGURES:
+            table.add_column(heading.replace(", ", ",\n"), justify="right", max_width=longest)
+        else:
+            table.add_column(
+                heading.replace(" ", "\n").replace("temperature", "temper-\nature"),
+                justify="right" if heading in NUMBERS else "left",
+                overflow="fold",
+            )
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*(Text(cell, "bold" if "*" in cell else "") for cell in row))
+    return table

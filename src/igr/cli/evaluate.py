@@ -54,6 +54,12 @@ class EvaluateArguments(CommonArguments):
     split: str = "test"
     """The images to evaluate on: test or validation."""
 
+    max_images: int | None = None
+    """Evaluate on the first so many of them only; None: on all."""
+
+    legacy_estimate: Flag = False
+    """Also give the number that the paper's experiments report, which is no bound."""
+
     seed: int = 0
     """Fixes the latent samples."""
 
@@ -83,7 +89,9 @@ def _evaluate(argv: list[str]) -> int:
         loaded,
         split=arguments.split,
         num_samples=arguments.num_eval_samples,
+        max_images=arguments.max_images,
         seed=arguments.seed,
+        legacy=arguments.legacy_estimate,
     )
     if arguments.json:
         more = {} if calibrated is None else {RECORD: calibrated.to_json()}
@@ -100,17 +108,31 @@ def _evaluate(argv: list[str]) -> int:
 
 
 def evaluate_and_draw(
-    loaded: LoadedRun, *, split: str = "test", num_samples: int | None = None, seed: int = 0
+    loaded: LoadedRun,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    max_images: int | None = None,
+    seed: int = 0,
+    legacy: bool = False,
 ) -> Evaluation:
     """Evaluates a run into its ``result.json`` and draws its pictures into ``figures/``.
 
     Raises:
         UserError: A setting cannot be used, or the folder of the run cannot be written.
     """
-    images = images_of_split(loaded, split)
+    total = len(images_of_split(loaded, split))
     with _writing(loaded):
-        with bar("evaluating", len(images), "images") as progress:
-            evaluation = evaluate(loaded, split=split, num_samples=num_samples, seed=seed, progress=progress)
+        with bar("evaluating", min(total, max_images or total), "images") as progress:
+            evaluation = evaluate(
+                loaded,
+                split=split,
+                num_samples=num_samples,
+                max_images=max_images,
+                seed=seed,
+                legacy=legacy,
+                progress=progress,
+            )
         _draw(loaded, split, seed)
     return evaluation
 
@@ -136,12 +158,13 @@ def _draw(loaded: LoadedRun, split: str, seed: int) -> None:
     config = loaded.config
     folder = loaded.folder.figures
     folder.mkdir(exist_ok=True)
-    origin = f"{config.latent}, {config.kl} KL, epoch {loaded.epoch}"
+    origin = f"{_model(loaded)}, epoch {loaded.epoch}"
 
     originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
     decoded = hard_reconstructions(loaded.model, originals, temperature_of(loaded))
     figure, (axes,) = plot.new_figure(9, 1.8)
-    title = f"{config.data} ({split}) and reconstructions from one-hot latents: {origin}"
+    points = "one-hot latents" if config.has_categories else "the means of the latent"
+    title = f"{config.data} ({split}) and reconstructions from {points}: {origin}"
     plot.reconstructions(axes, originals, decoded, title=title)
     plot.save(figure, folder / "reconstructions.png")
 
@@ -149,27 +172,46 @@ def _draw(loaded: LoadedRun, split: str, seed: int) -> None:
     generator = keyed_generator(seed, "evaluation/prior samples", 0, device=device)
     drawn = prior_samples(loaded.model, PRIOR_ROWS * PRIOR_COLUMNS, generator)
     figure, (axes,) = plot.new_figure(9, 2.8)
-    title = f"{config.data}: mean images of one-hot latents drawn from the prior: {origin}"
+    points = "one-hot latents" if config.has_categories else "latents"
+    title = f"{config.data}: mean images of {points} drawn from the prior: {origin}"
     plot.image_grid(axes, torch.split(drawn, PRIOR_COLUMNS), title=title)
     plot.save(figure, folder / "prior_samples.png")
 
 
-def _table(loaded: LoadedRun, evaluation: Evaluation) -> Table:
+def _model(loaded: LoadedRun) -> str:
+    """What was trained, in a few words."""
     config = loaded.config
-    table = Table(
-        title=f"{config.latent} trained with the {config.kl} KL, epoch {evaluation.epoch}",
-        caption=(
-            f"Mean ± its standard error over {evaluation.num_data} {evaluation.split} images of "
-            f"{config.data}, S = {evaluation.num_samples} samples each, seed {evaluation.seed}. "
-            "Figures of the relaxed and of the discrete model are different quantities. The KL from "
-            f"q(d | x) to the prior is {evaluation.discrete_kl} nats: what the latent says of an image."
-        ),
-        caption_justify="left",
+    if not config.has_categories:
+        return config.latent
+    beside = f" and Gaussian of {config.continuous_dim}" if config.continuous_dim else ""
+    return f"{config.latent}{beside}, {config.kl} KL"
+
+
+def _table(loaded: LoadedRun, evaluation: Evaluation) -> Table:
+    caption = (
+        f"Mean ± its standard error over {evaluation.num_data} {evaluation.split} images of "
+        f"{loaded.config.data}, S = {evaluation.num_samples} samples each, seed {evaluation.seed}. "
     )
+    if loaded.config.has_categories:
+        caption += "Figures of the relaxed and of the discrete model are different quantities. "
+    else:
+        caption += "A Gaussian latent is not relaxed: both bounds are of one and the same model. "
+    if evaluation.discrete_kl is not None:
+        caption += (
+            f"The KL from q(d | x) to the prior is {evaluation.discrete_kl} nats: what the categorical "
+            "latent says of an image."
+        )
+    title = f"{_model(loaded)}, epoch {evaluation.epoch}"
+    table = Table(title=title, caption=caption, caption_justify="left")
     table.add_column("figure")
     table.add_column("nats per image", justify="right", no_wrap=True)
     table.add_column("what it is")
     for kind in BOUND_KINDS:
         figure = evaluation.bounds[kind.key]
         table.add_row(kind.name, "-" if figure is None else str(figure), kind.meaning)
+    if evaluation.legacy_estimate is not None:
+        meaning = (
+            "no bound, it can exceed log p(x): log of the mean of p(x | z), less the KL, as in the paper"
+        )
+        table.add_row("legacy estimate", str(evaluation.legacy_estimate), meaning)
     return table

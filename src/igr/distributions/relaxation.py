@@ -218,6 +218,18 @@ class SimplexRelaxation(Distribution, ABC):
         log_z, log_prob = self._log_sample_and_density(noise)
         return torch.exp(log_z).to(self.dtype), log_prob.to(self.dtype)
 
+    def vertex(self, noise: Tensor) -> Tensor:
+        """The vertex nearest to the point of that noise, one-hot, without gradient: a draw of the discrete law.
+
+        The largest category is told before the softmax, so entries that tie where they round or underflow
+        do not mislead it.
+
+        Shapes:
+            Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B, K)`.
+        """
+        with torch.no_grad():
+            return simplex.nearest_vertex(self._scores(self._noise((), None, noise))).to(self.dtype)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of the stored point, in nats; entries are held at the smallest normal number.
 

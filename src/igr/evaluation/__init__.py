@@ -1,7 +1,8 @@
 """Evaluation of trained models: bounds on log p(x), their comparison, and distances to the vertices."""
 
 from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate, estimate, per_datum_bounds
-from igr.evaluation.comparison import ComparedRun, Comparison, compare
+from igr.evaluation.compared_runs import ComparedRun, read_runs, runs_to_csv
+from igr.evaluation.comparison import Comparison, compare, compare_runs
 from igr.evaluation.evaluation import (
     Evaluation,
     evaluate,
@@ -9,7 +10,15 @@ from igr.evaluation.evaluation import (
     stored_evaluation,
     temperature_of,
 )
-from igr.evaluation.temperature import CalibratedTemperature, calibrate, stored_calibration
+from igr.evaluation.grouped import GroupedComparison, compare_groups, has_groups
+from igr.evaluation.rows import Row, Section, labels, words
+from igr.evaluation.selection import selection_bound
+from igr.evaluation.temperature import (
+    CalibratedTemperature,
+    calibrate,
+    posterior_samples,
+    stored_calibration,
+)
 
 __all__ = [
     "BOUND_KINDS",
@@ -19,13 +28,25 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Evaluation",
+    "GroupedComparison",
+    "Row",
+    "Section",
     "calibrate",
     "compare",
+    "compare_groups",
+    "compare_runs",
     "estimate",
     "evaluate",
+    "has_groups",
     "images_of_split",
+    "labels",
     "per_datum_bounds",
+    "posterior_samples",
+    "read_runs",
+    "runs_to_csv",
+    "selection_bound",
     "stored_calibration",
     "stored_evaluation",
     "temperature_of",
+    "words",
 ]

@@ -1,9 +1,13 @@
-r"""Four bounds on the log-likelihood of a trained VAE with a discrete latent.
+r"""Four bounds on the log-likelihood of a trained VAE.
 
 A VAE trained through a relaxation is two models with one decoder: the *relaxed* model, whose latent
 lies inside the simplex, and the *discrete* model, whose latent is one-hot and which is what one
 wants in the end. The relaxed ELBO bounds the first, the other three bound the second; figures of
 different kinds are different quantities.
+
+A latent of both kinds, categorical and Gaussian, is drawn and weighted in both. A Gaussian one alone is not
+relaxed: its ELBO stands with the relaxed ones, its importance-weighted bound, whose weights are by the exact
+density, with those by the exact law, and the other two are missing.
 
 The one-hot latents come from the exact law :math:`q(d \mid x)` as it was computed and then
 normalized, and the same numbers stand in the weights, so that the bounds hold whatever the error of
@@ -13,13 +17,14 @@ the quadrature behind that law.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from igr.distributions.relaxation import SimplexRelaxation
+from igr.data import PreparedImages
 from igr.errors import UserError
-from igr.models.latents import Latent
+from igr.models.latents import LOWEST_LOGARITHM, DiscreteLatent
 from igr.models.vae import VAE
 from igr.training.randomness import keyed_generator
 
@@ -66,6 +71,8 @@ BOUND_KINDS = (RELAXED_ELBO, DISCRETE_ELBO, IMPORTANCE_WEIGHTED, PRE_IMAGE)
 
 # The key of the KL from q(d | x) to the prior: what the discrete latent says of an image. No bound.
 DISCRETE_KL = "discrete_kl"
+# The key of what the paper's experiments report as the log-likelihood. No bound: it can exceed log p(x).
+LEGACY_ESTIMATE = "legacy_estimate"
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,12 @@ def estimate(per_datum: Tensor) -> Estimate:
 @torch.no_grad()
 def per_datum_bounds(
     model: VAE,
-    images: Tensor,
+    images: Tensor | PreparedImages,
     temperature: float,
     *,
     num_samples: int,
     seed: int = 0,
+    legacy: bool = False,
     element_budget: int = ELEMENT_BUDGET,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, Tensor]:
@@ -113,9 +121,15 @@ def per_datum_bounds(
         \text{discrete ELBO} &= \tfrac1S \sum_s \log p(x \mid d_s) - \mathrm{KL}(q(d|x) \| p(d)) \\
         \text{IW bound} &= \log \tfrac1S \sum_s p(x \mid d_s)\, p(d_s) / q(d_s \mid x)
 
-    and over the pre-image the ratio in the last line is that of the Gaussians of y, where
+    and over the pre-image the ratio in the last line is that of the densities of y, where
     :math:`d_s` is the largest category at :math:`y_s`. The KL is in closed form where there is one
     and otherwise taken at the same :math:`z_s`.
+
+    On request there is also the number that the paper's experiments report,
+
+    .. math:: \log \tfrac1S \sum_s p(x \mid z_s) - \mathrm{KL}(q(z|x) \| p(z))
+
+    which is no bound and can exceed :math:`\log p(x)`.
 
     The figures of a datum depend on the seed, the datum, its place among the data, ``num_samples``,
     the kind of device and, in the last block of 32, on how many are in it; but for rounding on
@@ -123,17 +137,19 @@ def per_datum_bounds(
 
     Arguments:
         model: The VAE, in evaluation mode; its device is where the work is done.
-        images: The data in the form that the likelihood needs, with shape :math:`(N, C, H, W)`.
+        images: The data in the form that the likelihood needs, with shape :math:`(N, C, H, W)`; whatever
+            has a length and gives such a tensor for a slice will do.
         temperature: The temperature of the posterior.
         num_samples: The number S of samples for each datum.
         seed: Together with the position of a datum and of a sample it fixes the noise.
+        legacy: Whether to give ``legacy_estimate`` besides.
         element_budget: Elements of the largest tensor that one chunk of samples may make, as far
             as a single sample of 32 data leaves a choice. Memory does not grow with S.
         progress: Called with the number of data done, after every 32.
 
     Returns:
         For each key of :data:`BOUND_KINDS`, and for ``discrete_kl``, a float64 tensor on the CPU with
-        shape :math:`(N,)`, in nats. That for the pre-image is missing where the law has none.
+        shape :math:`(N,)`, in nats. What there is not for the latent is missing.
 
     Raises:
         UserError: ``num_samples`` is below one, or there are no images.
@@ -146,13 +162,11 @@ def per_datum_bounds(
     if len(images) == 0:
         raise UserError("expected at least one image; got none; choose a split that has data")
     parameter = next(model.parameters())
-    largest = _largest_tensor_per_sample(model, images[0], parameter)
-    blocks = torch.split(images, DATA_PER_DRAW)
-    keys = (*(kind.key for kind in BOUND_KINDS), DISCRETE_KL)
+    largest = _largest_tensor_per_sample(model, parameter.device)
+    keys = (*(kind.key for kind in BOUND_KINDS), DISCRETE_KL, LEGACY_ESTIMATE)
     results: dict[str, list[Tensor]] = {key: [] for key in keys}
-    done = 0
-    for position, images_of_block in enumerate(blocks):
-        x = images_of_block.to(parameter.device)
+    for position, first in enumerate(range(0, len(images), DATA_PER_DRAW)):
+        x = images[first : first + DATA_PER_DRAW].to(parameter.device)
         samples = _Samples(
             num_samples=num_samples,
             seed=seed,
@@ -161,13 +175,14 @@ def per_datum_bounds(
             device=parameter.device,
         )
         posterior = model.encode(x, temperature)
-        figures = _relaxed_pass(model, x, posterior, temperature, samples)
-        figures |= _discrete_pass(model, x, posterior, samples)
+        figures = _relaxed_pass(model, x, posterior, temperature, samples, legacy)
+        discrete = model.latent.discrete
+        if discrete is not None and discrete.has_exact_law():
+            figures |= _discrete_pass(model, x, posterior, discrete, samples)
         for key, values in figures.items():
             results[key].append(values.cpu())
-        done += len(x)
         if progress is not None:
-            progress(done)
+            progress(first + len(x))
     return {key: torch.cat(parts) for key, parts in results.items() if parts}
 
 
@@ -198,54 +213,105 @@ class _Samples:
 
 
 def _relaxed_pass(
-    model: VAE, x: Tensor, posterior: SimplexRelaxation, temperature: float, samples: _Samples
+    model: VAE, x: Tensor, posterior: Any, temperature: float, samples: _Samples, legacy: bool
 ) -> dict[str, Tensor]:
+    """What is found with points of the posterior as they are drawn, and over their pre-image."""
     latent = model.latent
     dtype = next(model.parameters()).dtype
+    _, of_continuous = latent.parts_of(posterior)
 
     def draw(generator: torch.Generator) -> Tensor:
         shape = (SAMPLES_PER_DRAW, len(x))
         return latent.draw_noise(shape, generator=generator, device=samples.device, dtype=dtype)
 
-    elbo = torch.zeros(len(x), dtype=torch.float64, device=samples.device)
-    weighted = torch.full_like(elbo, -math.inf)
+    log_likelihood = _Folded(x, samples)
+    divergence = torch.zeros(len(x), dtype=torch.float64, device=samples.device)
+    weighted = _Folded(x, samples)
     for noise in samples.chunks("evaluation/relaxed", draw):
-        log_z = posterior.rsample_log(noise=noise)
-        kl = latent.relaxed_kl(posterior, log_z, temperature)
-        elbo += (model.decode(log_z.exp()).log_prob(x) - kl).double().sum(0)
-        if latent.has_pre_image:
-            d, log_ratio = latent.pre_image(posterior, noise)
-            log_weight = model.decode(d).log_prob(x).double() + log_ratio.double()
-            weighted = torch.logaddexp(weighted, log_weight.logsumexp(0))
-    figures = {RELAXED_ELBO.key: elbo / samples.num_samples}
-    if latent.has_pre_image:
-        figures[PRE_IMAGE.key] = weighted - math.log(samples.num_samples)
+        drawn = latent.sample(posterior, noise, temperature, "relaxed")
+        log_p_x = model.decode(drawn.points).log_prob(x).double()
+        log_likelihood.add(log_p_x)
+        divergence += drawn.kl.double().expand_as(log_p_x).sum(0)
+        if latent.discrete is None and latent.continuous is not None:
+            weighted.add(log_p_x + latent.continuous.log_ratio(of_continuous, drawn.points).double())
+        elif latent.has_pre_image:
+            points, log_ratio = latent.pre_image(posterior, noise)
+            weighted.add(model.decode(points).log_prob(x).double() + log_ratio.double())
+    divergence /= samples.num_samples
+    figures = {RELAXED_ELBO.key: log_likelihood.mean - divergence}
+    if latent.discrete is None:
+        figures[IMPORTANCE_WEIGHTED.key] = weighted.log_mean_exp
+    elif latent.has_pre_image:
+        figures[PRE_IMAGE.key] = weighted.log_mean_exp
+    if legacy:
+        figures[LEGACY_ESTIMATE] = log_likelihood.log_mean_exp - divergence
     return figures
 
 
 def _discrete_pass(
-    model: VAE, x: Tensor, posterior: SimplexRelaxation, samples: _Samples
+    model: VAE, x: Tensor, posterior: Any, discrete: DiscreteLatent, samples: _Samples
 ) -> dict[str, Tensor]:
-    law = _DiscretePosterior(posterior.discrete().logits, model.latent)
+    """What is found with one-hot points drawn from the exact law; those of a Gaussian part beside them."""
+    latent = model.latent
+    of_discrete, of_continuous = latent.parts_of(posterior)
+    law = _DiscretePosterior(of_discrete.discrete().logits, discrete)
     dtype = next(model.parameters()).dtype
+    num_variables = discrete.num_variables
+    kl = law.kl
+    if latent.continuous is not None:
+        kl = kl + latent.continuous.divergence(of_continuous).double()
 
     def draw(generator: torch.Generator) -> Tensor:
-        shape = (SAMPLES_PER_DRAW, len(x), model.latent.num_variables)
+        shape = (SAMPLES_PER_DRAW, len(x))
         # 53 bits: with 24 the frequencies of rare categories would differ from q.
-        return torch.rand(shape, generator=generator, dtype=torch.float64, device=samples.device)
+        uniform = torch.rand(
+            (*shape, num_variables), generator=generator, dtype=torch.float64, device=samples.device
+        )
+        if latent.continuous is None:
+            return uniform
+        normal = latent.continuous.draw_noise(shape, generator, samples.device, torch.float64)
+        return torch.cat([uniform, normal], dim=-1)
 
-    log_likelihood = torch.zeros(len(x), dtype=torch.float64, device=samples.device)
-    weighted = torch.full_like(log_likelihood, -math.inf)
-    for uniform in samples.chunks("evaluation/discrete", draw):
-        d, log_ratio = law.sample(uniform, dtype)
-        log_p_x = model.decode(d).log_prob(x).double()
-        log_likelihood += log_p_x.sum(0)
-        weighted = torch.logaddexp(weighted, (log_p_x + log_ratio).logsumexp(0))
+    log_likelihood, weighted = _Folded(x, samples), _Folded(x, samples)
+    for noise in samples.chunks("evaluation/discrete", draw):
+        d, log_ratio = law.sample(noise[..., :num_variables], dtype)
+        c = None
+        if latent.continuous is not None:
+            normal = noise[..., num_variables:].to(dtype)
+            c = latent.continuous.sample(of_continuous, normal, 1.0, "relaxed").points
+            log_ratio = log_ratio + latent.continuous.log_ratio(of_continuous, c).double()
+        log_p_x = model.decode(latent.join(d, c)).log_prob(x).double()
+        log_likelihood.add(log_p_x)
+        weighted.add(log_p_x + log_ratio)
     return {
-        DISCRETE_ELBO.key: log_likelihood / samples.num_samples - law.kl,
-        IMPORTANCE_WEIGHTED.key: weighted - math.log(samples.num_samples),
+        DISCRETE_ELBO.key: log_likelihood.mean - kl,
+        IMPORTANCE_WEIGHTED.key: weighted.log_mean_exp,
         DISCRETE_KL: law.kl,
     }
+
+
+class _Folded:
+    """Numbers of samples, [S, B], folded chunk by chunk into what is wanted of them."""
+
+    def __init__(self, x: Tensor, samples: _Samples) -> None:
+        self._sum = torch.zeros(len(x), dtype=torch.float64, device=samples.device)
+        self._log_sum_exp = torch.full_like(self._sum, -math.inf)
+        self._count = samples.num_samples
+
+    def add(self, values: Tensor) -> None:
+        """Takes the next samples, float64."""
+        self._sum += values.sum(0)
+        self._log_sum_exp = torch.logaddexp(self._log_sum_exp, values.logsumexp(0))
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean over all samples, [B]."""
+        return self._sum / self._count
+
+    @property
+    def log_mean_exp(self) -> Tensor:
+        """The logarithm of the mean of the exponentials, [B]."""
+        return self._log_sum_exp - math.log(self._count)
 
 
 class _DiscretePosterior:
@@ -256,9 +322,11 @@ class _DiscretePosterior:
         latent: Owns the prior.
     """
 
-    def __init__(self, logits: Tensor, latent: Latent) -> None:
+    def __init__(self, logits: Tensor, latent: DiscreteLatent) -> None:
         log_q = logits.double().log_softmax(-1)
         log_p = latent.discrete_prior().logits.to(log_q).log_softmax(-1)
+        # A category that neither side ever takes adds nothing.
+        log_q, log_p = (t.clamp_min(LOWEST_LOGARITHM) for t in (log_q, log_p))
         q = log_q.exp()
         self.kl = -(torch.special.entr(q) + q * log_p).sum((-2, -1))  # [B]
         self._log_ratio = log_p - log_q  # [B, V, K]
@@ -276,17 +344,17 @@ class _DiscretePosterior:
         return d, log_ratio
 
 
-def _largest_tensor_per_sample(model: VAE, image: Tensor, parameter: Tensor) -> int:
-    """Elements of the largest tensor that decoding one latent makes."""
-    latent = model.latent
-    z = parameter.new_zeros((1, latent.num_variables, latent.num_categories))
-    sizes = [z.numel(), image.numel()]
+def _largest_tensor_per_sample(model: VAE, device: torch.device) -> int:
+    """Elements of the largest tensor that decoding one point makes."""
+    points = model.latent.draw_prior(1, torch.Generator(device).manual_seed(0))
+    features = model.latent.features(points)
+    sizes = [features.numel()]
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output: sizes.append(output.numel()))
         for module in model.decoder.modules()
     ]
     try:
-        model.decode(z)
+        model.decoder(features)
     finally:
         for hook in hooks:
             hook.remove()

@@ -4,16 +4,24 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
-from torch import Tensor
-
+from igr.data import PreparedImages
 from igr.errors import UserError, unknown_name
-from igr.evaluation.bounds import BOUND_KINDS, DISCRETE_KL, Estimate, estimate, per_datum_bounds
+from igr.evaluation.bounds import (
+    BOUND_KINDS,
+    DISCRETE_KL,
+    LEGACY_ESTIMATE,
+    Estimate,
+    estimate,
+    per_datum_bounds,
+)
 from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_number
 from igr.training.runs import LoadedRun, RunFolder, evaluation_images
 
 SPLITS = ("validation", "test")
+# Where the evaluation on a split stands in result.json.
+RECORDS = {"test": "evaluation", "validation": "validation_evaluation"}
 
 
 @dataclass(frozen=True)
@@ -21,9 +29,10 @@ class Evaluation:
     """What an evaluation found and what makes it repeatable.
 
     ``bounds`` holds, for each key of :data:`igr.evaluation.BOUND_KINDS`, an estimate in nats per
-    datum, or ``None`` for the pre-image where the law has none; ``discrete_kl`` is the KL from the
-    discrete posterior to the prior. ``step`` and ``epoch`` are those of the checkpoint that was
-    evaluated.
+    datum, or ``None`` where the latent has no such bound; ``discrete_kl`` is the KL from the discrete
+    posterior to the prior, ``None`` where no exact law is known. ``legacy_estimate`` is the number that
+    the paper's experiments report, which is no bound, where it was asked for. ``step`` and ``epoch`` are
+    those of the checkpoint that was evaluated.
     """
 
     split: str
@@ -34,20 +43,27 @@ class Evaluation:
     epoch: int
     seconds: float
     bounds: dict[str, Estimate | None]
-    discrete_kl: Estimate
+    discrete_kl: Estimate | None
+    legacy_estimate: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as it stands in ``result.json`` under ``evaluation``."""
+        """The record as it stands in ``result.json`` under the key that :data:`RECORDS` has."""
         return asdict(self)
 
 
-def stored_evaluation(folder: RunFolder) -> Evaluation | None:
+def stored_evaluation(folder: RunFolder, split: str = "test") -> Evaluation | None:
     """The evaluation of the latest checkpoint of a run; ``None`` where that has none yet.
 
+    Arguments:
+        folder: The folder of the run.
+        split: The split that it was evaluated on.
+
     Raises:
-        UserError: The record is not one that this version writes.
+        UserError: The record is not one that this version writes, or there is no such split.
     """
-    record = folder.result().get("evaluation")
+    if split not in RECORDS:
+        raise unknown_name("split", split, SPLITS)
+    record = folder.result().get(RECORDS[split])
     if record is None:
         return None
     try:
@@ -55,22 +71,28 @@ def stored_evaluation(folder: RunFolder) -> Evaluation | None:
         evaluation = Evaluation(
             split=str(record["split"]),
             seconds=read_number(record["seconds"]),
-            bounds={
-                kind.key: None if (found := record["bounds"][kind.key]) is None else read_estimate(found)
-                for kind in BOUND_KINDS
-            },
-            discrete_kl=read_estimate(record["discrete_kl"]),
+            bounds={kind.key: _optional(record["bounds"][kind.key]) for kind in BOUND_KINDS},
+            discrete_kl=_optional(record["discrete_kl"]),
+            # What earlier versions never wrote.
+            legacy_estimate=_optional(record.get("legacy_estimate")),
             **counts,
         )
     except (KeyError, TypeError) as error:
         raise UserError(
             f"expected an evaluation as this version of igr writes it in {folder.path}; got one "
-            f"that does not fit ({error}); run igr evaluate {shlex.quote(str(folder.path))}"
+            f"that does not fit ({error}); run igr evaluate {shlex.quote(str(folder.path))} --split {split}"
         ) from error
+    # Until they had keys of their own, all splits shared one.
+    if evaluation.split != split:
+        return None
     return evaluation if evaluation.step == folder.latest_step() else None
 
 
-def images_of_split(run: LoadedRun, split: str) -> Tensor:
+def _optional(record: dict[str, Any] | None) -> Estimate | None:
+    return None if record is None else read_estimate(record)
+
+
+def images_of_split(run: LoadedRun, split: str) -> PreparedImages:
     """The images of a split in the form that the run's likelihood needs.
 
     Raises:
@@ -82,8 +104,8 @@ def images_of_split(run: LoadedRun, split: str) -> Tensor:
 
 
 def temperature_of(run: LoadedRun) -> float:
-    """The temperature of the posterior, which the config of a run always has."""
-    return cast(float, run.config.temperature)
+    """The temperature of the posterior."""
+    return run.config.posterior_temperature
 
 
 def evaluate(
@@ -91,25 +113,36 @@ def evaluate(
     *,
     split: str = "test",
     num_samples: int | None = None,
+    max_images: int | None = None,
     seed: int = 0,
+    legacy: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
-    """Evaluate a run and write the figures into its ``result.json`` under ``evaluation``.
+    """Evaluate a run and write the figures into its ``result.json``.
+
+    Those of the test split stand under ``evaluation``, those of the validation split under
+    ``validation_evaluation``.
 
     Arguments:
         run: The run, from :func:`igr.training.runs.load_run`.
         split: The split to evaluate on.
         num_samples: Samples for each datum; ``None`` takes ``num_eval_samples`` of the config.
+        max_images: Evaluate only the first so many images of the split; ``None`` takes all.
         seed: Fixes the noise, so that runs are compared with the same numbers.
+        legacy: Also find what the paper's experiments report, which is no bound.
         progress: Called with the number of data done.
 
     Raises:
-        UserError: The split is unknown, the number of samples below one or the seed below zero.
+        UserError: The split is unknown, a number of samples or images below one or the seed below zero.
     """
     if seed < 0:
         raise UserError(f"expected seed to be a whole number of at least 0; got {seed}; change seed")
     started = time.perf_counter()
-    images = images_of_split(run, split)
+    if max_images is not None and max_images < 1:
+        raise UserError(
+            f"expected a number of images of at least 1; got {max_images}; leave it out to take all"
+        )
+    images = images_of_split(run, split).first(max_images)
     num_samples = run.config.num_eval_samples if num_samples is None else num_samples
     per_datum = per_datum_bounds(
         run.model,
@@ -117,6 +150,7 @@ def evaluate(
         temperature_of(run),
         num_samples=num_samples,
         seed=seed,
+        legacy=legacy,
         progress=progress,
     )
     figures = {key: estimate(values) for key, values in per_datum.items()}
@@ -129,7 +163,8 @@ def evaluate(
         epoch=run.epoch,
         seconds=round(time.perf_counter() - started, 3),
         bounds={kind.key: figures.get(kind.key) for kind in BOUND_KINDS},
-        discrete_kl=figures[DISCRETE_KL],
+        discrete_kl=figures.get(DISCRETE_KL),
+        legacy_estimate=figures.get(LEGACY_ESTIMATE),
     )
-    run.folder.update_result({"evaluation": evaluation.to_json()})
+    run.folder.update_result({RECORDS[split]: evaluation.to_json()})
     return evaluation

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from igr.data import PreparedImages
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.errors import UserError
 from igr.evaluation.bounds import DATA_PER_DRAW, Estimate, estimate
@@ -98,6 +98,7 @@ def calibrate(
     quantile: float = 0.75,
     split: str = "test",
     num_samples: int = SAMPLES_PER_IMAGE,
+    max_images: int | None = None,
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> CalibratedTemperature:
@@ -115,6 +116,7 @@ def calibrate(
         quantile: The share of all samples that is to lie within it.
         split: The split whose images are encoded.
         num_samples: Samples of each variable for each image.
+        max_images: Take only the first so many images of the split; ``None`` takes all.
         seed: Fixes the noise, so that runs are compared with the same numbers.
         progress: Called with the number of passes over the samples that are done, some ten in all.
 
@@ -126,23 +128,12 @@ def calibrate(
         | Invertible Gaussian Reparameterization (Potapczynski et al., 2020), the figures of posterior samples
     """
     started = time.perf_counter()
-    if seed < 0:
-        raise UserError(f"expected seed to be a whole number of at least 0; got {seed}; change seed")
-    if num_samples < 1:
-        raise UserError(
-            f"expected a number of samples of at least 1; got {num_samples}; give each image one or more"
-        )
-    images = images_of_split(run, split)
-    if len(images) == 0:
-        raise UserError("expected at least one image; got none; choose a split that has data")
     own = temperature_of(run)
     try:
         check_target(distance, quantile)
-        posteriors = _posteriors(run, images, own)
-        seeds = [
-            generator_key(seed, "evaluation/distance to the vertices", i) for i in range(len(posteriors))
-        ]
-        samples = FixedSamples(posteriors, num_samples, seeds)
+        samples = posterior_samples(
+            run, split=split, num_samples=num_samples, max_images=max_images, seed=seed
+        )
         temperature = temperature_within(samples, distance, quantile, progress=progress)
     except UserError:
         raise
@@ -152,7 +143,7 @@ def calibrate(
     within = [of_block <= distance for of_block in samples.vertex_distances(own)]
     found = CalibratedTemperature(
         split=split,
-        num_data=len(images),
+        num_data=sum(law.batch_shape[0] for law in samples.laws),
         num_samples=num_samples,
         seed=seed,
         step=run.step,
@@ -170,9 +161,47 @@ def calibrate(
     return found
 
 
+def posterior_samples(
+    run: LoadedRun, *, split: str, num_samples: int, max_images: int | None = None, seed: int = 0
+) -> FixedSamples:
+    """Samples of the posteriors of a run's categorical latent, as functions of the temperature.
+
+    Arguments:
+        run: The run, from :func:`igr.training.runs.load_run`.
+        split: The split whose images are encoded.
+        num_samples: Samples of each variable for each image.
+        max_images: Take only the first so many images of the split; ``None`` takes all.
+        seed: Fixes the noise.
+
+    Raises:
+        UserError: The split is unknown or empty, a number is out of range, or the run has no categorical
+            latent.
+    """
+    if seed < 0:
+        raise UserError(f"expected seed to be a whole number of at least 0; got {seed}; change seed")
+    if num_samples < 1:
+        raise UserError(
+            f"expected a number of samples of at least 1; got {num_samples}; give each image one or more"
+        )
+    if run.model.latent.discrete is None:
+        raise UserError(
+            f"expected a run with a categorical latent; got {run.folder.path}, whose latent is "
+            f"{run.config.latent}; it has no vertices to be close to"
+        )
+    images = images_of_split(run, split).first(max_images)
+    if len(images) == 0:
+        raise UserError("expected at least one image; got none; choose a split that has data")
+    posteriors = _posteriors(run, images, temperature_of(run))
+    seeds = [generator_key(seed, "evaluation/distance to the vertices", i) for i in range(len(posteriors))]
+    return FixedSamples(posteriors, num_samples, seeds)
+
+
 @torch.no_grad()
-def _posteriors(run: LoadedRun, images: Tensor, temperature: float) -> list[SimplexRelaxation]:
-    """The posteriors of the images, [B, V] of each block of them."""
+def _posteriors(run: LoadedRun, images: PreparedImages, temperature: float) -> list[SimplexRelaxation]:
+    """The posteriors of the categorical latent of the images, [B, V] of each block of them."""
     device = next(run.model.parameters()).device
-    blocks = torch.split(images, DATA_PER_DRAW)
-    return [run.model.encode(block.to(device), temperature) for block in blocks]
+    posteriors = []
+    for first in range(0, len(images), DATA_PER_DRAW):
+        posterior = run.model.encode(images[first : first + DATA_PER_DRAW].to(device), temperature)
+        posteriors.append(run.model.latent.parts_of(posterior)[0])
+    return posteriors

@@ -156,8 +156,12 @@ class FixedSamples:
 
     def quantile(self, temperature: float, quantile: float) -> float:
         """The smallest distance within which that share of all samples lies."""
+        return self.quantiles(temperature, (quantile,))[0]
+
+    def quantiles(self, temperature: float, quantiles: Sequence[float]) -> list[float]:
+        """For each share the smallest distance within which it lies of all samples."""
         values = _pooled(self.vertex_distances(temperature))
-        return _ordered(values, _rank(len(values), quantile))
+        return [_ordered(values, _rank(len(values), quantile)) for quantile in quantiles]
 
     @torch.no_grad()
     def gaps(self) -> tuple[Tensor, float]:

@@ -18,7 +18,7 @@ _LEAST_PIXELS = 56
 
 @torch.no_grad()
 def hard_reconstructions(model: VAE, images: Tensor, temperature: float) -> Tensor:
-    """The mean image for the most probable one-hot latent of each image.
+    """The mean image for one point of the latent of each image: its most probable categories, its mean.
 
     Arguments:
         model: The VAE, in evaluation mode.
@@ -29,31 +29,70 @@ def hard_reconstructions(model: VAE, images: Tensor, temperature: float) -> Tens
         Means of the likelihood, with shape :math:`(N, C, H, W)`, on the CPU.
     """
     parameter = next(model.parameters())
-    law = model.encode(images.to(parameter.device), temperature).discrete()
-    return _mean_image(model, law.logits.argmax(-1))
+    posterior = model.encode(images.to(parameter.device), temperature)
+    return model.decode(model.latent.representative(posterior)).mean.cpu()
 
 
 @torch.no_grad()
 def prior_samples(model: VAE, num_images: int, generator: Generator) -> Tensor:
-    """The mean images for one-hot latents drawn from the prior.
+    """The mean images for points drawn from the prior, categorical ones at vertices.
 
     Arguments:
         model: The VAE, in evaluation mode.
         num_images: The number N of images.
-        generator: Where the latents are drawn from, on the device of the model.
+        generator: Where the points are drawn from, on the device of the model.
 
     Returns:
         Means of the likelihood, with shape :math:`(N, C, H, W)`, on the CPU.
     """
-    probs = model.latent.discrete_prior().probs  # [V, K]
-    index = torch.multinomial(probs, num_images, replacement=True, generator=generator).T
-    return _mean_image(model, index)
+    return model.decode(model.latent.draw_prior(num_images, generator)).mean.cpu()
 
 
-def _mean_image(model: VAE, index: Tensor) -> Tensor:
+@torch.no_grad()
+def traversals(model: VAE, image: Tensor, temperature: float, num_steps: int) -> list[Tensor]:
+    r"""Rows of images along each latent variable, the others held at those of one image.
+
+    A coordinate of a Gaussian latent goes through the quantiles of its prior from 5 to 95 %; a categorical
+    variable through its first categories.
+
+    Arguments:
+        model: The VAE, in evaluation mode.
+        image: In the form that the likelihood needs, with shape :math:`(1, C, H, W)`.
+        temperature: The temperature of the posterior.
+        num_steps: Images in a row.
+
+    Returns:
+        For each coordinate of the Gaussian part, and then for each categorical variable, means of the
+        likelihood with shape :math:`(N, C, H, W)`, N being ``num_steps`` or, if that is less, the number of
+        categories; on the CPU.
+    """
     parameter = next(model.parameters())
-    d = torch.nn.functional.one_hot(index, model.latent.num_categories)
-    return model.decode(d.to(parameter)).mean.cpu()
+    latent = model.latent
+    posterior = model.encode(image.to(parameter.device), temperature)
+    of_discrete, of_continuous = latent.parts_of(posterior)
+    d = None if latent.discrete is None else latent.discrete.most_probable(of_discrete)[0]  # [V, K]
+    c = None if latent.continuous is None else of_continuous.mean[0]  # [D]
+
+    def decoded(discrete: Tensor | None, continuous: Tensor | None, count: int) -> Tensor:
+        parts = (
+            None if t is None else t.expand(count, *t.shape[-n:]) for t, n in ((discrete, 2), (continuous, 1))
+        )
+        return model.decode(latent.join(*parts)).mean.cpu()
+
+    rows = []
+    if c is not None:
+        levels = torch.special.ndtri(torch.linspace(0.05, 0.95, num_steps, dtype=c.dtype, device=c.device))
+        for coordinate in range(len(c)):
+            moved = c.repeat(num_steps, 1)
+            moved[:, coordinate] = levels
+            rows.append(decoded(d, moved, num_steps))
+    if d is not None:
+        count = min(num_steps, d.shape[-1])
+        for variable in range(len(d)):
+            turned = d.repeat(count, 1, 1)
+            turned[:, variable] = torch.eye(d.shape[-1], dtype=d.dtype, device=d.device)[:count]
+            rows.append(decoded(turned, c, count))
+    return rows
 
 
 def sheet(rows: Sequence[Tensor]) -> Tensor:

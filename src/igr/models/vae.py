@@ -1,12 +1,11 @@
-"""The variational autoencoder with a discrete latent."""
+"""The variational autoencoder."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from igr.distributions.relaxation import SimplexRelaxation
-from igr.models.latents import Latent
+from igr.models.latents import Latent, LatentSample
 from igr.models.likelihoods import Likelihood
 from igr.models.networks import Networks
 
@@ -19,36 +18,45 @@ class VAETerms(NamedTuple):
         log_likelihood: :math:`\\log p(x \\mid z)`, with shape :math:`(S, B)`.
         kl: The KL from the posterior to the prior, summed over the variables, with shape
             :math:`(S, B)`.
+        parts: What else the latent reports of each datum, by name, each with shape :math:`(S, B)`.
     """
 
     loss: Tensor
     log_likelihood: Tensor
     kl: Tensor
+    parts: dict[str, Tensor]
 
 
 class VAE(nn.Module):
-    r"""A variational autoencoder whose latent is one relaxation or another.
+    r"""A variational autoencoder with one latent or another.
 
     The objective is
 
     .. math:: E_{q(z \mid x)} \log p(x \mid z) - \beta \, \mathrm{KL}
 
-    with the KL of the relaxed laws (then, at :math:`\beta = 1`, it is a lower bound on the
-    :math:`\log p(x)` of the relaxed model) or of the discrete ones (then it bounds nothing, since
-    z is relaxed and the KL is not, but it is what trains the better discrete model).
+    with, for a categorical latent, the KL of the relaxed laws (then, at :math:`\beta = 1`, it is a lower
+    bound on the :math:`\log p(x)` of the relaxed model) or of the discrete ones (then it bounds nothing,
+    since z is relaxed and the KL is not, but it is what trains the better discrete model).
 
     The model is pure: noise, temperature and :math:`\beta` are arguments, nothing branches on the
-    value of a tensor, and so replicas can be stacked with ``torch.func``.
+    value of a tensor, and so replicas can be stacked with ``torch.func``. The one exception is a truncated
+    latent, whose number of sticks depends on a draw.
 
     Arguments:
         networks: The encoder and the decoder.
-        latent: The law between them.
+        latent: What is between them.
         likelihood: The law of an image given what the decoder puts out.
         kl: ``"relaxed"`` or ``"discrete"``.
+        straight_through: Whether the decoder meets the vertices nearest to the relaxed points in training.
     """
 
     def __init__(
-        self, networks: Networks, latent: Latent, likelihood: Likelihood, kl: str = "discrete"
+        self,
+        networks: Networks,
+        latent: Latent,
+        likelihood: Likelihood,
+        kl: str = "discrete",
+        straight_through: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = networks.encoder
@@ -56,30 +64,31 @@ class VAE(nn.Module):
         self.latent = latent
         self.likelihood = likelihood
         self.kl = kl
+        self.straight_through = straight_through
 
-    def encode(self, x: Tensor, temperature: Tensor | float) -> SimplexRelaxation:
-        """The posterior of images.
+    def encode(self, x: Tensor, temperature: Tensor | float) -> Any:
+        """The posterior of images, as the latent makes it.
+
+        Of a categorical latent it is a relaxation with batch shape :math:`(B, V)` and event shape
+        :math:`(K,)`.
 
         Arguments:
             x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
             temperature: The temperature of the relaxation.
-
-        Returns:
-            A relaxation with batch shape :math:`(B, V)` and event shape :math:`(K,)`.
         """
-        posterior: SimplexRelaxation = self.latent(self.encoder(x), temperature)
-        return posterior
+        return self.latent(self.encoder(x), temperature)
 
-    def decode(self, z: Tensor) -> Distribution:
-        """The law of images given points of the simplex, vertices included.
+    def decode(self, points: Any) -> Distribution:
+        """The law of images given points of the latent.
 
         Arguments:
-            z: The points, with shape :math:`(*, V, K)`.
+            points: As the latent makes them; of a categorical one points of the simplex, vertices included,
+                with shape :math:`(*, V, K)`.
 
         Returns:
             A distribution with batch shape :math:`(*)` and the shape of an image as event shape.
         """
-        return self.likelihood.law(self.decoder(z.flatten(-2)))
+        return self.likelihood.law(self.decoder(self.latent.features(points)))
 
     def forward(
         self,
@@ -92,22 +101,21 @@ class VAE(nn.Module):
 
         Arguments:
             x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
-            noise: The noise of the latent, with shape :math:`(S, B, V, n)`.
+            noise: The noise of the latent for the sample shape :math:`(S, B)`.
             temperature: The temperature of the posterior.
             kl_weight: The weight :math:`\beta` of the KL.
         """
-        posterior = self.encode(x, temperature)
-        log_z = None
-        if self.kl == "relaxed" and not self.latent.has_closed_form_kl:
-            log_z = posterior.rsample_log(noise=noise)
-            z = log_z.exp()
-        else:
-            z = posterior.rsample(noise=noise)
-        if self.kl == "relaxed":
-            kl = self.latent.relaxed_kl(posterior, log_z, temperature)
-        else:
-            kl = self.latent.discrete_kl(posterior)
-        log_likelihood = self.decode(z).log_prob(x)
-        kl = kl.expand_as(log_likelihood)
+        log_likelihood, drawn = self.pass_through(x, noise, temperature)
+        kl = drawn.kl.expand_as(log_likelihood)
         loss = (kl_weight * kl - log_likelihood).mean()
-        return VAETerms(loss, log_likelihood, kl)
+        parts = {name: part.expand_as(kl) for name, part in drawn.parts.items()}
+        return VAETerms(loss, log_likelihood, kl, parts)
+
+    def pass_through(
+        self, x: Tensor, noise: Tensor, temperature: Tensor | float
+    ) -> tuple[Tensor, LatentSample]:
+        r""":math:`\log p(x \mid z)`, with shape :math:`(S, B)`, and the points z with what the latent says of
+        them; arguments as those of the model."""
+        posterior = self.encode(x, temperature)
+        drawn = self.latent.sample(posterior, noise, temperature, self.kl, self.straight_through)
+        return self.decode(drawn.points).log_prob(x), drawn

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor
 
+from igr.data import PreparedImages
 from igr.models.pictures import (
     NUM_RECONSTRUCTIONS,
     PRIOR_COLUMNS,
@@ -50,22 +50,22 @@ class Board:
     def figures(self, metrics: Mapping[str, Any], seconds: float) -> None:
         """Adds a line of ``metrics.jsonl`` and the time that its epoch took."""
         names = {"bound": OBJECTIVES[metrics["kl"]], "log_likelihood": "log-likelihood", "kl": "KL"}
-        scalars = {
-            f"{name}/{part}": metrics[f"{part}_{key}"]
-            for key, name in names.items()
-            for part in ("train", "validation")
-        }
+        scalars = {}
+        for key, value in metrics.items():
+            part, _, figure = key.partition("_")
+            if part in ("train", "validation"):
+                scalars[f"{names.get(figure, figure.replace('_', ' '))}/{part}"] = value
         scalars["seconds per epoch"] = seconds
         for tag, value in scalars.items():
             if value is not None:
                 self._writer.add_scalar(tag, value, metrics["step"])
 
-    def pictures(self, model: VAE, images: Tensor, temperature: float, step: int) -> None:
+    def pictures(self, model: VAE, images: PreparedImages, temperature: float, step: int) -> None:
         """Adds reconstructions of images from one-hot latents, below the images, and prior samples.
 
         Arguments:
             model: The model as it is now.
-            images: In the form that the likelihood needs, with shape :math:`(N, C, H, W)`.
+            images: Those of which the first are shown.
             temperature: The temperature of the posterior.
             step: Where training stands.
         """

@@ -1,11 +1,16 @@
 """The model that a config describes."""
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from igr.errors import UserError
-from igr.models.latents import LATENTS
+from igr.fitting import Fit
+from igr.models.joint_vae import JointVAE
+from igr.models.latents import LATENTS, DiscreteLatent, GaussianLatent, JointLatent, Latent, PlanarLatent
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS, Sizes
 from igr.models.vae import VAE
@@ -21,26 +26,73 @@ def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> VAE:
         image_shape: Channels, height and width of the images.
 
     Raises:
-        UserError: This machine does not have the device.
+        UserError: This machine does not have the device, or the prior of the config cannot be used.
     """
     device = available_device(config.device)
-    latent_class = LATENTS[config.latent]
-    latent = latent_class(
-        config.num_variables,
-        config.num_categories,
-        config.prior_temperature,
-        **{option: getattr(config, option) for option in latent_class.options},
-    )
+    latent = build_latent(config)
     likelihood = LIKELIHOODS[config.likelihood]
     sizes = Sizes(
         image_shape=image_shape,
         num_outputs=latent.num_outputs,
-        num_features=config.num_variables * config.num_categories,
+        num_features=latent.num_features,
         parameters_per_pixel=likelihood.parameters_per_pixel,
     )
-    networks = NETWORKS[config.network](sizes, keyed_generator(config.seed, "weights", 0))
-    model = VAE(networks, latent, likelihood, config.kl)
+    networks = NETWORKS[config.network].build(sizes, keyed_generator(config.seed, "weights", 0))
+    kl = config.trained_kl
+    if isinstance(latent, JointLatent) and config.capacity_weight is not None:
+        weight = config.capacity_weight
+        model: VAE = JointVAE(networks, latent, likelihood, weight, kl, config.straight_through)
+    else:
+        model = VAE(networks, latent, likelihood, kl, config.straight_through)
     return model.to(device=device, dtype=config.dtype)
+
+
+def build_latent(config: TrainConfig) -> Latent:
+    """The latent of a resolved config, with the initial weights of the seed where it has any.
+
+    Raises:
+        UserError: The file of its prior cannot be read, or is of another law.
+    """
+    continuous_dim = cast(int, config.continuous_dim)
+    if not config.has_categories:
+        return GaussianLatent(continuous_dim)
+    latent_class = LATENTS[config.latent]
+    options = {option: getattr(config, option) for option in latent_class.options}
+    if issubclass(latent_class, PlanarLatent):
+        options["generator"] = keyed_generator(config.seed, "weights of the latent", 0)
+    make = cast(Callable[..., DiscreteLatent], latent_class)
+    discrete = make(config.num_variables, config.num_categories, _prior(config), **options)
+    return JointLatent(discrete, GaussianLatent(continuous_dim)) if continuous_dim else discrete
+
+
+def _prior(config: TrainConfig) -> dict[str, Tensor] | None:
+    """The parameters of the prior of a variable, from the file that a config names."""
+    if config.prior is None:
+        return None
+    try:
+        found = Fit.load(config.prior)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"expected a prior written by igr prior at {config.prior}; got {error}; write one with igr prior"
+        ) from error
+    families = LATENTS[config.latent].prior_families
+    if found.family not in families or found.num_categories != config.num_categories:
+        raise UserError(
+            f"expected a prior of the family {' or '.join(families)} over {config.num_categories} categories "
+            f"at {config.prior}; got {found.family} over {found.num_categories}; write one with igr prior "
+            f"--family {families[0]} --num-categories {config.num_categories}"
+        )
+    batched = [name for name, value in found.parameters.items() if value.dim() > _DIMENSIONS.get(name, 1)]
+    if batched:
+        raise UserError(
+            f"expected one law at {config.prior}; got several at once ({batched[0]} has the shape "
+            f"{tuple(found.parameters[batched[0]].shape)}); write one with igr prior"
+        )
+    return found.parameters
+
+
+# Of the parameters of a planar flow, whose layers come first.
+_DIMENSIONS = {"u": 2, "w": 2}
 
 
 def available_device(name: str) -> torch.device:

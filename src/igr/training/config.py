@@ -5,19 +5,23 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Self, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
 
 from igr.data import BINARIZATIONS, SOURCES
 from igr.errors import UserError, unknown_name
-from igr.models.latents import LATENTS
+from igr.models.joint_vae import Capacity
+from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS
 
 KLS = ("relaxed", "discrete")
 RELAXED_WARMUP = 5
 SCALES = ("fixed", "free")
+CAPACITY_WEIGHT = 30.0
+CONTINUOUS_DIM = 10
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -35,34 +39,64 @@ class TrainConfig:
     """Use only the first so many images of each split; None uses all."""
 
     network: str = "dense_nonlinear"
-    """The encoder and decoder: dense (one linear layer each) or dense_nonlinear (512, 256 ReLU)."""
+    """The encoder and decoder: dense, dense_nonlinear, dense_relax, conv, or conv_jointvae (resizes)."""
 
     likelihood: str = "bernoulli"
-    """The law of a pixel: bernoulli (binary), normal (grey; mean, scale), or normal-elu (the original's)."""
+    """The law of a pixel: bernoulli (binary); grey: normal, normal-elu (original's), continuous-bernoulli."""
 
     binarization: str = "fixed"
     """Binary images: fixed (cut at half intensity), or stochastic (drawn anew in each epoch)."""
 
     latent: str = "igr"
-    """The law of the latent: igr or gumbel-softmax."""
+    """The latent: igr, igr-planar, igr-sb, igr-sb-log, igr-sb-truncated, gumbel-softmax, or gaussian."""
 
     num_variables: int = 20
-    """Latent variables."""
+    """Categorical latent variables."""
 
     num_categories: int = 10
-    """Categories of each latent variable."""
+    """Categories of each of them; igr-sb-truncated: the most there can be."""
 
-    kl: str = "discrete"
-    """The KL that is trained: of the discrete laws (exact), or of the relaxed laws (a bound)."""
+    continuous_dim: int | None = None
+    """Dimensions of a Gaussian latent, beside the categorical one if there is one; None: 0 (gaussian 10)."""
+
+    kl: str | None = None
+    """The KL that is trained: of the discrete laws (exact), or relaxed (a bound); None: discrete if known."""
 
     temperature: float | None = None
-    """Temperature of the posterior; None: gumbel-softmax 0.67, igr 0.4 (relaxed KL 0.15)."""
+    """Temperature of the posterior; None: gumbel-softmax 0.67, others 0.4 (relaxed KL 0.15)."""
+
+    prior: str | None = None
+    """The prior of a variable, a file written by igr prior for the family of the latent; None: uniform."""
 
     prior_temperature: float | None = None
     """Temperature of the prior in the relaxed KL and ELBO; None: gumbel-softmax 0.5, igr the posterior's."""
 
     scale: str | None = None
-    """Scale of the Gaussians (igr only): fixed at 1, or free; None: fixed (relaxed KL free)."""
+    """Scale of the Gaussians (igr): fixed at the prior's, or free; None: fixed (relaxed KL free)."""
+
+    flow_layers: int | None = None
+    """Planar layers (igr-planar); None: 4."""
+
+    stick_threshold: float | None = None
+    """Sum of lengths that the sticks kept have to reach (igr-sb-truncated); None: 0.9."""
+
+    stick_quantile: float | None = None
+    """Share of pilot draws that are to reach it (igr-sb-truncated); None: 0.75."""
+
+    straight_through: bool = False
+    """In training the decoder meets the nearest vertex, with the gradient of the relaxed point."""
+
+    stick_the_landing: bool = False
+    """No gradient through the parameters of the density in a sampled KL (gumbel-softmax, igr-planar)."""
+
+    continuous_capacity: tuple[float, float, int] | None = None
+    """JointVAE: nats that the Gaussian latent is held to, from A to B over N steps; None: no capacities."""
+
+    discrete_capacity: tuple[float, float, int] | None = None
+    """JointVAE: the same for the categorical latent."""
+
+    capacity_weight: float | None = None
+    """JointVAE: weight of the distances of both KLs from their capacities; None: 30."""
 
     num_samples: int = 1
     """Latent samples per image in training and validation."""
@@ -91,6 +125,9 @@ class TrainConfig:
     checkpoint_every: int = 10
     """Epochs between two checkpoints; the last epoch always has one."""
 
+    track_gradients: bool = False
+    """Also record the share of gradients of parameters that are at most 1e-10, for each epoch."""
+
     tensorboard: bool = True
     """Also write figures, reconstructions and prior samples for TensorBoard into the run folder."""
 
@@ -110,20 +147,64 @@ class TrainConfig:
             UserError: A setting has a value that cannot be used.
         """
         self._check_values()
-        defaults = {**LATENTS[self.latent].defaults(self.kl), "kl_warmup": self.default_warmup}
-        filled = {key: value for key, value in defaults.items() if getattr(self, key) is None}
-        if self.data_dir is not None:
-            # A run is gone on with and evaluated from other folders too.
-            filled["data_dir"] = os.path.abspath(self.data_dir)
-        return dataclasses.replace(self, **filled)  # type: ignore[arg-type]
+        kl = self.kl or (LATENTS[self.latent].kls[0] if self.has_categories else "relaxed")
+        known = dataclasses.replace(self, kl=kl)
+        defaults: dict[str, object] = {
+            "kl_warmup": known.default_warmup,
+            "continuous_dim": 0 if self.has_categories else CONTINUOUS_DIM,
+        }
+        if self.has_categories:
+            defaults |= LATENTS[self.latent].defaults(kl)
+        if self.is_joint_vae:
+            defaults["capacity_weight"] = CAPACITY_WEIGHT
+        filled = {key: value for key, value in defaults.items() if getattr(known, key) is None}
+        for key in ("data_dir", "prior"):
+            path = getattr(self, key)
+            if path is not None:
+                # A run is gone on with and evaluated from other folders too.
+                filled[key] = os.path.abspath(path)
+        return dataclasses.replace(known, **filled)  # type: ignore[arg-type]
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether there is a categorical latent."""
+        return self.latent != GAUSSIAN
+
+    @property
+    def is_joint_vae(self) -> bool:
+        """Whether the KLs are held to capacities."""
+        return self.continuous_capacity is not None
+
+    @property
+    def capacities(self) -> dict[str, Capacity]:
+        """The capacities of a JointVAE, by the names of the arguments of its model; else empty."""
+        names = ("continuous_capacity", "discrete_capacity") if self.is_joint_vae else ()
+        return {name: Capacity(*getattr(self, name)) for name in names}
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images as the network takes them."""
+        return NETWORKS[self.network].image_shape(SOURCES[self.data].image_shape)
+
+    @property
+    def posterior_temperature(self) -> float:
+        """The temperature of a resolved config; one for a latent that has none and asks for none."""
+        return 1.0 if self.temperature is None else self.temperature
+
+    @property
+    def trained_kl(self) -> str:
+        """The KL of a resolved config."""
+        return cast(str, self.kl)
 
     @property
     def default_warmup(self) -> int:
         """The ``kl_warmup`` that is taken where none is given.
 
-        With its full weight from the start, the relaxed KL leaves much of the latent unused for good.
+        With its full weight from the start, the relaxed KL of a categorical latent leaves much of it unused
+        for good. A JointVAE has its capacities instead.
         """
-        return min(RELAXED_WARMUP, self.epochs // 4) if self.kl == "relaxed" else 0
+        warms = self.kl == "relaxed" and self.has_categories and not self.is_joint_vae
+        return min(RELAXED_WARMUP, self.epochs // 4) if warms else 0
 
     def warnings(self) -> list[str]:
         """Sentences about settings that can be used but that most likely disappoint."""
@@ -138,7 +219,12 @@ class TrainConfig:
     @property
     def run_name(self) -> str:
         """A readable name for the run of a resolved config."""
-        return f"{self.data}-{self.network}-{self.latent}-{self.kl}-t{self.temperature:g}-s{self.seed}"
+        parts = [self.data, self.network, self.latent]
+        if self.has_categories:
+            parts += [f"gaussian{self.continuous_dim}"] if self.continuous_dim else []
+            parts += ["st"] if self.straight_through else []
+            parts += [str(self.kl), f"t{self.temperature:g}"]
+        return "-".join([*parts, f"s{self.seed}"])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -169,7 +255,7 @@ class TrainConfig:
         for key, value in values.items():
             if key not in hints:
                 raise unknown_name("each key of the config", key, hints)
-            typed[key] = _typed(key, value, get_args(hints[key]) or (hints[key],))
+            typed[key] = _typed(key, value, _members(hints[key]))
         return dataclasses.replace(cls() if base is None else base, **typed)
 
     def _check_values(self) -> None:
@@ -178,38 +264,90 @@ class TrainConfig:
             "network": NETWORKS,
             "likelihood": LIKELIHOODS,
             "binarization": BINARIZATIONS,
-            "latent": LATENTS,
+            "latent": (*LATENTS, GAUSSIAN),
             "kl": KLS,
+            "scale": SCALES,
             "precision": PRECISIONS,
         }
         for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise unknown_name(key, getattr(self, key), allowed)
-        if self.scale is not None and self.scale not in SCALES:
-            raise unknown_name("scale", self.scale, SCALES)
+            value = getattr(self, key)
+            if value not in allowed and not (value is None and key in ("kl", "scale")):
+                raise unknown_name(key, value, allowed)
         for key, (accept, expected) in _RANGES.items():
             value = getattr(self, key)
             if value is not None and not accept(value):
                 raise UserError(f"expected {key} to be {expected}; got {value}; change {key}")
         self._check_applicable()
+        self._check_capacities()
         self._check_device()
+        # Refuses images that the network does not take.
+        _ = self.image_shape
 
     def _check_applicable(self) -> None:
-        own = LATENTS[self.latent].options
+        own = LATENTS[self.latent].options if self.has_categories else frozenset()
         every = frozenset().union(*(latent.options for latent in LATENTS.values()))
+        foreign = set(every - own)
+        if not self.has_categories:
+            foreign |= {"num_variables", "num_categories", "temperature", "prior", "straight_through"}
         defaults = type(self)()
-        for key in sorted(every - own):
+        for key in sorted(foreign):
             value = getattr(self, key)
             if value != getattr(defaults, key):
                 raise UserError(
                     f"expected no {key} with the latent {self.latent}, which has none; "
                     f"got {value}; leave {key} out"
                 )
+        kls = LATENTS[self.latent].kls if self.has_categories else ("relaxed",)
+        if self.kl is not None and self.kl not in kls:
+            raise UserError(
+                f"expected kl {' or '.join(kls)} with the latent {self.latent}, of which no exact discrete "
+                f"law is known; got {self.kl}; leave kl out"
+            )
+        least = LATENTS[self.latent].least_categories if self.has_categories else 0
+        if self.num_categories < least:
+            raise UserError(
+                f"expected num_categories of at least {least} with the latent {self.latent}; "
+                f"got {self.num_categories}; change num_categories"
+            )
+        if not self.has_categories and self.continuous_dim == 0:
+            raise UserError(
+                "expected continuous_dim of at least 1 with the latent gaussian; got 0; change continuous_dim"
+            )
+        if self.stick_the_landing and (self.kl or kls[0]) == "discrete":
+            raise UserError(
+                "expected no stick_the_landing with kl discrete, which is not sampled; got true; "
+                "use kl relaxed"
+            )
         if self.binarization != "fixed" and not LIKELIHOODS[self.likelihood].binary_images:
             raise UserError(
                 f"expected no binarization with the likelihood {self.likelihood}, which is one of grey "
                 f"images; got {self.binarization}; leave binarization out, or use the likelihood bernoulli"
             )
+
+    def _check_capacities(self) -> None:
+        given = [
+            key for key in ("continuous_capacity", "discrete_capacity") if getattr(self, key) is not None
+        ]
+        if not given:
+            if self.capacity_weight is not None:
+                raise UserError(
+                    "expected capacities beside capacity_weight; got none; give continuous_capacity and "
+                    "discrete_capacity, each as LOWER UPPER STEPS, or leave capacity_weight out"
+                )
+            return
+        if len(given) == 1 or not self.has_categories or not self.continuous_dim:
+            raise UserError(
+                "expected continuous_capacity and discrete_capacity together, with a categorical latent and "
+                f"a continuous_dim of at least 1; got {' and '.join(given)} with the latent {self.latent} "
+                f"and continuous_dim {self.continuous_dim or 0}; give what is missing, or leave capacities out"
+            )
+        for key in given:
+            lower, upper, steps = getattr(self, key)
+            if not (0 <= lower <= upper < math.inf and steps >= 1):
+                raise UserError(
+                    f"expected {key} to rise from LOWER to UPPER nats, both at least 0, over STEPS of at "
+                    f"least 1; got {lower:g} {upper:g} {steps}; change {key}"
+                )
 
     def _check_device(self) -> None:
         try:
@@ -262,6 +400,11 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "batch_size": _at_least(1),
     "learning_rate": _FINITE_POSITIVE,
     "kl_warmup": _at_least(0),
+    "continuous_dim": _at_least(0),
+    "capacity_weight": _FINITE_POSITIVE,
+    "flow_layers": _at_least(1),
+    "stick_threshold": (lambda value: 0 < value < 1, "a number between 0 and 1"),
+    "stick_quantile": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     "seed": _at_least(0),
     "eval_every": _at_least(1),
     "checkpoint_every": _at_least(1),
@@ -276,12 +419,24 @@ _TYPE_NAMES = {
 }
 
 
-def _typed(key: str, value: object, allowed: tuple[type, ...]) -> object:
+def _members(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _typed(key: str, value: object, allowed: tuple[Any, ...]) -> object:
     # Beyond this whole numbers have no float of their own, or none at all.
     if type(value) is int and float in allowed and abs(value) <= 2**53:
         return float(value)
+    for kind in allowed:
+        if get_origin(kind) is tuple and isinstance(value, list | tuple):
+            members = get_args(kind)
+            if len(value) != len(members):
+                raise UserError(
+                    f"expected {key} to be {len(members)} numbers; got {len(value)}, {value!r}; change {key}"
+                )
+            return tuple(_typed(key, part, (member,)) for part, member in zip(value, members, strict=True))
     # Not isinstance: JSON's true is no whole number.
     if type(value) not in allowed:
-        expected = " or ".join(_TYPE_NAMES[kind] for kind in allowed)
+        expected = " or ".join(_TYPE_NAMES.get(kind, "a list of numbers") for kind in allowed)
         raise UserError(f"expected {key} to be {expected}; got {value!r}; change {key}")
     return value

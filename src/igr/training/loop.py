@@ -2,13 +2,10 @@
 
 import math
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence, Sized
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -32,6 +29,7 @@ from igr.training.runs import (
     parameter_tensors,
     with_data_at_hand,
 )
+from igr.training.stopping import Stop, stop_signals
 from igr.training.watchers import Watcher
 
 # Images for which validation is computed at once. It is part of what the noise is keyed by.
@@ -40,6 +38,13 @@ VALIDATION_BATCH = 500
 # Reading a number from a CUDA device waits for all work on it, so there losses are looked at in
 # groups of so many steps; on the CPU they are looked at before the weights move.
 STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 10}
+
+# Training images of more bytes than this are not brought to the device, nor cut, all at once.
+MOST_RESIDENT_BYTES = 2**30
+
+# A gradient of at most this size moves nothing.
+VANISHES = 1e-10
+VANISHING = "vanishing_gradients"
 
 # Trained weights of these networks stay far below.
 PLAUSIBLE_WEIGHT = 1e3
@@ -104,20 +109,27 @@ class _Loop:
         self.folder = folder
         self.config = config
         self.device = available_device(config.device)
-        self.train_images = dataset.train.images.to(self.device)
+        self.train_images = dataset.train.images
         self.drawn_anew = config.binarization == "stochastic"
-        self.cut_once = LIKELIHOODS[config.likelihood].binary_images and not self.drawn_anew
+        # What is larger stays where it is, on the disk as a rule, and comes batch by batch.
+        fits = self.train_images.nbytes <= MOST_RESIDENT_BYTES
+        self.cut_once = fits and LIKELIHOODS[config.likelihood].binary_images and not self.drawn_anew
+        if fits:
+            self.train_images = self.train_images.to(self.device)
         if self.cut_once:
             self.train_images = cut(self.train_images)
-        self.validation_images = evaluation_images(config, dataset, "validation").to(self.device)
+        self.validation_images = evaluation_images(config, dataset, "validation")
         self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
         self.model = build_model(config, dataset.image_shape)
         self.parameters = list(self.model.parameters())
         self.adam = Adam(dict(self.model.named_parameters()), config.learning_rate)
+        self.capacities = config.capacities
         self.step = 0
-        # Log-likelihood and KL, summed over the samples and images of the epoch so far.
-        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self.figures = ("log_likelihood", "kl", *self.model.latent.part_names)
+        self.train_figures = (*self.figures, *([VANISHING] if config.track_gradients else []))
+        # These, summed over the samples and images of the epoch so far.
+        self.sums = torch.zeros(len(self.train_figures), dtype=torch.float64, device=self.device)
         # The same of single steps, by their number, that were not looked at yet.
         self.recent: dict[int, Tensor] = {}
 
@@ -148,22 +160,22 @@ class _Loop:
     def run(self, watcher: Watcher) -> dict[str, Any]:
         """Trains to the last epoch and writes the result."""
         board = Board(self.folder.tensorboard, self.step) if self.config.tensorboard else None
-        with _stop_signals() as stop, watcher, board or nullcontext():
+        with stop_signals() as stop, watcher, board or nullcontext():
             watcher.begin(self.step, self.num_steps, self.config.epochs)
             while self.step < self.num_steps:
                 self._epoch(watcher, stop, board)
         return self._finish()
 
-    def _epoch(self, watcher: Watcher, stop: "_Stop", board: Board | None) -> None:
+    def _epoch(self, watcher: Watcher, stop: Stop, board: Board | None) -> None:
         """Takes the steps that are left of an epoch, and closes it."""
         started = time.perf_counter()
         epoch, first = divmod(self.step, self.steps_per_epoch)
         order = torch.randperm(
             len(self.train_images), generator=keyed_generator(self.config.seed, "order", epoch)
-        ).to(self.device)
+        ).to(self.train_images.device)
         batches = torch.split(order, self.config.batch_size)
         for batch in batches[first:]:
-            self._step(self._prepared(self.train_images.index_select(0, batch)))
+            self._step(self._prepared(self.train_images.index_select(0, batch).to(self.device)))
             watcher.advance(self.step)
             if stop.requested and self.step % self.steps_per_epoch:
                 self._interrupt()
@@ -196,9 +208,15 @@ class _Loop:
         noise = self.model.latent.draw_noise(shape, generator)
         if len(x) < self.config.batch_size:
             noise = noise[:, : len(x)]
-        terms = self.model(x, noise, self.config.temperature, self._kl_weight())
+        capacities = {name: capacity.at(self.step) for name, capacity in self.capacities.items()}
+        terms = self.model(x, noise, self.config.posterior_temperature, self._kl_weight(), **capacities)
         gradients = torch.autograd.grad(terms.loss, self.parameters)
-        self.recent[self.step + 1] = _sums(terms)
+        sums = _sums(terms)
+        if self.config.track_gradients:
+            # As often as there are terms in the other sums, so that all are divided alike.
+            share = vanishing_share(gradients) * terms.log_likelihood.numel()
+            sums = torch.cat([sums, share.unsqueeze(0)])
+        self.recent[self.step + 1] = sums
         if len(self.recent) == STEPS_BETWEEN_CHECKS[self.device.type]:
             self._settle()
         self.adam.step(gradients)
@@ -224,26 +242,34 @@ class _Loop:
             "epoch": epoch,
             "step": self.step,
             "kl": self.config.kl,
-            **_bound("train", self.sums, len(self.train_images) * self.config.num_samples),
-            **(self._validate() if due else _bound("validation", None, 0)),
+            **_means("train", self.train_figures, self.sums, self._count(self.train_images)),
+            **_means("validation", self.figures, *(self._validate() if due else (None, 0))),
         }
         self.sums.zero_()
         return metrics
 
     @torch.no_grad()
-    def _validate(self) -> dict[str, float | None]:
-        """The objective on the validation images, with the same noise at every epoch."""
-        sums = torch.zeros_like(self.sums)
-        for block, x in enumerate(torch.split(self.validation_images, VALIDATION_BATCH)):
+    def _validate(self) -> tuple[Tensor, int]:
+        """The figures on the validation images, with the same noise at every epoch: sums and their number."""
+        sums = torch.zeros(len(self.figures), dtype=torch.float64, device=self.device)
+        # A truncated latent keeps all its sticks here.
+        self.model.eval()
+        for block, first in enumerate(range(0, len(self.validation_images), VALIDATION_BATCH)):
+            x = self.validation_images[first : first + VALIDATION_BATCH].to(self.device)
             generator = keyed_generator(self.config.seed, "validation", block, self.device)
             noise = self.model.latent.draw_noise((self.config.num_samples, len(x)), generator)
-            sums += _sums(self.model(x, noise, self.config.temperature))
-        return _bound("validation", sums, len(self.validation_images) * self.config.num_samples)
+            sums += _sums(self.model(x, noise, self.config.posterior_temperature))
+        self.model.train()
+        return sums, self._count(self.validation_images)
+
+    def _count(self, images: Sized) -> int:
+        """How many terms a sum over the samples of images has."""
+        return len(images) * self.config.num_samples
 
     def _show(self, board: Board, metrics: dict[str, Any], seconds: float) -> None:
         board.figures(metrics, seconds)
         if metrics["validation_bound"] is not None:
-            temperature = cast(float, self.config.temperature)
+            temperature = self.config.posterior_temperature
             board.pictures(self.model, self.validation_images, temperature, self.step)
         board.flush()
 
@@ -266,8 +292,8 @@ class _Loop:
     def _not_finite(self, step: int, sums: Tensor) -> TrainingFailure:
         if not all(parameter.isfinite().all() for parameter in self.parameters):
             return self._failure(step, "the weights are not finite", "the learning rate")
-        names = ("log-likelihood", "KL")
-        pairs = zip(names, sums.tolist(), strict=True)
+        # The other figures are parts of these.
+        pairs = zip(("log-likelihood", "KL"), sums.tolist(), strict=False)
         terms = [f"the {name} is {value}" for name, value in pairs if not math.isfinite(value)]
         largest = max(parameter.abs().max().item() for parameter in self.parameters)
         cause = "the learning rate" if largest > PLAUSIBLE_WEIGHT else "the temperature"
@@ -278,7 +304,7 @@ class _Loop:
         intact = "none was written yet" if latest is None else str(latest)
         advice = {
             "the learning rate": f"a learning rate too high ({self.config.learning_rate:g})",
-            "the temperature": f"a temperature too low ({self.config.temperature:g}) for "
+            "the temperature": f"a temperature too low ({self.config.posterior_temperature:g}) for "
             f"{self.config.precision}",
         }
         return TrainingFailure(
@@ -305,53 +331,23 @@ class _Loop:
 
 @torch.no_grad()
 def _sums(terms: VAETerms) -> Tensor:
-    """Log-likelihood and KL, summed over samples and images."""
-    return torch.stack((terms.log_likelihood.sum(), terms.kl.sum())).double()
+    """Log-likelihood, KL and what else the latent reports, summed over samples and images."""
+    values = (terms.log_likelihood, terms.kl, *terms.parts.values())
+    return torch.stack([value.sum() for value in values]).double()
 
 
-def _bound(prefix: str, sums: Tensor | None, count: int) -> dict[str, float | None]:
-    """Means in nats per image under their names in ``metrics.jsonl``."""
+@torch.no_grad()
+def vanishing_share(gradients: Sequence[Tensor]) -> Tensor:
+    """The share of the numbers in gradients that are at most 1e-10 in size, float64."""
+    count = sum(gradient.numel() for gradient in gradients)
+    vanishing = torch.stack([(gradient.abs() <= VANISHES).sum() for gradient in gradients]).sum()
+    return vanishing.double() / count
+
+
+def _means(prefix: str, names: Sequence[str], sums: Tensor | None, count: int) -> dict[str, float | None]:
+    """Means for an image under their names in ``metrics.jsonl``, in nats but for counts and shares."""
     if sums is None:
-        log_likelihood = kl = bound = None
-    else:
-        log_likelihood, kl = (sums / count).tolist()
-        bound = log_likelihood - kl
-    return {
-        f"{prefix}_bound": bound,
-        f"{prefix}_log_likelihood": log_likelihood,
-        f"{prefix}_kl": kl,
-    }
-
-
-class _Stop:
-    """Whether a signal has asked training to stop."""
-
-    requested = False
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Makes SIGINT and SIGTERM a request; a second one has its usual effect at once."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        # Only the main thread may set handlers, and only it is interrupted.
-        yield stop
-        return
-    current = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # What is ignored stays so: a shell starts its background jobs with SIGINT ignored.
-    usual = {number: handler for number, handler in current.items() if handler != signal.SIG_IGN}
-
-    def restore() -> None:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.requested = True
-        restore()
-
-    for number in usual:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        restore()
+        return {f"{prefix}_{name}": None for name in ("bound", *names)}
+    means = (sums / count).tolist()
+    named = {f"{prefix}_{name}": mean for name, mean in zip(names, means, strict=True)}
+    return {f"{prefix}_bound": means[0] - means[1], **named}

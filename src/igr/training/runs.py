@@ -14,8 +14,9 @@ from filelock import FileLock
 
 import igr
 from igr import atomic, data
-from igr.data import Dataset
+from igr.data import Dataset, PreparedImages
 from igr.errors import UserError
+from igr.models.networks import resized
 from igr.models.vae import VAE
 from igr.training import checkpoints
 from igr.training.build import build_model
@@ -36,6 +37,7 @@ class RunFolder:
     """The folder of a run.
 
     - ``config.json``: the resolved config, and the versions it was started with.
+    - ``prior.json``: a copy of the file of its prior, if it has one.
     - ``metrics.jsonl``: one line for each epoch, with figures that the config determines.
     - ``timings.jsonl``: one line for each epoch, with the seconds it took.
     - ``checkpoints/``: the latest two, as safetensors.
@@ -56,6 +58,7 @@ class RunFolder:
         self._metrics = self.path / "metrics.jsonl"
         self._timings = self.path / "timings.jsonl"
         self._result = self.path / "result.json"
+        self._prior = self.path / "prior.json"
 
     def config(self) -> TrainConfig:
         """The resolved config of the run.
@@ -83,7 +86,9 @@ class RunFolder:
                 f"expected a config of format {FORMAT} at {self._config}; got format "
                 f"{record.get('format')!r}; use the version of igr that wrote it"
             )
-        return TrainConfig.from_json(record["config"]).resolved()
+        config = TrainConfig.from_json(record["config"]).resolved()
+        # The file that the run was started with may have changed or gone.
+        return config if config.prior is None else replace(config, prior=str(self._prior.absolute()))
 
     def version_warnings(self) -> list[str]:
         """Sentences about versions, other than those the run was started with, that go on with it."""
@@ -107,7 +112,8 @@ class RunFolder:
 
         Each has ``epoch``, ``step``, ``kl`` (which KL the others use), and ``bound``,
         ``log_likelihood`` and ``kl`` with the prefixes ``train_`` (the mean over the epoch) and
-        ``validation_`` (after it; ``None`` where it was not measured), in nats per image. What is
+        ``validation_`` (after it; ``None`` where it was not measured), in nats per image; then the parts
+        that the latent reports. What is
         named ``bound`` is the log-likelihood less the KL: for ``kl`` ``"relaxed"`` a lower bound on
         log p(x), for ``"discrete"`` the objective of training and no bound.
         """
@@ -160,8 +166,9 @@ class RunFolder:
             UserError: The folder is not empty.
         """
         entries = list(self.path.iterdir()) if self.path.is_dir() else []
-        # A process that was killed at its very start leaves a lock and an unfinished config.
-        if any(entry.name not in _LOCKS and not atomic.is_unfinished(entry) for entry in entries):
+        # A process that was killed at its very start leaves a lock, an unfinished config, or a prior alone.
+        left = (*_LOCKS, self._prior.name)
+        if any(entry.name not in left and not atomic.is_unfinished(entry) for entry in entries):
             raise UserError(
                 f"expected an empty folder for a new run; got {self.path}, which is not empty; go "
                 f"on with igr train --resume {shlex.quote(str(self.path))}, or choose another folder "
@@ -175,8 +182,12 @@ class RunFolder:
             UserError: The folder is not empty, or cannot be written.
         """
         self.check_free()
+        atomic.remove_unfinished(self.path)
         record = {"format": FORMAT, **_versions(), "config": config.to_json()}
         try:
+            if config.prior is not None:
+                atomic.write_text(self._prior, Path(config.prior).read_text(encoding="utf-8"))
+            # Last, since it makes the folder that of a run.
             atomic.write_json(self._config, record)
         except OSError as error:
             raise unwritable(self.path, "run", error) from error
@@ -272,11 +283,20 @@ def with_data_at_hand(config: TrainConfig, data_dir: str | Path | None) -> Train
 
 
 def load_data(config: TrainConfig) -> Dataset:
-    """The data set that a config names, cut to its ``max_images``."""
-    return data.load(config.data, config.data_dir).limited(config.max_images)
+    """The data set that a config names, cut to its ``max_images``, in the size that its network takes."""
+    dataset = data.load(config.data, config.data_dir).limited(config.max_images)
+    _, height, _ = config.image_shape
+    return replace(
+        dataset,
+        **{
+            split: replace(found, images=resized(found.images, height))
+            for split in ("train", "validation", "test")
+            if (found := getattr(dataset, split)).images.shape[1:] != config.image_shape
+        },
+    )
 
 
-def evaluation_images(config: TrainConfig, dataset: Dataset, split: str) -> torch.Tensor:
+def evaluation_images(config: TrainConfig, dataset: Dataset, split: str) -> PreparedImages:
     """The images of a split in the form that the likelihood needs, as every evaluation sees them.
 
     Where pixels are drawn, they are drawn once: neither the seed of the run nor its device matters,
@@ -286,7 +306,7 @@ def evaluation_images(config: TrainConfig, dataset: Dataset, split: str) -> torc
         keyed_generator(0, f"binarization/{split}", 0) if config.binarization == "stochastic" else None
     )
     images = getattr(dataset, split).images
-    return data.prepare(images, config.likelihood, config.dtype, generator)
+    return PreparedImages(images, config.likelihood, config.dtype, generator)
 
 
 def parameter_tensors(model: VAE) -> dict[str, torch.Tensor]:

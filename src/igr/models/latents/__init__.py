@@ -1,0 +1,69 @@
+"""Latents: the seam between networks, which give numbers, and laws.
+
+A model holds one latent and never asks which. A new relaxation is one new class here and its line in
+:data:`LATENTS`.
+"""
+
+from igr.models.latents.gaussian import (
+    CONTINUOUS_KL,
+    DISCRETE_KL,
+    GaussianLatent,
+    JointLatent,
+    JointPoints,
+    JointPosterior,
+)
+from igr.models.latents.gumbel_softmax import GumbelSoftmaxLatent
+from igr.models.latents.invertible_gaussian import (
+    MASS_CUT,
+    NUM_STICKS,
+    InvertibleGaussianLatent,
+    LogStickBreakingLatent,
+    NormalLatent,
+    PlanarLatent,
+    StickBreakingLatent,
+    TruncatedStickBreakingLatent,
+)
+from igr.models.latents.latent import (
+    LOWEST_LOGARITHM,
+    ContinuousLatent,
+    DiscreteLatent,
+    Latent,
+    LatentSample,
+)
+
+# The categorical ones; a Gaussian latent is no relaxation.
+LATENTS: dict[str, type[DiscreteLatent]] = {
+    "igr": InvertibleGaussianLatent,
+    "igr-planar": PlanarLatent,
+    "igr-sb": StickBreakingLatent,
+    "igr-sb-log": LogStickBreakingLatent,
+    "igr-sb-truncated": TruncatedStickBreakingLatent,
+    "gumbel-softmax": GumbelSoftmaxLatent,
+}
+# The latent that has no categorical part.
+GAUSSIAN = "gaussian"
+
+__all__ = [
+    "CONTINUOUS_KL",
+    "DISCRETE_KL",
+    "GAUSSIAN",
+    "LATENTS",
+    "LOWEST_LOGARITHM",
+    "MASS_CUT",
+    "NUM_STICKS",
+    "ContinuousLatent",
+    "DiscreteLatent",
+    "GaussianLatent",
+    "GumbelSoftmaxLatent",
+    "InvertibleGaussianLatent",
+    "JointLatent",
+    "JointPoints",
+    "JointPosterior",
+    "Latent",
+    "LatentSample",
+    "LogStickBreakingLatent",
+    "NormalLatent",
+    "PlanarLatent",
+    "StickBreakingLatent",
+    "TruncatedStickBreakingLatent",
+]
