@@ -20,8 +20,9 @@ LEVELS = [
     {"transforms"},
     {"distributions"},
     {"functional", "estimators", "fitting", "diagnostics", "schedules"},
-    {"progress", "models"},
+    {"progress", "models", "tables"},
     {"data", "training", "evaluation"},
+    {"sweeps"},
     {"plot", "studies"},
     {"cli"},
 ]

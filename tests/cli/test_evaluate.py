@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,43 @@ def test_json_is_the_record_in_the_run(path: Path, capsys: pytest.CaptureFixture
     flags = ["--num-eval-samples", "3", "--split", "validation", "--seed", "5", "--json"]
     assert main(["evaluate", str(path), *flags]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == {"run": str(path), **RunFolder(path).result()["evaluation"]}
+    assert printed == {"run": str(path), **RunFolder(path).result()["validation_evaluation"]}
     assert (printed["num_samples"], printed["split"], printed["seed"]) == (3, "validation", 5)
+
+
+def test_the_legacy_estimate_is_shown_on_request_and_not_as_a_bound(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["evaluate", str(path)]) == 0
+    assert "legacy" not in capsys.readouterr().out
+    assert main(["evaluate", str(path), "--legacy-estimate", "--max-images", "7"]) == 0
+    captured = capsys.readouterr()
+    record = RunFolder(path).result()["evaluation"]
+    line = next(line for line in captured.out.splitlines() if "legacy estimate" in line)
+    assert f"{record['legacy_estimate']['value']:.2f} ±" in line
+    assert "no bound" in line
+    assert record["num_data"] == 7
+
+
+@pytest.mark.parametrize("settings", [{"latent": "gaussian"}, {"latent": "igr-planar", "continuous_dim": 2}])
+def test_latents_without_some_figures_are_evaluated_and_drawn(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, object],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    config = TrainConfig(network="dense", max_images=20, epochs=1, num_eval_samples=2, tensorboard=False)
+    train(replace(config, **settings), tmp_path / "run")
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    bounds = RunFolder(tmp_path / "run").result()["evaluation"]["bounds"]
+    for kind in BOUND_KINDS:
+        line = next(line for line in lines if kind.name in line)
+        assert (bounds[kind.key] is None) == (line.split("│")[2].strip() == "-")
+    drawn = {file.name for file in (tmp_path / "run" / "figures").iterdir()}
+    assert {"reconstructions.png", "prior_samples.png"} <= drawn
 
 
 def test_draws_two_pictures(path: Path) -> None:
@@ -91,7 +127,7 @@ def test_calibrate_adds_its_record_to_the_json(path: Path, capsys: pytest.Captur
     printed = json.loads(capsys.readouterr().out)
     result = RunFolder(path).result()
     record = result["calibrated_temperature"]
-    assert printed == {"run": str(path), **result["evaluation"], "calibrated_temperature": record}
+    assert printed == {"run": str(path), **result["validation_evaluation"], "calibrated_temperature": record}
     assert (record["split"], record["seed"], record["step"]) == ("validation", 5, printed["step"])
 
 

@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +12,7 @@ import torch
 
 from igr import plot
 from igr.cli import main
-from igr.studies import STUDIES, Item, Picture, Record, Report, Study, StudyConfig, Table, Work
+from igr.studies import STUDIES, Findings, Item, Picture, Record, Report, Study, StudyConfig, Table, Work
 
 TINY = ["--smoke", "--num-samples", "20", "--num-temperatures", "3"]
 
@@ -46,8 +45,8 @@ def wait_items(config: WaitConfig) -> list[Item]:
     return [Item("first", first), Item("second", second)]
 
 
-def wait_report(config: WaitConfig, records: Mapping[str, Record]) -> Report:
-    rows = [(key, record["number"]) for key, record in records.items()]
+def wait_report(config: WaitConfig, findings: Findings) -> Report:
+    rows = [(key, record["number"]) for key, record in findings.records.items()]
     figure, _ = plot.new_figure(2, 1)
     table = Table("numbers", "Numbers [all]", {"key": "", "number": ".3f"}, rows, ["[A] note."])
     return Report([table], [Picture("empty", "Nothing.", figure)])
@@ -58,7 +57,7 @@ def in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty folder to be in, and a small study among the others."""
     module = ModuleType("wait_study")
     smoke = WaitConfig(numbers=(0,))
-    module.STUDY = Study("wait", "numbers", WaitConfig, smoke, wait_items, wait_report)  # type: ignore[attr-defined]
+    module.STUDY = Study("wait", "numbers", WaitConfig, smoke, wait_report, wait_items)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wait_study", module)
     monkeypatch.setitem(STUDIES, "wait", "wait_study")
     folder = tmp_path / "here"
@@ -162,7 +161,7 @@ def test_what_cannot_be_used_is_one_sentence(capsys):
         ([], "expected igr study list or igr study run NAME; got no command after study"),
         (["lst"], "did you mean list?"),
         (["list", "--jsn"], "did you mean --json?"),
-        (["run"], "expected the name of a study right after igr study run; got none; name one of discrete"),
+        (["run"], "expected the name of a study right after igr study run; got none; name one of vae-table"),
         (["run", "--smoke", "wait"], "right after igr study run; got --smoke"),
         (["run", "wiat"], "did you mean wait?"),
         (["run", "simplex-proximity", "--num-sample", "3"], "did you mean --num-samples?"),

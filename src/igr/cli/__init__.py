@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train one model and write its run folder",
     "evaluate": "bounds on the log-likelihood of a trained run, and pictures",
     "compare": "several evaluated runs in one table and one figure",
+    "sweep": "many runs: seeds, a grid of settings, a temperature that is tuned",
     "data": "the data sets: igr data list, check, prepare or show",
     "study": "tables and figures of the paper: igr study list or run",
     "prior": "a relaxation whose discrete law is uniform, as a file",

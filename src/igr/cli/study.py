@@ -16,9 +16,10 @@ from rich.text import Text
 
 from igr import studies
 from igr.cli.arguments import CommonArguments, Flag, parse, run
+from igr.cli.sweep import Display
 from igr.cli.terminal import quoted, say
 from igr.errors import UserError, unknown_name
-from igr.studies import STUDIES, Outcome, Study
+from igr.studies import STUDIES, Machine, Outcome, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +32,22 @@ class RunArguments(CommonArguments):
     """Run a study, or go on with one that was stopped, and write its report."""
 
     out: Path | None = None
-    """Folder of the study; None: studies/NAME, with --smoke studies/NAME-smoke."""
+    """Folder of the study; None: studies/NAME, or studies/NAME-small, studies/NAME-smoke."""
+
+    budget: str = "full"
+    """Which settings to start from: full, or small (two cores, an hour or so); flags win over them."""
 
     smoke: Flag = False
     """The whole study made small, in seconds; settings that are given win over it."""
+
+    workers: int = 1
+    """Runs that are trained at once, each with one thread; the figures do not depend on it."""
+
+    device: str = "cpu"
+    """Where runs are trained and evaluated: cpu, cuda, cuda:1, ..."""
+
+    data_dir: str | None = None
+    """The folder with the files of data sets; None: as read before, or downloaded."""
 
     overwrite: Flag = False
     """Compute everything anew, and replace what an earlier study left in the folder."""
@@ -111,9 +124,13 @@ def _run(argv: list[str]) -> int:
     if arguments.smoke:
         # So small a study gains nothing from a second thread, and waits for it where cores are busy.
         torch.set_num_threads(1)
-        arguments = _parse(study, rest, study.smoke)
-    out = arguments.out or studies.default_folder(name, arguments.smoke)
-    outcome = studies.run_study(study, arguments.settings, out, overwrite=arguments.overwrite)
+    arguments = _parse(study, rest, study.preset(arguments.budget, arguments.smoke))
+    out = arguments.out or studies.default_folder(name, arguments.budget, arguments.smoke)
+    machine = Machine(arguments.workers, arguments.device, arguments.data_dir)
+    with Display() as display:
+        outcome = studies.run_study(
+            study, arguments.settings, out, overwrite=arguments.overwrite, machine=machine, watcher=display
+        )
     for warning in outcome.warnings:
         say(f"warning: {warning}")
     if arguments.json:
@@ -177,7 +194,7 @@ def _closing(outcome: Outcome) -> str:
         work = "all items were there already (--overwrite computes them anew)"
     else:
         kept = f", {outcome.num_kept} of them already there" if outcome.num_kept else ""
-        work = f"{outcome.num_items} items in {outcome.seconds:.1f} s{kept}"
+        work = f"{outcome.num_items} items, {outcome.seconds:.1f} s in sum{kept}"
     figures = f"; figures are in {quoted(outcome.out / 'figures')}" if outcome.report.pictures else ""
     return f"{work}; the report is {quoted(outcome.out / 'report.md')}{figures}"
 

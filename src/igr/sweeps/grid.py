@@ -1,0 +1,204 @@
+"""Grids as users write them: from JSON or flags to configs, and from those to groups."""
+
+import dataclasses
+import itertools
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from igr.errors import UserError, unknown_name
+from igr.evaluation.selection import TRIED
+from igr.sweeps.group import Group, label, varying
+from igr.training.config import TrainConfig, smoke
+
+# Values by the names of settings: one value or a list of them.
+Grid = Mapping[str, Any]
+
+_ADVICE = "write it as a JSON object, or a list of these"
+
+
+def read_grid(path: Path) -> Grid | list[Grid]:
+    """Reads a file with a grid, or a list of grids.
+
+    Raises:
+        UserError: The file cannot be read, or is no JSON. What is in it is checked by :func:`expand`.
+    """
+    try:
+        grid: Grid | list[Grid] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"expected a grid in a JSON file at {path}; got {error}; {_ADVICE}") from error
+    return grid
+
+
+def expand(
+    grid: Grid | Sequence[Grid],
+    base: TrainConfig | None = None,
+    *,
+    flags: Grid | None = None,
+    small: bool = False,
+) -> list[TrainConfig]:
+    """All combinations of the values in a grid, or in any of several, as resolved configs.
+
+    Arguments:
+        grid: Settings by name, each with one value or a list of values, in which each combination is a
+            config; or a sequence of such grids, of which each config is taken once. A setting whose values
+            are lists has one where there is a list, and several where there is a list of lists.
+        base: Where all other settings come from; ``None`` takes the defaults.
+        flags: Settings that replace those of every grid.
+        small: Make every config small, see :func:`igr.training.config.smoke`; ``flags`` win over that.
+
+    Raises:
+        UserError: A grid is none, a name or a value in it cannot be used, or a combination cannot be
+            trained.
+    """
+    base = TrainConfig() if base is None else base
+    flags = {} if flags is None else flags
+    grids = [grid] if not isinstance(grid, Sequence) or isinstance(grid, str) else grid
+    if not grids:
+        raise UserError(f"expected at least one grid; got an empty list; {_ADVICE}")
+    flag_axes = _axes(flags, base)
+    found: dict[TrainConfig, None] = {}
+    for one in grids:
+        axes = {key: values for key, values in _axes(one, base).items() if key not in flags}
+        names = [*axes, *flag_axes]
+        seen: dict[TrainConfig, str] = {}
+        # Two that differ in what smoke sets are one and the same afterwards.
+        starts = dict.fromkeys(smoke(config) if small else config for config in _product(axes, base))
+        for config in itertools.chain.from_iterable(_product(flag_axes, start) for start in starts):
+            combination = _in_words(config, names)
+            resolved = _resolved(config, combination, len(starts) * _count(flag_axes) > 1)
+            if resolved in seen:
+                raise UserError(
+                    f"expected combinations that differ; got {seen[resolved]} and {combination}, which is "
+                    "the same with every open setting filled in; leave one out"
+                )
+            seen[resolved] = combination
+        found |= dict.fromkeys(seen)
+    return list(found)
+
+
+def groups_of(configs: Sequence[TrainConfig], *, tune_all: bool = True) -> list[Group]:
+    """The groups that configs make: equal ones but for the seed and what is tuned.
+
+    Arguments:
+        configs: Different resolved configs.
+        tune_all: Run each of them; otherwise only the best of a group with more than the first seed.
+
+    Raises:
+        UserError: Configs of one group do not all come with the same seeds.
+    """
+    rows: dict[TrainConfig, list[TrainConfig]] = {}
+    open_fields: dict[str, Any] = dict.fromkeys(TRIED) | {"seed": 0}
+    for config in configs:
+        rows.setdefault(dataclasses.replace(config, **open_fields), []).append(config)
+    keys = _keys([*rows])
+    return [_group(key, row, tune_all) for key, row in zip(keys, rows.values(), strict=True)]
+
+
+def _axes(grid: object, base: TrainConfig) -> dict[str, list[Any]]:
+    """The values of each setting of a grid, checked one by one."""
+    if not isinstance(grid, Mapping):
+        raise UserError(f"expected a grid of settings by name; got {json.dumps(grid)}; {_ADVICE}")
+    hints = get_type_hints(type(base))
+    axes: dict[str, list[Any]] = {}
+    for key, given in grid.items():
+        if key not in hints:
+            raise unknown_name("each key of a grid", key, hints)
+        values = given if _is_axis(given, hints[key]) else [given]
+        typed = [getattr(type(base).from_json({key: value}, base), key) for value in values]
+        if not typed:
+            raise UserError(
+                f"expected at least one value of {key}; got an empty list; write one, or leave {key} out"
+            )
+        twice = [value for number, value in enumerate(typed) if value in typed[:number]]
+        if twice:
+            raise UserError(
+                f"expected different values of {key}; got {json.dumps(twice[0])} twice; write it once"
+            )
+        axes[key] = typed
+    return axes
+
+
+def _is_axis(given: object, hint: Any) -> bool:
+    """Whether these are several values of a setting and not one that is itself a list."""
+    if not isinstance(given, list):
+        return False
+    return not takes_lists(hint) or any(isinstance(value, list) for value in given)
+
+
+def takes_lists(hint: Any) -> bool:
+    """Whether one value of a setting of this type is a list."""
+    members = get_args(hint) if get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    return any(get_origin(member) is tuple for member in members)
+
+
+def _product(axes: Mapping[str, Sequence[Any]], base: TrainConfig) -> Iterator[TrainConfig]:
+    for values in itertools.product(*axes.values()):
+        yield dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
+
+
+def _count(axes: Mapping[str, Sequence[Any]]) -> int:
+    count = 1
+    for values in axes.values():
+        count *= len(values)
+    return count
+
+
+def _resolved(config: TrainConfig, combination: str, is_one_of_several: bool) -> TrainConfig:
+    try:
+        return config.resolved()
+    except UserError as error:
+        if not is_one_of_several:
+            raise
+        raise UserError(
+            f"in the combination {combination}, which a list of grids can leave out: {error}"
+        ) from error
+
+
+def _in_words(config: TrainConfig, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {json.dumps(getattr(config, name)).strip(chr(34))}" for name in names)
+
+
+def _group(key: str, configs: Sequence[TrainConfig], tune_all: bool) -> Group:
+    seeds_of: dict[TrainConfig, list[int]] = {}
+    for config in configs:
+        seeds_of.setdefault(dataclasses.replace(config, seed=configs[0].seed), []).append(config.seed)
+    candidates = [*seeds_of]
+    first = seeds_of[candidates[0]]
+    for candidate, seeds in seeds_of.items():
+        if set(seeds) != set(first):
+            tuned = ", ".join(f"{name} {getattr(candidate, name)}" for name in varying(candidates))
+            raise UserError(
+                f"expected the same seeds for all candidates of a group; got {' '.join(map(str, first))} "
+                f"and, for {tuned}, {' '.join(map(str, seeds))}; give them the same"
+            )
+    return Group(key, tuple(candidates), tuple(first), tune_all)
+
+
+def _keys(rows: Sequence[TrainConfig]) -> list[str]:
+    """A name for each config, of the few settings that tell them apart."""
+    names = ["latent"]
+    for field in dataclasses.fields(rows[0]):
+        # Others follow from these, as the scale does from the latent.
+        if len({_values(row, [*names, field.name]) for row in rows}) > len(
+            {_values(row, names) for row in rows}
+        ):
+            names.append(field.name)
+    if len({row.latent for row in rows}) == 1 and len(names) > 1:
+        names.remove("latent")
+    keys: list[str] = []
+    for row in rows:
+        values = {name: value for name in names if (value := getattr(row, name)) is not None}
+        parts = [value if isinstance(value, str) else label(name, value) for name, value in values.items()]
+        key = re.sub(r"[^a-z0-9._-]+", "-", "-".join(parts).lower()).strip("-._")
+        # Letters that a folder may not have can be all that tells two apart.
+        keys.append(key if key and key not in keys else f"{key or 'group'}-{len(keys)}")
+    return keys
+
+
+def _values(row: TrainConfig, names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in names)

@@ -1,0 +1,306 @@
+"""Running a sweep in its folder, so that it may be stopped at any time and gone on with."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from igr.errors import UserError
+from igr.sweeps import record
+from igr.sweeps.group import Group, Run
+from igr.sweeps.job import (
+    Ending,
+    EvaluationSettings,
+    Job,
+    check_folder,
+    evaluation_in,
+    is_begun,
+    is_trained,
+)
+from igr.sweeps.record import Sweep
+from igr.sweeps.watcher import SweepWatcher
+from igr.sweeps.workers import work_here, work_in_processes
+from igr.training.build import available_device, build_latent
+from igr.training.failures import Interrupted
+from igr.training.folders import held
+from igr.training.runs import load_data, with_data_at_hand
+from igr.training.stopping import stop_signals
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not reach its end.
+
+    Attributes:
+        run: The run.
+        message: Why, in a sentence.
+        traceback: Where it was raised, unless its process ended.
+    """
+
+    run: Run
+    message: str
+    traceback: str | None
+
+    def __str__(self) -> str:
+        return f"{self.run.path}: {self.message}"
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """A sweep that has nothing left to do.
+
+    Attributes:
+        sweep: What it consists of, and where.
+        runs: The runs, those that failed included.
+        chosen: For each group the position of the candidate that was chosen, ``None`` where all failed.
+        num_kept: How many runs were there already, finished.
+        failures: The runs that failed.
+        warnings: Sentences about what a reader should know.
+    """
+
+    sweep: Sweep
+    runs: tuple[Run, ...]
+    chosen: dict[str, int | None]
+    num_kept: int
+    failures: tuple[Failure, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for scripts."""
+        failed = {failure.run.path: failure.message for failure in self.failures}
+        groups = []
+        for group in self.sweep.groups:
+            number = self.chosen[group.key]
+            bounds = self.sweep.validation_bounds(group)
+            names = {candidate: group.run(candidate, group.seeds[0]).name for candidate in bounds}
+            groups.append(
+                {
+                    "key": group.key,
+                    "seeds": list(group.seeds),
+                    "chosen": None if number is None else group.candidates[number].to_json(),
+                    "validation_bounds": {names[candidate]: bound for candidate, bound in bounds.items()},
+                }
+            )
+        runs = [
+            {
+                "group": run.group,
+                "path": str(self.sweep.folder / run.path),
+                "seed": run.config.seed,
+                "chosen": self.chosen[run.group] == run.candidate,
+                "failure": failed.get(run.path),
+            }
+            for run in self.runs
+        ]
+        return {"sweep": str(self.sweep.folder), "groups": groups, "runs": runs, "kept": self.num_kept}
+
+
+def run_sweep(
+    groups: Sequence[Group],
+    folder: str | Path,
+    *,
+    workers: int = 1,
+    evaluation: EvaluationSettings | None = None,
+    watcher: SweepWatcher | None = None,
+    command: str | None = None,
+) -> SweepOutcome:
+    """Runs a sweep, or goes on with it.
+
+    Every candidate of a group is run with its first seed and evaluated on the validation split; the best
+    one is then run with the other seeds, and all its runs are evaluated on the test split. Where a group
+    says ``tune_all`` every candidate is run with every seed, and evaluated on both.
+
+    The folder holds ``sweep.json``, and a run folder for each run, ``<key of the group>/<name of the run>``.
+    A run is finished when it was trained and evaluated with these settings; such a one is not touched. The
+    others go on from their last checkpoint, so that in the end the files are those of a sweep that was
+    never stopped, whatever has stopped it.
+
+    Arguments:
+        groups: What is run.
+        folder: The folder; it need not exist.
+        workers: How many runs go on at once. With one they do in this process, with more each in one of
+            its own; all compute with one thread, so that figures do not depend on the number of workers.
+        evaluation: How runs are evaluated; ``None`` takes the defaults.
+        watcher: Is told how the sweep goes.
+        command: The command that runs this sweep, for the text of an interrupt.
+
+    Raises:
+        UserError: A setting cannot be used, the data cannot be read, or the folder, or one below it, is that
+            of something else, in use, or cannot be written.
+        Interrupted: SIGINT or SIGTERM came; the runs that were going on have written a checkpoint.
+    """
+    folder = Path(folder)
+    evaluation = evaluation or EvaluationSettings()
+    _check(groups, workers, evaluation)
+    # Before the lock, which would leave a file in a folder that is no sweep's.
+    record.check_free(folder, groups)
+    with held(folder, "sweep"):
+        warnings = _check_folders(folder, groups)
+        sweep = record.begin(folder, groups, evaluation)
+        work = _Work(sweep, watcher or SweepWatcher())
+        try:
+            _check_inputs(work.waiting)
+            with stop_signals() as stop:
+                if workers == 1:
+                    work_here(work, lambda: stop.requested)
+                else:
+                    work_in_processes(work, workers, lambda: stop.requested)
+        except KeyboardInterrupt:
+            raise Interrupted(work.how_to_go_on(command)) from None
+        if not work.is_finished:
+            raise Interrupted(work.how_to_go_on(command))
+        return work.outcome(warnings)
+
+
+def _check(groups: Sequence[Group], workers: int, evaluation: EvaluationSettings) -> None:
+    keys = [group.key for group in groups]
+    if not groups or len(set(keys)) < len(keys):
+        raise ValueError(f"run_sweep: expected groups with different keys; got {keys}; rename them.")
+    if workers < 1:
+        raise UserError(f"expected workers to be a whole number of at least 1; got {workers}; change workers")
+    evaluation.check()
+
+
+def _check_folders(folder: Path, groups: Sequence[Group]) -> tuple[str, ...]:
+    """Checks the run folders that there are, and returns warnings about them."""
+    others = [
+        run
+        for group in groups
+        for number in range(len(group.candidates))
+        for run in group.runs_of(number)
+        if check_folder(folder / run.path, run.config)
+    ]
+    if not others:
+        return ()
+    return (
+        f"{len(others)} runs, the first of them {folder / others[0].path}, were started with other versions "
+        "of igr or torch, so their figures may differ from those of a sweep in one go; run it in a new "
+        "folder, with --out, where that may matter",
+    )
+
+
+def _check_inputs(jobs: Sequence[Job]) -> None:
+    """Has what runs need read once, before any of them is begun, and by this process alone."""
+    for config in {(job.run.config.data, job.run.config.data_dir): job.run.config for job in jobs}.values():
+        load_data(with_data_at_hand(config, None))
+    for job in {job.run.group: job for job in jobs}.values():
+        available_device(job.run.config.device)
+        # With the prior, which a run that was begun has a copy of.
+        if not is_begun(job.path):
+            build_latent(job.run.config)
+
+
+class _Work:
+    """The runs of a sweep that are to be done, in the order in which they become known.
+
+    Where all runs by which a group is tuned have ended, the others of the group are added.
+    """
+
+    def __init__(self, sweep: Sweep, watcher: SweepWatcher) -> None:
+        self._sweep = sweep
+        self._watcher = watcher
+        self._groups = {group.key: group for group in sweep.groups}
+        self.waiting: deque[Job] = deque()
+        self._going: dict[Path, float] = {}
+        self._runs: dict[Path, Run] = {}
+        self._worked_on: set[Path] = set()
+        self._failures: dict[Path, Failure] = {}
+        self._chosen: dict[str, int | None] = {}
+        for group in sweep.groups:
+            splits = ("validation", "test") if group.tune_all else ("validation",)
+            self._add(group.tuning_runs, splits)
+        for group in sweep.groups:
+            self._choose(group)
+        watcher.begin(self._num_done, self._num_runs)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.waiting and not self._going
+
+    def take(self) -> Job | None:
+        """The next run to do."""
+        if not self.waiting:
+            return None
+        job = self.waiting.popleft()
+        self._going[job.run.path] = 0.0
+        self._watcher.advance(self._going)
+        return job
+
+    def advance(self, job: Job, share: float) -> None:
+        """So much of the training of a run is done."""
+        self._going[job.run.path] = share
+        self._watcher.advance(self._going)
+
+    def end(self, job: Job, ending: Ending) -> None:
+        """A run has ended; one that was interrupted goes back."""
+        run = job.run
+        del self._going[run.path]
+        if ending.interrupted:
+            self.waiting.appendleft(job)
+            return
+        if ending.failure is not None:
+            self._failures[run.path] = Failure(run, ending.failure, ending.traceback)
+        self._choose(self._groups[run.group])
+        self._watcher.finished(run, ending.failure, self._num_done, self._num_runs)
+
+    def outcome(self, warnings: tuple[str, ...]) -> SweepOutcome:
+        """What has come of a finished sweep."""
+        for key, number in self._chosen.items():
+            # The only candidate of a group is known before it has failed.
+            if number is not None and all(
+                run.path in self._failures for run in self._groups[key].runs_of(number)
+            ):
+                self._chosen[key] = None
+        return SweepOutcome(
+            self._sweep,
+            tuple(self._runs.values()),
+            self._chosen,
+            len(self._runs.keys() - self._worked_on),
+            tuple(self._failures.values()),
+            warnings,
+        )
+
+    def how_to_go_on(self, command: str | None) -> str:
+        """The sentence of an interrupt."""
+        how = f"with {command}" if command else f"by running the same sweep in {self._sweep.folder}"
+        return f"stopped after {self._num_done} of {self._num_runs} runs; go on {how}"
+
+    def _add(self, runs: Sequence[Run], splits: tuple[str, ...]) -> None:
+        """Adds what is left to do of some runs."""
+        for run in runs:
+            self._runs[run.path] = run
+            path = self._sweep.folder / run.path
+            settings = self._sweep.evaluation
+            missing = tuple(
+                split for split in splits if evaluation_in(path, run.config, split, settings) is None
+            )
+            if run.path not in self._failures and (missing or not is_trained(path)):
+                self.waiting.append(Job(run, path, missing, settings))
+                self._worked_on.add(run.path)
+
+    def _choose(self, group: Group) -> None:
+        """Chooses a candidate, if that is due, and adds its runs."""
+        tuning = {run.path for run in group.tuning_runs}
+        if group.key in self._chosen or tuning & self._open:
+            return
+        chosen = self._sweep.chosen(group)
+        self._chosen[group.key] = chosen
+        if chosen is not None:
+            self._add(group.runs_of(chosen), ("test",))
+
+    @property
+    def _open(self) -> set[Path]:
+        return {job.run.path for job in self.waiting} | self._going.keys()
+
+    @property
+    def _num_done(self) -> int:
+        return len(self._runs.keys() - self._open)
+
+    @property
+    def _num_runs(self) -> int:
+        """The runs of all groups, as far as they are known to come."""
+        return sum(
+            group.num_runs if self._chosen.get(group.key, 0) is not None else len(group.tuning_runs)
+            for group in self._sweep.groups
+        )

@@ -1,0 +1,19 @@
+"""What a sweep tells whoever watches it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from igr.sweeps.group import Run
+
+
+class SweepWatcher:
+    """Is told how a sweep goes, and here says nothing."""
+
+    def begin(self, num_done: int, num_runs: int) -> None:
+        """So many runs of all are there already."""
+
+    def advance(self, running: Mapping[Path, float]) -> None:
+        """These runs are going on, with the share of their training that is done."""
+
+    def finished(self, run: Run, failure: str | None, num_done: int, num_runs: int) -> None:
+        """A run has ended, where it failed with a sentence; so many of all have now."""
