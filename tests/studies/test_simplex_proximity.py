@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from igr.errors import UserError
 from igr.fitting import fit_uniform_prior
-from igr.studies import Outcome, Work, run_study
+from igr.studies import Findings, Outcome, Work, run_study
 from igr.studies.simplex_proximity import FAMILIES, LEVELS, NEAR, SHARE, SHOWN, STUDY, SimplexProximityConfig
 from igr.training.randomness import keyed_generator
 
@@ -148,7 +148,7 @@ def test_temperatures_that_no_table_has_are_shown_all():
         highest_temperature=4,
         planar_iterations=5,
     )
-    tables = STUDY.report(config, {family: record(config, family) for family in FAMILIES}).tables
+    tables = STUDY.report(config, Findings({family: record(config, family) for family in FAMILIES})).tables
     assert [row[0] for row in tables[1].rows] == [2.0, 3.0, 4.0]
 
 

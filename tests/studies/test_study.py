@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from igr import plot
 from igr.errors import UserError
 from igr.studies import (
     STUDIES,
+    Findings,
     Item,
     Picture,
     Record,
@@ -67,7 +68,8 @@ def toy(hook: Callable[[str], None] = lambda key: None) -> Study[ToyConfig]:
         keys = [f"sum-{number}" for number in range(config.count)]
         return [Item(key, partial(compute, key, config)) for key in keys]
 
-    def report(config: ToyConfig, records: Mapping[str, Record]) -> Report:
+    def report(config: ToyConfig, findings: Findings) -> Report:
+        records = findings.records
         # Lists, as JSON gives them back, also where they were found a moment ago.
         assert all(isinstance(record["sums"], list) for record in records.values())
         rows = [(key, record["sums"][0], None) for key, record in records.items()]
@@ -76,7 +78,7 @@ def toy(hook: Callable[[str], None] = lambda key: None) -> Study[ToyConfig]:
         axes.plot([record["sums"][0] for record in records.values()])
         return Report([table], [Picture("lines", "What is drawn.", figure)], about="About sums.")
 
-    return Study("toy", "sums of numbers", ToyConfig, ToyConfig(count=2), items, report)
+    return Study("toy", "sums of numbers", ToyConfig, ToyConfig(count=2), report, items)
 
 
 def stop_at(key: str, how: BaseException) -> Callable[[str], None]:
@@ -315,7 +317,7 @@ def test_the_report_has_every_table_and_figure_and_how_it_was_made(tmp_path):
     assert "![lines](figures/lines.png)\n\nWhat is drawn.\n" in page
     assert f"- command: `igr study run toy --seed 4 --out {tmp_path / 'out'}`\n- seed: 4\n" in page
     assert f"torch {torch.__version__}" in page
-    assert " s, of 5 items\n" in page
+    assert " s, the sum over 5 items\n" in page
     with (tmp_path / "out" / "tables" / "sums.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
     assert header == ["key", "sum | all", "no"]
@@ -331,7 +333,7 @@ def test_files_of_an_earlier_report_go(tmp_path):
     (tmp_path / "tables" / "old.csv").write_text("")
     (tmp_path / "figures" / "old.png").write_text("")
     run_study(toy(), ToyConfig(), tmp_path)
-    assert [path.name for path in (tmp_path / "tables").iterdir()] == ["sums.csv"]
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"sums.csv", "sums.tex"}
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["lines.png"]
 
 
@@ -388,7 +390,7 @@ def test_every_study_is_what_the_registry_says(name):
     for config in (found.config(), found.smoke):
         config.check()
         assert json.loads(json.dumps(config.to_json())) == config.to_json()
-        assert found.items(config)
+        assert found.items(config) or found.groups(config)
 
 
 def test_an_unknown_study_is_one_sentence():

@@ -5,11 +5,16 @@ from typing import Any
 
 from igr.errors import unknown_name
 from igr.studies.report import Picture, Report, Table
-from igr.studies.run import Outcome, default_folder, run_study
-from igr.studies.study import Item, Record, Study, StudyConfig, Work
+from igr.studies.run import Machine, Outcome, default_folder, groups_of, run_study, sweep_study
+from igr.studies.study import BUDGETS, Findings, Item, Record, Runs, Study, StudyConfig, Work
 
 # Modules rather than studies, so that only the one that is asked for is loaded.
 STUDIES = {
+    "vae-table": "igr.studies.vae_table",
+    "elbo-curves": "igr.studies.elbo_curves",
+    "jointvae": "igr.studies.jointvae",
+    "posterior-proximity": "igr.studies.posterior_proximity",
+    "vanishing-gradients": "igr.studies.vanishing_gradients",
     "discrete-laws": "igr.studies.discrete_laws",
     "simplex-proximity": "igr.studies.simplex_proximity",
 }
@@ -28,17 +33,23 @@ def study(name: str) -> Study[Any]:
 
 
 __all__ = [
+    "BUDGETS",
     "STUDIES",
+    "Findings",
     "Item",
+    "Machine",
     "Outcome",
     "Picture",
     "Record",
     "Report",
+    "Runs",
     "Study",
     "StudyConfig",
     "Table",
     "Work",
     "default_folder",
+    "groups_of",
     "run_study",
     "study",
+    "sweep_study",
 ]

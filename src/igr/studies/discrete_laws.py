@@ -14,7 +14,7 @@ from igr.errors import UserError
 from igr.fitting import Fit, fit
 from igr.fitting.families import FAMILIES
 from igr.studies.report import Cell, Picture, Report, Table
-from igr.studies.study import Item, Record, Study, StudyConfig, Work
+from igr.studies.study import Findings, Item, Record, Study, StudyConfig, Work
 
 TEN = (10, 1, 5, 1, 10, 10, 1, 6, 1, 1)
 
@@ -193,8 +193,9 @@ def _found(config: DiscreteLawsConfig, task: _Task, work: Work) -> Fit:
     )
 
 
-def report(config: DiscreteLawsConfig, records: Mapping[str, Record]) -> Report:
+def report(config: DiscreteLawsConfig, findings: Findings) -> Report:
     """Total variations side by side, every fit in full, laws before and after, and losses."""
+    records = findings.records
     tasks = _tasks(config)
     drawn = [task for task in tasks if records[task.key]["method"] != "closed_form"]
     pictures = []

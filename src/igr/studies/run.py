@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import platform
 import re
 import shlex
@@ -19,10 +20,13 @@ from igr import atomic, plot
 from igr.errors import UserError
 from igr.progress import bar
 from igr.studies.report import Report
-from igr.studies.study import Config, Item, Record, Study, StudyConfig, Work
+from igr.studies.study import Config, Findings, Item, Record, Runs, Study, StudyConfig, Work
+from igr.sweeps import Group, SweepOutcome, SweepWatcher, run_sweep
+from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.folders import LOCK, held, unwritable
 from igr.training.randomness import keyed_generator
+from igr.training.runs import RunFolder
 
 FORMAT = 1
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -35,9 +39,10 @@ class Outcome:
     Attributes:
         report: What it found.
         out: Its folder.
-        num_items: How many items it has.
+        num_items: How many runs and items it has.
         num_kept: How many of them were there already.
-        seconds: The time that the items took, those of earlier processes included.
+        seconds: The time that they took, those of earlier processes included; of runs that were trained
+            side by side the sum.
         warnings: Sentences about what a reader should know.
     """
 
@@ -49,27 +54,67 @@ class Outcome:
     warnings: tuple[str, ...]
 
 
-def default_folder(name: str, smoke: bool = False) -> Path:
+@dataclass(frozen=True)
+class Machine:
+    """Where a study is run, which is no part of its settings.
+
+    Attributes:
+        workers: How many runs are trained at once.
+        device: Where they are trained and evaluated.
+        data_dir: The folder with the files of data sets; ``None``: as read before, or downloaded.
+    """
+
+    workers: int = 1
+    device: str = "cpu"
+    data_dir: str | None = None
+
+
+def default_folder(name: str, budget: str = "full", smoke: bool = False) -> Path:
     """Where a study is run if no other folder is named."""
-    return Path("studies") / (f"{name}-smoke" if smoke else name)
+    ending = "-smoke" if smoke else "" if budget == "full" else f"-{budget}"
+    return Path("studies") / f"{name}{ending}"
 
 
-def run_study(study: Study[Config], config: Config, out: str | Path, *, overwrite: bool = False) -> Outcome:
+def groups_of(study: Study[Config], config: Config, machine: Machine) -> list[Group]:
+    """The groups of a study, to be trained on a machine."""
+
+    def placed(candidate: TrainConfig) -> TrainConfig:
+        there = dataclasses.replace(candidate, device=machine.device, data_dir=machine.data_dir)
+        return there.resolved()
+
+    return [
+        dataclasses.replace(group, candidates=tuple(map(placed, group.candidates)))
+        for group in study.groups(config)
+    ]
+
+
+def run_study(
+    study: Study[Config],
+    config: Config,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    machine: Machine | None = None,
+    watcher: SweepWatcher | None = None,
+) -> Outcome:
     """Runs a study, or goes on with it, and writes its report.
 
     The folder holds
 
     - ``config.json``: the settings, and the versions it was started with;
+    - ``runs/``: the sweep of its runs, see :func:`igr.sweeps.run_sweep`;
     - ``records/``: what each item found, written as soon as it is done. An item whose record is there and
       whole is not computed again, and the records do not depend on how often the study was stopped;
     - ``work/``: what items keep for themselves, see :class:`Work`;
-    - ``report.md``, ``tables/*.csv``, ``figures/*.png``.
+    - ``report.md``, ``tables/*.csv``, ``tables/*.tex``, ``figures/*.png``.
 
     Arguments:
         study: The study.
         config: Its settings.
         out: The folder; it need not exist.
         overwrite: Remove what an earlier study, of whatever settings, left in the folder.
+        machine: Where it is run.
+        watcher: Is told how the runs go.
 
     Raises:
         UserError: A setting cannot be used, or the folder is that of something else, in use, or cannot be
@@ -77,47 +122,143 @@ def run_study(study: Study[Config], config: Config, out: str | Path, *, overwrit
         Interrupted: By Ctrl-C; the text says how to go on.
     """
     config.check()
+    machine = machine or Machine()
     items = study.items(config)
     _check_keys(items)
+    groups = groups_of(study, config, machine)
     folder = _Folder(Path(out))
-    command = command_of(study, config, folder.path)
+    command = command_of(study, config, folder.path, machine)
     done: dict[str, _Done] = {}
     num_kept = 0
     with held(folder.path, "study"):
+        folder.begin(study, config, overwrite)
+        swept = _swept(study, config, groups, folder, machine, watcher, command) if groups else None
+        runs = Runs(swept)
         try:
-            folder.begin(study, config, overwrite)
             with bar(study.name, len(items), "items") as advance:
                 for item in items:
                     found = folder.read(item.key)
                     num_kept += found is not None
-                    done[item.key] = found or folder.compute(item, study.name, config.seed)
+                    done[item.key] = found or folder.compute(item, study.name, config.seed, runs)
                     advance(len(done))
-            seconds = sum(one.seconds for one in done.values())
-            warnings = _warnings(done.values())
-            report = study.report(config, {key: one.record for key, one in done.items()})
-            made = {
-                "command": f"`{command}`",
-                "seed": str(config.seed),
-                "versions": _in_words(_versions()),
-                "time": f"{seconds:.1f} s, of {len(items)} items",
-                "settings": "in [config.json](config.json)",
-            }
-            if warnings:
-                made["note"] = " ".join(warnings)
-            folder.write(report, report.to_markdown(f"{study.name}: {study.summary}", made))
         except (KeyboardInterrupt, Interrupted) as stop:
             raise Interrupted(
                 f"stopped after {len(done)} of {len(items)} items; go on with {command}"
             ) from stop
-    return Outcome(report, folder.path, len(items), num_kept, seconds, warnings)
+        seconds = sum(one.seconds for one in done.values()) + _seconds_of(runs)
+        warnings = _warnings(done.values()) + _warnings_of(runs)
+        report = study.report(config, Findings({key: one.record for key, one in done.items()}, runs))
+        parts = [f"{len(items)} items"] if items or swept is None else []
+        if swept is not None:
+            parts = [f"{len(swept.runs)} runs", *parts]
+            num_kept += swept.num_kept
+        made = {
+            "command": f"`{command}`",
+            "seed": str(config.seed),
+            "versions": _in_words(_versions()),
+            "machine": describe(machine),
+            "time": f"{seconds:.1f} s, the sum over {' and '.join(parts)}",
+            "settings": "in [config.json](config.json)",
+        }
+        if warnings:
+            made["note"] = " ".join(warnings)
+        folder.write(report, report.to_markdown(f"{study.name}: {study.summary}", made))
+    total = len(items) + (0 if swept is None else len(swept.runs))
+    return Outcome(report, folder.path, total, num_kept, seconds, warnings)
 
 
-def command_of(study: Study[Config], config: Config, out: Path) -> str:
+def sweep_study(
+    study: Study[Config],
+    config: Config,
+    out: str | Path,
+    *,
+    machine: Machine | None = None,
+    watcher: SweepWatcher | None = None,
+    command: str | None = None,
+) -> SweepOutcome:
+    """Trains the runs of a study in its folder, or goes on with them, and leaves the rest for later.
+
+    Arguments and errors are those of :func:`run_study`; ``command`` is what an interrupt names to go on.
+
+    Raises:
+        UserError: The study has no runs.
+    """
+    config.check()
+    machine = machine or Machine()
+    groups = groups_of(study, config, machine)
+    if not groups:
+        raise UserError(
+            f"expected a study that trains models; got {study.name}, which trains none; use igr study run "
+            f"{study.name}"
+        )
+    folder = _Folder(Path(out))
+    with held(folder.path, "study"):
+        folder.begin(study, config, overwrite=False)
+        return _swept(study, config, groups, folder, machine, watcher, command)
+
+
+def _swept(
+    study: Study[Config],
+    config: Config,
+    groups: Sequence[Group],
+    folder: "_Folder",
+    machine: Machine,
+    watcher: SweepWatcher | None,
+    command: str | None,
+) -> SweepOutcome:
+    return run_sweep(
+        groups,
+        folder.runs,
+        workers=machine.workers,
+        evaluation=study.evaluation(config),
+        watcher=watcher,
+        command=command,
+    )
+
+
+def describe(machine: Machine) -> str:
+    """The device in words, and how many runs went on at once there."""
+    if machine.device.startswith("cuda"):
+        name = torch.cuda.get_device_name(torch.device(machine.device))
+    else:
+        name = f"CPU ({platform.machine()}, {os.cpu_count()} logical cores)"
+    return f"{name}, {machine.workers} {'run' if machine.workers == 1 else 'runs'} at a time"
+
+
+def _seconds_of(runs: Runs) -> float:
+    """The time that training and evaluations took."""
+    if runs.outcome is None:
+        return 0.0
+    seconds = 0.0
+    for run in runs.finished:
+        result = RunFolder(runs.path(run)).result()
+        parts = (result.get(key, {}) for key in ("training", "evaluation", "validation_evaluation"))
+        seconds += sum(part.get("seconds", 0.0) for part in parts)
+    return seconds
+
+
+def _warnings_of(runs: Runs) -> tuple[str, ...]:
+    """What is to be said of runs that failed, and by the sweep."""
+    if runs.outcome is None:
+        return ()
+    failed = tuple(f"A run failed and is left out: {failure}." for failure in runs.outcome.failures)
+    return (*runs.outcome.warnings, *failed)
+
+
+def command_of(study: Study[Config], config: Config, out: Path, machine: Machine | None = None) -> str:
     """The command that runs a study with these settings in that folder."""
-    whole, smoke = ([*_flags(config, base)] for base in (study.config(), study.smoke))
-    is_smoke = len(smoke) < len(whole)
-    words = ["igr", "study", "run", study.name, *(["--smoke", *smoke] if is_smoke else whole)]
-    if out != default_folder(study.name, is_smoke):
+    presets = {("full", False): study.config(), ("small", False): study.small, ("full", True): study.smoke}
+    flags = {preset: [*_flags(config, base)] for preset, base in presets.items() if base is not None}
+    # The one from which the fewest settings differ.
+    budget, smoke = min(flags, key=lambda preset: len(flags[preset]))
+    words = ["igr", "study", "run", study.name]
+    words += ["--budget", budget] if budget != "full" else []
+    words += ["--smoke"] if smoke else []
+    words += flags[budget, smoke]
+    for name, value in dataclasses.asdict(machine or Machine()).items():
+        if value != getattr(Machine(), name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if out != default_folder(study.name, budget, smoke):
         words += ["--out", str(out)]
     return shlex.join(words)
 
@@ -151,6 +292,7 @@ class _Folder:
         self._report = path / "report.md"
         self._records = path / "records"
         self._work = path / "work"
+        self.runs = path / "runs"
         self._tables = path / "tables"
         self._figures = path / "figures"
 
@@ -188,9 +330,9 @@ class _Folder:
         )
         return done if is_whole else None
 
-    def compute(self, item: Item, study: str, seed: int) -> _Done:
+    def compute(self, item: Item, study: str, seed: int, runs: Runs) -> _Done:
         """Has an item do its work and writes what it found."""
-        work = Work(keyed_generator(seed, f"{study}/{item.key}", 0), self._work / item.key)
+        work = Work(keyed_generator(seed, f"{study}/{item.key}", 0), self._work / item.key, runs)
         start = time.perf_counter()
         record = item.compute(work)
         seconds = time.perf_counter() - start
@@ -201,15 +343,17 @@ class _Folder:
 
     def write(self, report: Report, page: str) -> None:
         """Writes tables and figures, and then the page that refers to them."""
-        tables = {self._tables / f"{table.name}.csv": table for table in report.tables}
+        tables = {self._tables / f"{table.name}.csv": table.to_csv() for table in report.tables}
+        tables |= {self._tables / f"{table.name}.tex": table.to_latex() for table in report.tables}
         figures = {self._figures / f"{picture.name}.png": picture for picture in report.pictures}
-        for path, table in tables.items():
-            atomic.write_text(path, table.to_csv())
+        for path, text in tables.items():
+            atomic.write_text(path, text)
         for path, picture in figures.items():
             plot.save(picture.figure, path)
         atomic.write_text(self._report, page)
         # Of an earlier version of the study.
-        for stale in {*self._tables.glob("*.csv"), *self._figures.glob("*.png")} - {*tables, *figures}:
+        found = {*self._tables.glob("*.csv"), *self._tables.glob("*.tex"), *self._figures.glob("*.png")}
+        for stale in found - {*tables, *figures}:
             stale.unlink()
 
     def _record_path(self, key: str) -> Path:
@@ -260,7 +404,7 @@ class _Folder:
 
     def _remove_results(self) -> None:
         self._report.unlink(missing_ok=True)
-        for folder in (self._records, self._work, self._tables, self._figures):
+        for folder in (self._records, self._work, self.runs, self._tables, self._figures):
             if folder.is_dir():
                 shutil.rmtree(folder)
 

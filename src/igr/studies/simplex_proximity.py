@@ -14,7 +14,7 @@ from igr.diagnostics import vertex_distance
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.fitting import calibrate_temperature, uniform_prior
 from igr.studies.report import Picture, Report, Table
-from igr.studies.study import Item, Record, Study, StudyConfig, Work
+from igr.studies.study import Findings, Item, Record, Study, StudyConfig, Work
 
 FAMILIES = ("gumbel-softmax", "igr", "igr-planar", "igr-sb", "igr-sb-log")
 LEVELS = (0.05, 0.1, 0.2, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -122,8 +122,9 @@ def _effective_categories(
     return discrete.entropy().exp().item()
 
 
-def report(config: SimplexProximityConfig, records: Mapping[str, Record]) -> Report:
+def report(config: SimplexProximityConfig, findings: Findings) -> Report:
     """Quantiles at some temperatures, the temperature of nearly discrete points, boxes and medians."""
+    records = findings.records
     return Report(
         tables=[_near_table(records), *(_quantile_table(family, records[family]) for family in FAMILIES)],
         pictures=[_boxes(config, records), _medians(config, records)],

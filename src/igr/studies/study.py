@@ -1,16 +1,20 @@
-"""What a study is: settings, independent pieces of work, and a report made of their records."""
+"""What a study is: settings, runs to train, pieces of work, and a report made of what they found."""
 
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from torch import Generator
 
-from igr.errors import UserError
+from igr.errors import UserError, unknown_name
+from igr.evaluation import GroupedComparison, compare_groups, read_runs
 from igr.studies.report import Report
+from igr.sweeps import EvaluationSettings, Group, Run, SweepOutcome
+
+BUDGETS = ("full", "small")
 
 # What a piece of work found: JSON values by name.
 Record = dict[str, Any]
@@ -49,6 +53,45 @@ class StudyConfig:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """The finished runs of a study, those that failed left out.
+
+    Attributes:
+        outcome: What came of its sweep; ``None`` where the study has no runs.
+    """
+
+    outcome: SweepOutcome | None = None
+
+    def path(self, run: Run) -> Path:
+        """The folder of a run."""
+        return self._outcome.sweep.folder / run.path
+
+    def chosen(self, key: str) -> list[Run]:
+        """The runs of the chosen candidate of a group, one for each seed; none where all failed."""
+        number = self._outcome.chosen[key]
+        if number is None:
+            return []
+        group = next(group for group in self._outcome.sweep.groups if group.key == key)
+        return [run for run in group.runs_of(number) if run in self.finished]
+
+    @property
+    def finished(self) -> list[Run]:
+        """All runs that did not fail."""
+        failed = {failure.run for failure in self._outcome.failures}
+        return [run for run in self._outcome.runs if run not in failed]
+
+    def comparison(self) -> GroupedComparison:
+        """All of them side by side, one row for each group."""
+        return compare_groups(read_runs([self.path(run) for run in self.finished]))
+
+    @property
+    def _outcome(self) -> SweepOutcome:
+        if self.outcome is None:
+            raise ValueError("Runs: expected a study that has runs; got one without; give it groups.")
+        return self.outcome
+
+
+@dataclass(frozen=True)
 class Work:
     """What an item may use.
 
@@ -57,10 +100,25 @@ class Work:
             key of the item alone, never on what was done before.
         folder: A folder of the item's own, not yet made, for what long work keeps while it goes on. After an
             interrupt the item is computed again and finds there what it left.
+        runs: The runs of the study.
     """
 
     generator: Generator
     folder: Path
+    runs: Runs = field(default_factory=Runs)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report is made of.
+
+    Attributes:
+        records: What the items found, by their keys.
+        runs: The runs.
+    """
+
+    records: Mapping[str, Record]
+    runs: Runs = field(default_factory=Runs)
 
 
 @dataclass(frozen=True)
@@ -88,13 +146,31 @@ class Study(Generic[Config]):
         summary: What it shows, in one line.
         config: The class of its settings; their defaults are the full study.
         smoke: Settings with which everything runs in seconds.
+        report: Tables and pictures, of what was found.
         items: The work. It only lists it, since a study that goes on lists it again.
-        report: Tables and pictures, of the records by the keys of their items.
+        groups: The runs that are trained before it.
+        evaluation: How these are evaluated.
+        small: Settings for two cores and an hour or so; ``None`` where the full study is as small.
     """
 
     name: str
     summary: str
     config: type[Config]
     smoke: Config
-    items: Callable[[Config], Sequence[Item]]
-    report: Callable[[Config, Mapping[str, Record]], Report]
+    report: Callable[[Config, Findings], Report]
+    items: Callable[[Config], Sequence[Item]] = lambda config: ()
+    groups: Callable[[Config], Sequence[Group]] = lambda config: ()
+    evaluation: Callable[[Config], EvaluationSettings] = lambda config: EvaluationSettings()
+    small: Config | None = None
+
+    def preset(self, budget: str, smoke: bool = False) -> Config:
+        """The settings of a budget.
+
+        Raises:
+            UserError: There is no such budget.
+        """
+        if budget not in BUDGETS:
+            raise unknown_name("budget", budget, BUDGETS)
+        if smoke:
+            return self.smoke
+        return self.small if budget == "small" and self.small is not None else self.config()
