@@ -198,3 +198,30 @@ def test_help_shows_each_setting_with_meaning_and_default(capsys):
     assert "(default: dense_nonlinear)" in text
     assert "--learning-rate FLOAT ... Learning rate of Adam. (default: 0.001)" in text
     assert "--grid PATH A JSON file of settings by name" in text
+
+
+def test_the_runs_of_a_study_are_trained_in_its_folder_and_its_report_left_for_later(capsys):
+    assert main(["sweep", "--study", "elbo-curves", "--smoke", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    folder = Path("studies/elbo-curves-smoke")
+    assert found["sweep"] == str(folder / "runs")
+    assert len(found["runs"]) == 4
+    assert not (folder / "report.md").exists()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*/result.json")}
+    assert main(["study", "run", "elbo-curves", "--smoke", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (folder / "report.md").is_file()
+
+
+def test_what_cannot_be_swept_of_a_study_is_one_sentence(capsys):
+    for argv, message in (
+        (["--study", "vae-tabel"], "did you mean vae-table?"),
+        (["--study", "discrete-laws"], "expected a study that trains models; got discrete-laws"),
+        (["--study", "vae-table", "--budget", "tiny"], "expected budget to be"),
+        (["--study", "vae-table", "--temperature", "0.3"], "expected no --temperature beside --study"),
+        (["--study", "vae-table", "--tune-first-seed"], "expected no --tune-first-seed beside --study"),
+    ):
+        assert main(["sweep", *argv]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("studies").exists()

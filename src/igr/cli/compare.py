@@ -2,24 +2,21 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from igr import atomic, plot, tables
+from igr import atomic, plot
 from igr.cli.arguments import CommonArguments, Flag, parse, run
+from igr.cli.tables import FIGURE_WIDTH, columns, rendered
 from igr.errors import UserError
 from igr.evaluation import (
     BOUND_KINDS,
     Comparison,
     GroupedComparison,
-    Section,
     compare_groups,
     compare_runs,
     has_groups,
@@ -30,12 +27,6 @@ from igr.evaluation import (
 
 # Columns of a terminal from which on a figure and its error stand on one line.
 WIDE = 96
-FIGURE_WIDTH = 9
-# Columns of a terminal that everything fits.
-UNBOUNDED = 10_000
-# Headings of other columns of numbers, and of columns of figures.
-NUMBERS = frozenset({"temperature", "prior temperature", "learning rate", "tried", "seeds", "discrete KL"})
-FIGURES = frozenset(kind.name for kind in BOUND_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +107,8 @@ def render(comparison: Comparison | GroupedComparison, width: int) -> Renderable
     parts: list[RenderableType] = []
     for section, table in zip(comparison.sections, comparison.tables(), strict=True):
         # Not as the title of the table, which is no wider than its columns.
-        parts += [Text(table.title, "bold"), _render_rows(section, table, width)]
+        names = ["\n".join(words(row.label)) for row in section.rows]
+        parts += [Text(table.title, "bold"), rendered(table, width, names)]
         parts += [*map(Text, table.notes), Text()]
     return Group(*parts[:-1])
 
@@ -124,52 +116,9 @@ def render(comparison: Comparison | GroupedComparison, width: int) -> Renderable
 def _render_runs(comparison: Comparison, width: int) -> RenderableType:
     texts = zip(*comparison.rows(), strict=True)
     # Where figures and errors do not fit side by side, names of runs stay whole instead.
-    table = _columns(
-        dict(zip(comparison.header(), texts, strict=True)), None if width >= WIDE else FIGURE_WIDTH
+    table = columns(
+        dict(zip(comparison.header(), texts, strict=True)),
+        figures={kind.name for kind in BOUND_KINDS},
+        longest=None if width >= WIDE else FIGURE_WIDTH,
     )
     return Group(table, *(Text(note) for note in comparison.notes()))
-
-
-def _render_rows(section: Section, table: tables.Table, width: int) -> RenderableType:
-    """The first layout that fits so many columns, each of them narrower than the one before."""
-    columns = dict(zip(table.columns, zip(*table.texts(), strict=True), strict=True))
-    names = ["\n".join(words(row.label)) for row in section.rows]
-    numbers = {heading: texts for heading, texts in columns.items() if table.columns[heading]}
-    alike = {
-        heading: texts[0]
-        for heading, texts in numbers.items()
-        if heading not in FIGURES and len(set(texts)) == 1
-    }
-    varying = {heading: texts for heading, texts in numbers.items() if heading not in alike}
-    labels = {heading: texts for heading, texts in columns.items() if heading not in numbers}
-    parted, merged = {**labels, **varying}, {"row": names, **varying}
-    said = f"In all rows: {', '.join(f'{heading} {text}' for heading, text in alike.items())}."
-    below = [Text(said)] if alike else []
-    layouts: list[tuple[Table, list[Text]]] = [
-        (_columns(columns), []),
-        (_columns(parted), below),
-        (_columns(merged), below),
-        (_columns(parted, FIGURE_WIDTH, gap=1), below),
-        (_columns(merged, FIGURE_WIDTH, gap=1), below),
-    ]
-    fitting = (layout for layout in layouts if Console(width=UNBOUNDED).measure(layout[0]).maximum <= width)
-    shown, more = next(fitting, layouts[-1])
-    return Group(shown, *more)
-
-
-def _columns(columns: Mapping[str, Sequence[str]], longest: int | None = None, *, gap: int = 2) -> Table:
-    """A table whose figures are at most so wide, with their errors below them if need be."""
-    has_long_rows = any("\n" in text for texts in columns.values() for text in texts)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, leading=int(has_long_rows))
-    for heading in columns:
-        if heading in FIGURES:
-            table.add_column(heading.replace(", ", ",\n"), justify="right", max_width=longest)
-        else:
-            table.add_column(
-                heading.replace(" ", "\n").replace("temperature", "temper-\nature"),
-                justify="right" if heading in NUMBERS else "left",
-                overflow="fold",
-            )
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*(Text(cell, "bold" if "*" in cell else "") for cell in row))
-    return table

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import tyro
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from rich.text import Text
 from igr import studies
 from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.cli.sweep import Display
+from igr.cli.tables import rendered
 from igr.cli.terminal import quoted, say
 from igr.errors import UserError, unknown_name
 from igr.studies import STUDIES, Machine, Outcome, Study
@@ -136,7 +136,8 @@ def _run(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps(_to_json(study, arguments.settings, outcome), indent=2))
     else:
-        Console().print(render(outcome))
+        console = Console()
+        console.print(render(outcome, console.width))
     say(_closing(outcome))
     return 0
 
@@ -157,19 +158,14 @@ def _parse(study: Study[Any], argv: list[str], settings: Any = None) -> Any:
     return parse(kind, argv, f"study run {study.name}", default)
 
 
-def render(outcome: Outcome) -> RenderableType:
-    """The tables, each with its notes below."""
+def render(outcome: Outcome, width: int) -> RenderableType:
+    """The tables for a terminal of so many columns, each with its notes below."""
     parts: list[RenderableType] = []
     for table in outcome.report.tables:
         if not table.in_terminal:
             continue
-        shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for heading, form in table.columns.items():
-            shown.add_column(Text(heading), justify="right" if form else "left", overflow="fold")
-        for row in table.texts():
-            shown.add_row(*map(Text, row))
         # Not as the title of the table, which is no wider than its columns.
-        parts += [Text(table.title, "bold"), shown, *map(Text, table.notes), Text()]
+        parts += [Text(table.title, "bold"), rendered(table, width), *map(Text, table.notes), Text()]
     return Group(*parts)
 
 

@@ -94,8 +94,16 @@ def compare_groups(runs: Sequence[ComparedRun]) -> GroupedComparison:
 
 
 def has_groups(runs: Sequence[ComparedRun]) -> bool:
-    """Whether some runs are repetitions or a grid, so that they have a row together."""
-    return any(len(group) > 1 for group in grouped(runs))
+    """Whether some runs have a row together: repetitions, or a grid that was evaluated to choose from.
+
+    Two runs that differ in their temperature alone, and of which no one has an evaluation on the validation
+    split, are just two runs.
+    """
+    for group in grouped(runs):
+        tried = {tuple(getattr(run.config, setting) for setting in TRIED) for run in group}
+        if len(group) > len(tried) or any(run.validation is not None for run in group if len(tried) > 1):
+            return True
+    return False
 
 
 def _title(choice: Choice, differing: Sequence[str]) -> str:

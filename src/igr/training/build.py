@@ -71,7 +71,7 @@ def _prior(config: TrainConfig) -> dict[str, Tensor] | None:
         return None
     try:
         found = Fit.load(config.prior)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(
             f"expected a prior written by igr prior at {config.prior}; got {error}; write one with igr prior"
         ) from error

@@ -339,7 +339,7 @@ class TrainConfig:
             raise UserError(
                 "expected continuous_capacity and discrete_capacity together, with a categorical latent and "
                 f"a continuous_dim of at least 1; got {' and '.join(given)} with the latent {self.latent} "
-                f"and continuous_dim {self.continuous_dim or 0}; give what is missing, or leave capacities out"
+                f"and continuous_dim {self.continuous_dim or 0}; give what is missing, or leave them out"
             )
         for key in given:
             lower, upper, steps = getattr(self, key)
