@@ -42,15 +42,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from igr.kernels.chebyshev import chebyshev_moments, chebyshev_rule
+from igr.kernels.chebyshev import chebyshev_rule
 from igr.kernels.quadrature import clenshaw_curtis, gauss_legendre
 from igr.kernels.stick_breaking import softplus
+from igr.kernels.stick_breaking_law_piece import FLAT, REACH, Piece
+from igr.kernels.stick_breaking_law_shared import Effort, shared_groups, shared_probs
 from igr.kernels.tracing import is_traced
 
-# Beyond so many standard deviations lies less than 1e-10 of a normal law.
-_REACH = 6.5
-# Below -20 a logit takes nothing from the stick (2e-9 of it), and 20 above an interval it takes all.
-_FLAT = 20.0
 # For integrals of one variable, which cost next to nothing.
 _OUTER_NODES = 64
 # Numbers per array in one pass: they stay in cache, and are still many to a call.
@@ -79,11 +77,25 @@ class _Precision(NamedTuple):
     floor: float
     # Where values cannot be read; what it does not resolve becomes NaN there.
     unread: Mesh
+    # Of the meshes that laws share.
+    shared: Effort
 
 
 _PRECISION = {
-    torch.float64: _Precision((10.0, 3.6), (8.0, 1.3), 1e-11, Mesh(96, 64)),
-    torch.float32: _Precision((6.0, 2.8), (7.0, 1.0), 1e-8, Mesh(64, 44)),
+    torch.float64: _Precision(
+        (10.0, 3.6),
+        (8.0, 1.3),
+        1e-11,
+        Mesh(96, 64),
+        Effort((13.0, 4.0), (10.0, 1.8), (3.0, 2.0), 8.5, 1e-12),
+    ),
+    torch.float32: _Precision(
+        (6.0, 2.8),
+        (7.0, 1.0),
+        1e-8,
+        Mesh(64, 44),
+        Effort((5.2, 3.0), (8.0, 1.2), (1.8, 2.0), 6.5, 1e-9),
+    ),
 }
 
 
@@ -96,8 +108,10 @@ def longest_piece_log_probs(
 ) -> Tensor:
     r"""Log-probabilities :math:`\log P(k)` as computed, not normalized.
 
-    The arithmetic is float64; for float32 parameters it is done with less effort. Probabilities below what
-    that resolves (1e-11, or 1e-8 in float32) are held there, without a gradient.
+    The arithmetic is float64; for float32 parameters it is done with less effort. On the CPU, where values
+    can be read, laws of ordinary scales share their meshes, which takes a fiftieth of the time; other laws,
+    and all where ``num_nodes`` is given, have one each. Probabilities below what the arithmetic resolves
+    (1e-11, or 1e-8 in float32) are held there, without a gradient.
 
     Arguments:
         loc: :math:`\mu`, with shape :math:`(*, K - 1)`, float32 or float64.
@@ -124,11 +138,15 @@ def longest_piece_log_probs(
             probs = _where_resolved(probs, mu, sigma, c, in_lengths, precision)
     else:
         flat_mu, flat_sigma, flat_c = (t.reshape(-1, t.shape[-1]) for t in (mu, sigma, c))
-        probs = _in_chunks(flat_mu, flat_sigma, flat_c, in_lengths, precision, num_nodes).view(
-            *loc.shape[:-1], loc.shape[-1] + 1
-        )
+        if num_nodes is None and loc.device.type == "cpu":
+            probs = _on_shared_meshes(flat_mu, flat_sigma, flat_c, in_lengths, precision)
+        else:
+            probs = _in_chunks(flat_mu, flat_sigma, flat_c, in_lengths, precision, num_nodes)
+        probs = probs.view(*loc.shape[:-1], loc.shape[-1] + 1)
     held = probs <= precision.floor
-    log_probs = torch.where(held, math.log(precision.floor), torch.log(torch.where(held, 1.0, probs)))
+    # What is certain may be more than that by rounding.
+    logs = torch.log(torch.where(held, 1.0, probs)).clamp_max(0.0)
+    log_probs = torch.where(held, math.log(precision.floor), logs)
     log_probs = log_probs.to(loc.dtype)
     if in_lengths:
         return torch.cat([log_probs[..., :-1], torch.full_like(log_probs[..., -1:], -torch.inf)], dim=-1)
@@ -159,6 +177,25 @@ def longest_piece_law_and_jacobian(loc: Tensor, scale: Tensor, in_lengths: bool)
             mu, sigma, c = (t.index_select(0, chosen) for t in (loc, scale, edge))
             probs[chosen], jacobian[chosen] = longest_piece_probs_and_jacobian(mu, sigma, c, in_lengths, mesh)
     return probs, jacobian
+
+
+def _on_shared_meshes(
+    loc: Tensor, scale: Tensor, edge: Tensor, in_lengths: bool, precision: _Precision
+) -> Tensor:
+    """:func:`longest_piece_probs` over [N, n] by the fused form; with a mesh of its own where it has none."""
+
+    def plain(loc: Tensor, scale: Tensor, edge: Tensor) -> Tensor:
+        return _in_chunks(loc, scale, edge, in_lengths, precision, None)
+
+    if len(loc) == 0:
+        return plain(loc, scale, edge)
+    groups, rest = shared_groups(loc, scale, edge, in_lengths, precision.shared)
+    if not groups:
+        return plain(loc, scale, edge)
+    probs = shared_probs(loc, scale, edge, groups, plain)
+    if len(rest) == 0:
+        return probs
+    return probs.index_put((rest,), plain(*(t.index_select(0, rest) for t in (loc, scale, edge))))
 
 
 def _in_chunks(
@@ -255,18 +292,19 @@ def _where_resolved(
 
 def _needs(loc: Tensor, scale: Tensor, edge: Tensor, in_lengths: bool, precision: _Precision) -> Tensor:
     """Points and nodes that each law needs, [N, 2], by the lengths of its intervals over its scales."""
-    low, high = loc - _REACH * scale, loc + _REACH * scale
+    low, high = loc - REACH * scale, loc + REACH * scale
     lows, highs, _ = _intervals(loc, scale, edge, in_lengths)
     # A piece that is narrow but certain to be above or below every other one has no feature to resolve.
     active = (low < highs[0].clamp_min(0.0)) & (high > lows[0])
     finest = torch.where(active, scale, torch.inf).amin(-1, keepdim=True)
     longest = (torch.cat(highs, -1) - torch.cat(lows, -1)).amax(-1, keepdim=True)
-    covered = (torch.minimum(torch.cat(highs[1:], -1), high) - low.clamp_min(-_FLAT)).clamp_min(0.0)
+    covered = (torch.minimum(torch.cat(highs[1:], -1), high) - low.clamp_min(-FLAT)).clamp_min(0.0)
     # softplus has a slope of at most a half below zero, and bends over about one and a half.
     feature = torch.minimum(scale, 2.0 * finest).clamp_max(1.5)
     counts = []
     for ratio, (least, slope) in (
-        (longest / finest, precision.points),
+        # However wide the scales, softplus bends.
+        (longest / finest.clamp_max(2.0), precision.points),
         ((covered / feature).amax(-1, keepdim=True).clamp_max(40.0), precision.nodes),
     ):
         # In steps of 4, so that chunks share their rules.
@@ -345,7 +383,7 @@ def _operators(
     points, coefficients, tails = chebyshev_rule(mesh.num_points, loc.dtype, loc.device)
     lows, highs, edge = _intervals(loc.detach(), scale.detach(), threshold, in_lengths)
     for k in range(n):
-        piece = _Piece(loc[..., k, None], scale[..., k, None], lows[k], highs[k], mesh.num_points, slopes)
+        piece = Piece(loc[..., k, None], scale[..., k, None], lows[k], highs[k], mesh.num_points, slopes)
         if k == n - 1:
             # The one point that is asked for, which carries the gradient of the threshold.
             stay, take = piece.stays(edge, *inner), piece.leads_above(edge, *outer)
@@ -368,8 +406,8 @@ def _intervals(
     lowered to what no lead exceeds.
     """
     n = loc.shape[-1]
-    high = loc + _REACH * scale
-    lowest = (loc - _REACH * scale).amax(-1, keepdim=True).clamp_max(-math.log(n + 1.0)) - math.log(2.0)
+    high = loc + REACH * scale
+    lowest = (loc - REACH * scale).amax(-1, keepdim=True).clamp_max(-math.log(n + 1.0)) - math.log(2.0)
     largest = high.amax(-1, keepdim=True) + softplus(high).sum(-1, keepdim=True)
     edge = lowest if in_lengths else torch.maximum(torch.minimum(threshold, largest), lowest)
     top = -softplus(-high)
@@ -379,71 +417,3 @@ def _intervals(
         lows = [-torch.logaddexp(-edge.detach(), count), *lows]
         highs = [torch.maximum(highs[0], top[..., n - k, None]), *highs]
     return lows, highs, edge
-
-
-class _Piece:
-    """The integrals of one piece against the Chebyshev polynomials on the interval of the function before it.
-
-    Arguments:
-        mu: Its mean, [*, 1].
-        sigma: Its scale, [*, 1].
-        low: The lower end of that interval, [*, 1].
-        high: The upper end.
-        count: The number of polynomials.
-        slopes: Whether the slopes of all integrals in the mean come with them, in a first dimension of two.
-    """
-
-    def __init__(
-        self, mu: Tensor, sigma: Tensor, low: Tensor, high: Tensor, count: int, slopes: bool
-    ) -> None:
-        self.mu, self.sigma, self.count, self.slopes = mu, sigma, count, slopes
-        self.middle = 0.5 * (low + high)
-        self.half = (0.5 * (high - low)).clamp_min(1e-3)
-        self.bottom = mu.detach() - _REACH * sigma.detach()
-        self.top = mu.detach() + _REACH * sigma.detach()
-
-    def stays(self, x: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
-        """:math:`(S T_m)(x)` for x [*, N]: shape [*, N, count]."""
-        first = torch.minimum(self.bottom.clamp_min(-_FLAT), x)
-        length = torch.maximum(torch.minimum(x, self.top), first) - first
-        y = first.unsqueeze(-1) + length.unsqueeze(-1) * nodes
-        mass = self._density(y) * (length.unsqueeze(-1) * weights)
-        # What lies below the first node leaves the stick as it is.
-        below = self._below(first)
-        x = x.unsqueeze(-1)
-        return self._moments(x - softplus(y), mass) + self._moments(x, below.unsqueeze(-1))
-
-    def leads_above(self, x: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
-        """:math:`(C T_m)(x)` for x [*, 1]: shape [*, 1, count]."""
-        first = torch.maximum(x, self.bottom)
-        last = torch.maximum(torch.minimum(self.top, x.clamp_min(0.0) + _FLAT), first)
-        y = first + (last - first) * nodes
-        mass = self._density(y) * ((last - first) * weights)
-        # What lies above the last node takes all that is left.
-        above = self._above(last)
-        y, mass = torch.cat([y, last], -1), torch.cat([mass, above], -1)
-        return self._moments(-softplus(-y).unsqueeze(-2), mass.unsqueeze(-2))
-
-    def leads_at(self, x: Tensor) -> Tensor:
-        """Minus the slope of :math:`C T_m` at x [*, N]: shape [*, N, count]."""
-        return self._moments(-softplus(-x).unsqueeze(-1), self._density(x).unsqueeze(-1))
-
-    def _density(self, y: Tensor) -> Tensor:
-        mu, sigma = (t if y.dim() == t.dim() else t.unsqueeze(-1) for t in (self.mu, self.sigma))
-        z = (y - mu) / sigma
-        density = torch.exp(-0.5 * z * z) / (sigma * math.sqrt(2.0 * math.pi))
-        return torch.stack([density, density * z / sigma]) if self.slopes else density
-
-    def _below(self, y: Tensor) -> Tensor:
-        """The mass below y."""
-        mass = torch.special.ndtr((y - self.mu) / self.sigma)
-        return torch.stack([mass, -self._density(y)[0]]) if self.slopes else mass
-
-    def _above(self, y: Tensor) -> Tensor:
-        """The mass above y."""
-        mass = torch.special.ndtr((self.mu - y) / self.sigma)
-        return torch.stack([mass, self._density(y)[0]]) if self.slopes else mass
-
-    def _moments(self, x: Tensor, weights: Tensor) -> Tensor:
-        middle, half = self.middle.unsqueeze(-1), self.half.unsqueeze(-1)
-        return chebyshev_moments((x - middle) / half, weights, self.count)
