@@ -111,7 +111,55 @@ def test_a_free_scale_under_the_discrete_kl_is_warned_of_in_one_line(capsys):
     assert "use scale fixed, or kl relaxed" in warnings[0]
 
 
+def test_a_joint_vae_is_trained_by_flags(capsys):
+    path = trained(
+        "run",
+        *("--latent", "igr-sb-truncated", "--num-categories", "12", "--kl", "relaxed", "--track-gradients"),
+        *("--continuous-dim", "3", "--continuous-capacity", "0", "5", "20"),
+        *("--discrete-capacity", "0.5", "2", "10", "--capacity-weight", "4"),
+    )
+    config = RunFolder(path).config()
+    assert (config.continuous_capacity, config.discrete_capacity) == ((0.0, 5.0, 20), (0.5, 2.0, 10))
+    assert (config.continuous_dim, config.capacity_weight, config.track_gradients) == (3, 4.0, True)
+    line = RunFolder(path).metrics()[-1]
+    assert {"train_kl_discrete", "train_kl_continuous", "train_num_sticks"} <= line.keys()
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+
+
+def test_the_capacities_of_a_file_are_those_of_flags():
+    Path("settings.json").write_text(
+        '{"continuous_dim": 3, "continuous_capacity": [0, 5, 20], "discrete_capacity": [0, 5, 20]}'
+    )
+    assert main(["train", "--out", "run", *TINY, "--config", "settings.json"]) == 0
+    flags = ["--continuous-dim", "3", "--continuous-capacity", "0", "5", "20"]
+    trained("other", *flags, "--discrete-capacity", "0", "5", "20")
+    assert RunFolder("other").config() == RunFolder("run").config()
+    assert RunFolder("other").metrics() == RunFolder("run").metrics()
+
+
+@pytest.mark.parametrize("latent", ["igr-planar", "igr-sb", "gaussian"])
+def test_a_latent_is_trained_by_name_under_a_readable_one(latent, capsys):
+    flags = [] if latent == "gaussian" else ["--num-variables", "2", "--num-categories", "4"]
+    arguments = ["train", "--network", "dense", "--epochs", "1", "--max-images", "50", *flags]
+    assert main([*arguments, "--latent", latent]) == 0
+    (path,) = Path("runs").iterdir()
+    assert path.name.startswith(f"digits-dense-{latent}-")
+    assert len(RunFolder(path).metrics()) == 1
+
+
 BAD = {
+    "planar": (
+        ["--latent", "igr-planar", "--kl", "discrete"],
+        "expected kl relaxed with the latent igr-planar, of which no exact discrete law is known",
+    ),
+    "option of another latent": (["--flow-layers", "3"], "expected no flow_layers with the latent igr"),
+    "capacities alone": (
+        ["--continuous-capacity", "0", "5", "20"],
+        "expected continuous_capacity and discrete_capacity together",
+    ),
+    "half a capacity": (["--continuous-capacity", "0", "5"], "--continuous-capacity"),
+    "absent prior": (["--prior", "absent.json"], "expected a prior written by igr prior at "),
     "data": (["--data", "mnits"], "got 'mnits'; did you mean mnist?"),
     "network": (["--network", "dence"], "did you mean dense?"),
     "latent": (["--latent", "gumbel"], "did you mean gumbel-softmax?"),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from igr.data import prepare
+from igr.data import PreparedImages, prepare
 from igr.models.likelihoods import LIKELIHOODS
 
 GREYS = torch.arange(256, dtype=torch.uint8)
@@ -50,3 +50,39 @@ def test_an_image_is_drawn_the_same_however_many_follow_it():
         for part in (images, images[:7])
     )
     assert torch.equal(all_[:7], some)
+
+
+IMAGES = torch.arange(9 * 2 * 3).mul(37).remainder(256).to(torch.uint8).view(9, 1, 2, 3)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_slices_of_prepared_images_are_those_of_the_whole(likelihood, dtype):
+    prepared, whole = PreparedImages(IMAGES, likelihood, dtype), prepare(IMAGES, likelihood, dtype)
+    assert len(prepared) == 9
+    for places in (slice(None), slice(2, 5), slice(7, 20), slice(4, 4), slice(None, -3)):
+        assert torch.equal(prepared[places], whole[places])
+        assert prepared[places].dtype == dtype
+    assert torch.equal(prepared.first(4)[:], whole[:4])
+    assert len(prepared.first(4)) == 4
+    assert len(prepared.first(100)) == 9
+    assert prepared.first(None) is prepared
+
+
+def test_pixels_of_prepared_images_are_drawn_once_for_all():
+    images = IMAGES.repeat(30, 1, 1, 1)
+    drawn = PreparedImages(images, "bernoulli", torch.float64, torch.Generator().manual_seed(4))
+    whole = prepare(images, "bernoulli", torch.float64, torch.Generator().manual_seed(4))
+    assert torch.equal(drawn[:], whole)
+    assert torch.equal(drawn[:], drawn[:])
+    assert torch.equal(drawn[100:117], whole[100:117])
+    assert torch.equal(drawn.first(50)[40:], whole[40:50])
+    assert set(whole.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(whole, prepare(images, "bernoulli", torch.float64))
+
+
+def test_prepared_images_read_no_pixel_before_it_is_asked_for():
+    images = IMAGES.clone()
+    prepared = PreparedImages(images, "normal")
+    images.fill_(255)
+    assert (prepared[:] == 1).all()

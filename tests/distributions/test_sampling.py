@@ -10,6 +10,7 @@ import igr
 from cases import (
     NUMBERS,
     Sinh,
+    available,
     chi_square,
     each,
     gaussian,
@@ -227,3 +228,45 @@ def test_moments_of_igr_log_ratios():
     mean, scale = law.loc / 0.3 - math.log(0.2), law.scale / 0.3
     assert z_score(ratios, mean).abs().max() < 5
     assert z_score((ratios - mean) ** 2, scale**2).abs().max() < 5
+
+
+@each()
+def test_the_vertex_of_a_noise_is_the_nearest_one_to_its_point_and_has_no_gradient(case):
+    law = case.law(**{name: value.requires_grad_() for name, value in case.tensors().items()})
+    noise = law.draw_noise((200,), generator=generator(0))
+    found, log_z = law.vertex(noise), law.rsample_log(noise=noise).detach()
+    assert found.shape == (200, *law.batch_shape, law.num_categories)
+    assert found.dtype == law.dtype
+    assert not found.requires_grad
+    assert torch.equal(found.sum(-1), torch.ones(found.shape[:-1], dtype=law.dtype))
+    assert set(found.unique().tolist()) == {0.0, 1.0}
+    # Entries that tie to rounding may go either way in the logarithms of the point.
+    chosen = (found * available(law, log_z)).sum(-1)
+    best = log_z.amax(-1)
+    torch.testing.assert_close(chosen, best, rtol=1e-9, atol=1e-9)
+    if law.mask is not None:
+        assert not (found.bool() & law.mask).any()
+
+
+@each(where=lambda case: case.has_exact_law)
+def test_vertices_follow_the_discrete_law(case):
+    law = case.law()
+    drawn = law.vertex(law.draw_noise((4000,), generator=generator(1)))
+    counts, expected = (
+        total.reshape(-1, law.num_categories) for total in (drawn.sum(0), 4000 * law.discrete().probs)
+    )
+    for count, mean in zip(counts, expected, strict=True):
+        assert chi_square(count, mean) > 1e-6
+
+
+def test_the_vertex_is_right_where_the_point_is_not_told_apart():
+    # All lengths round to nothing in float32, and so do their differences in z.
+    loc = torch.tensor([-200.0, -150.0, -190.0])
+    sticks = igr.InvertibleGaussian(loc, 1.0, 0.5, igr.LogisticStickBreakingTransform())
+    noise = torch.zeros(3)
+    assert len(sticks.rsample(noise=noise).unique()) == 1
+    assert sticks.vertex(noise).tolist() == [0.0, 1.0, 0.0, 0.0]
+    half = igr.GumbelSoftmax(1e-3, logits=torch.tensor([0.0, 1.0], dtype=torch.bfloat16))
+    assert half.vertex(torch.zeros(5, 2)).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="noise"):
+        half.vertex(torch.zeros(5, 3))

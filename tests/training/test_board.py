@@ -119,6 +119,11 @@ def test_a_resumed_run_has_each_step_once(tmp_path):
     assert latest is not None
     # As if it had been killed: back to the checkpoint of the second epoch.
     latest.unlink()
+    # And a minute ago: TensorBoard reads files in the order of their names, which have the second and a
+    # number that counts the writers of a process, as text, in which 10 comes before 9.
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    second = events.name.split(".")[3]
+    events.rename(events.with_name(events.name.replace(second, str(int(second) - 60))))
     assert folder.latest_step() == 6
     loop.resume(tmp_path / "run")
     board = board_of(tmp_path / "run")
@@ -133,3 +138,26 @@ def test_without_a_board_nothing_is_written_and_the_numbers_are_the_same(tmp_pat
     assert not (tmp_path / "False" / "tensorboard").exists()
     first, second = (RunFolder(tmp_path / name).metrics() for name in ("True", "False"))
     assert first == second
+
+
+def test_the_board_has_the_parts_that_a_latent_reports(tmp_path):
+    config = dataclasses.replace(
+        SMALL,
+        latent="igr-sb-truncated",
+        continuous_dim=2,
+        track_gradients=True,
+        epochs=1,
+        eval_every=1,
+        checkpoint_every=1,
+    )
+    loop.train(config, tmp_path / "run")
+    board = board_of(tmp_path / "run")
+    (line,) = RunFolder(tmp_path / "run").metrics()
+    parts = ("kl discrete", "kl continuous", "mass cut", "num sticks")
+    for part in (*parts, "vanishing gradients"):
+        key = part.replace(" ", "_")
+        shown = {name: scalars(board, f"{part}/{name}") for name in ("train", "validation") if part in parts}
+        shown["train"] = scalars(board, f"{part}/train")
+        for name, values in shown.items():
+            assert values == pytest.approx({3: line[f"{name}_{key}"]}, rel=1e-6)
+    assert "vanishing gradients/validation" not in board.Tags()["scalars"]

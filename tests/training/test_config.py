@@ -6,7 +6,9 @@ import json
 import pytest
 import torch
 
+from igr.data import SOURCES
 from igr.errors import UserError
+from igr.models.latents import LATENTS
 from igr.training.config import TrainConfig, smoke
 
 
@@ -17,6 +19,25 @@ from igr.training.config import TrainConfig, smoke
         ("igr", "relaxed", {"temperature": 0.15, "scale": "free", "prior_temperature": None}),
         ("gumbel-softmax", "discrete", {"temperature": 0.67, "prior_temperature": 0.5}),
         ("gumbel-softmax", "relaxed", {"temperature": 0.67, "prior_temperature": 0.5}),
+        ("igr", None, {"kl": "discrete", "temperature": 0.4, "scale": "fixed", "flow_layers": None}),
+        ("gumbel-softmax", None, {"kl": "discrete", "stick_threshold": None, "continuous_dim": 0}),
+        ("igr-sb", None, {"kl": "discrete", "temperature": 0.4, "scale": "fixed"}),
+        ("igr-sb-log", "relaxed", {"temperature": 0.15, "scale": "free", "stick_quantile": None}),
+        (
+            "igr-sb-truncated",
+            None,
+            {"kl": "discrete", "scale": "fixed", "stick_threshold": 0.9, "stick_quantile": 0.75},
+        ),
+        (
+            "igr-planar",
+            None,
+            {"kl": "relaxed", "temperature": 0.15, "scale": "free", "flow_layers": 4, "kl_warmup": 5},
+        ),
+        (
+            "gaussian",
+            None,
+            {"kl": "relaxed", "temperature": None, "continuous_dim": 10, "kl_warmup": 0, "scale": None},
+        ),
     ],
 )
 def test_open_settings_are_filled_by_latent_and_kl(latent, kl, expected):
@@ -65,6 +86,116 @@ BAD = {
         {"latent": "gumbel-softmax", "scale": "free"},
         "expected no scale with the latent gumbel-softmax",
     ),
+    "temperature of the prior of sticks": (
+        {"latent": "igr-sb", "prior_temperature": 0.5},
+        "expected no prior_temperature with the latent igr-sb, which has none; got 0.5; leave",
+    ),
+    "layers of no flow": ({"flow_layers": 2}, "expected no flow_layers with the latent igr,"),
+    "sticks of igr-sb": (
+        {"latent": "igr-sb", "stick_threshold": 0.5},
+        "expected no stick_threshold with the latent igr-sb,",
+    ),
+    "landing of igr": ({"stick_the_landing": True}, "expected no stick_the_landing with the latent igr,"),
+    "categories of gaussian": (
+        {"latent": "gaussian", "num_categories": 5},
+        "expected no num_categories with the latent gaussian, which has none; got 5",
+    ),
+    "variables of gaussian": ({"latent": "gaussian", "num_variables": 5}, "expected no num_variables"),
+    "temperature of gaussian": ({"latent": "gaussian", "temperature": 0.5}, "expected no temperature"),
+    "prior of gaussian": ({"latent": "gaussian", "prior": "p.json"}, "expected no prior with"),
+    "straight through gaussian": (
+        {"latent": "gaussian", "straight_through": True},
+        "expected no straight_through with the latent gaussian",
+    ),
+    "scale of gaussian": ({"latent": "gaussian", "scale": "free"}, "expected no scale with"),
+    "no dimension": (
+        {"latent": "gaussian", "continuous_dim": 0},
+        "expected continuous_dim of at least 1 with the latent gaussian; got 0",
+    ),
+    "discrete KL of planar": (
+        {"latent": "igr-planar", "kl": "discrete"},
+        "expected kl relaxed with the latent igr-planar, of which no exact discrete law is known; got disc",
+    ),
+    "discrete KL of gaussian": (
+        {"latent": "gaussian", "kl": "discrete"},
+        "expected kl relaxed with the latent gaussian",
+    ),
+    "landing with the discrete KL": (
+        {"latent": "gumbel-softmax", "stick_the_landing": True, "kl": "discrete"},
+        "expected no stick_the_landing with kl discrete, which is not sampled; got true; use kl relaxed",
+    ),
+    "landing with the default KL": (
+        {"latent": "gumbel-softmax", "stick_the_landing": True},
+        "expected no stick_the_landing with kl discrete",
+    ),
+    "two sticks": (
+        {"latent": "igr-sb", "num_categories": 2},
+        "expected num_categories of at least 3 with the latent igr-sb; got 2",
+    ),
+    "two truncated sticks": (
+        {"latent": "igr-sb-truncated", "num_categories": 2},
+        "expected num_categories of at least 3 with the latent igr-sb-truncated",
+    ),
+    "a threshold of one": (
+        {"latent": "igr-sb-truncated", "stick_threshold": 1.0},
+        "expected stick_threshold to be a number between 0 and 1; got 1.0",
+    ),
+    "a quantile of zero": (
+        {"latent": "igr-sb-truncated", "stick_quantile": 0.0},
+        "expected stick_quantile to be a number above 0 and at most 1; got 0.0",
+    ),
+    "no layers": ({"latent": "igr-planar", "flow_layers": 0}, "expected flow_layers .* at least 1; got 0"),
+    "negative dimension": ({"continuous_dim": -1}, "expected continuous_dim .* at least 0; got -1"),
+    "one capacity": (
+        {"continuous_dim": 2, "continuous_capacity": (0.0, 5.0, 100)},
+        "expected continuous_capacity and discrete_capacity together, .* got continuous_capacity with",
+    ),
+    "the other capacity": (
+        {"continuous_dim": 2, "discrete_capacity": (0.0, 5.0, 100)},
+        "together, .* got discrete_capacity with the latent igr and continuous_dim 2;",
+    ),
+    "capacities without a Gaussian": (
+        {"continuous_capacity": (0.0, 5.0, 100), "discrete_capacity": (0.0, 5.0, 100)},
+        "at least 1; got continuous_capacity and discrete_capacity with .* continuous_dim 0;",
+    ),
+    "capacities without categories": (
+        {
+            "latent": "gaussian",
+            "continuous_capacity": (0.0, 5.0, 100),
+            "discrete_capacity": (0.0, 5.0, 100),
+        },
+        "with a categorical latent",
+    ),
+    "weight of no capacities": (
+        {"continuous_dim": 2, "capacity_weight": 3.0},
+        "expected capacities beside capacity_weight; got none; give",
+    ),
+    **{
+        f"capacity {capacity}": (
+            {
+                "continuous_dim": 2,
+                "continuous_capacity": (0.0, 5.0, 100),
+                "discrete_capacity": capacity,
+            },
+            f"expected discrete_capacity to rise from LOWER to UPPER nats, .* got {message}; change",
+        )
+        for capacity, message in (
+            ((5.0, 4.0, 100), "5 4 100"),
+            ((-1.0, 4.0, 100), "-1 4 100"),
+            ((0.0, 4.0, 0), "0 4 0"),
+            ((0.0, float("inf"), 10), "0 inf 10"),
+            ((float("nan"), 1.0, 10), "nan 1 10"),
+        )
+    },
+    "weight of capacities": (
+        {
+            "continuous_dim": 2,
+            "continuous_capacity": (0.0, 5.0, 100),
+            "discrete_capacity": (0.0, 5.0, 100),
+            "capacity_weight": 0.0,
+        },
+        "expected capacity_weight to be a finite number above 0; got 0.0",
+    ),
 }
 
 
@@ -104,6 +235,17 @@ def test_json_over_a_base_changes_only_what_it_names():
         ({"latent": None}, "expected latent to be text; got None"),
         ({"learning_rate": 10**400}, "expected learning_rate to be a number; got 1000"),
         ([1, 2], r"expected settings by name; got \[1, 2\]"),
+        (
+            {"continuous_capacity": [0.0, 5.0]},
+            r"expected continuous_capacity to be 3 numbers; got 2, \[0.0, 5.0\]; change",
+        ),
+        ({"continuous_capacity": []}, "expected continuous_capacity to be 3 numbers; got 0"),
+        ({"continuous_capacity": [0, 5, 2.5]}, "expected continuous_capacity .* whole number; got 2.5"),
+        ({"discrete_capacity": [0, "5", 2]}, "expected discrete_capacity to be a number; got '5'"),
+        ({"discrete_capacity": 5}, "expected discrete_capacity to be a list of numbers or null; got 5"),
+        ({"discrete_capacity": "0 5 2"}, "expected discrete_capacity to be a list of numbers or null; got"),
+        ({"discrete_capacity": [0, [5], 2]}, r"expected discrete_capacity to be a number; got \[5\]"),
+        ({"stick_the_landing": 1}, "expected stick_the_landing to be true or false; got 1"),
     ],
 )
 def test_json_of_the_wrong_form_is_refused(values, message):
@@ -142,3 +284,141 @@ def test_every_setting_is_explained_to_the_user():
     source = inspect.getsource(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
         assert re.search(rf'\n    {field.name}: [^\n]+\n    """[^"]+\."""', source), field.name
+
+
+JOINT = {
+    "latent": "igr",
+    "continuous_dim": 3,
+    "continuous_capacity": (0.0, 5.0, 25_000),
+    "discrete_capacity": (1.0, 5.0, 100),
+}
+
+
+def test_capacities_make_a_joint_vae_of_the_paper():
+    config = TrainConfig(**JOINT, kl="relaxed").resolved()
+    assert (config.capacity_weight, config.kl_warmup) == (30.0, 0)
+    assert config.resolved() == config
+    capacities = config.capacities
+    assert capacities["continuous_capacity"].at(5000) == pytest.approx(1.0)
+    assert capacities["discrete_capacity"].at(50) == pytest.approx(3.0)
+    assert TrainConfig(**JOINT, capacity_weight=100.0).resolved().capacity_weight == 100.0
+    plain = TrainConfig(continuous_dim=3, kl="relaxed").resolved()
+    assert (plain.capacity_weight, plain.kl_warmup, plain.capacities) == (None, 5, {})
+
+
+def test_capacities_come_back_from_json():
+    config = TrainConfig(**JOINT).resolved()
+    found = TrainConfig.from_json(json.loads(json.dumps(config.to_json())))
+    assert found == config
+    assert hash(found) == hash(config)
+    given = TrainConfig.from_json({"discrete_capacity": [0, 5, 25]})
+    assert given.discrete_capacity == (0.0, 5.0, 25)
+    assert [type(number) for number in given.discrete_capacity] == [float, float, int]
+    assert TrainConfig.from_json({"discrete_capacity": None}, given).discrete_capacity is None
+
+
+@pytest.mark.parametrize("latent", [*LATENTS, "gaussian"])
+def test_resolved_configs_of_every_latent_resolve_to_themselves_and_have_names(latent):
+    config = TrainConfig(latent=latent).resolved()
+    assert config.resolved() == config
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))).resolved() == config
+    assert all(char.isalnum() or char in "-_." for char in config.run_name)
+    # Nothing that the latent knows of is left open, but for what may follow another setting.
+    own = LATENTS[latent].options - {"prior_temperature"} if latent in LATENTS else set()
+    assert all(getattr(config, option) is not None for option in own)
+
+
+def test_run_names_tell_latents_apart():
+    names = {
+        TrainConfig(**settings).resolved().run_name: settings
+        for settings in (
+            {},
+            {"continuous_dim": 3},
+            {"straight_through": True},
+            {"kl": "relaxed"},
+            {"latent": "gaussian"},
+            {"latent": "igr-planar"},
+        )
+    }
+    assert set(names) == {
+        "digits-dense_nonlinear-igr-discrete-t0.4-s0",
+        "digits-dense_nonlinear-igr-gaussian3-discrete-t0.4-s0",
+        "digits-dense_nonlinear-igr-st-discrete-t0.4-s0",
+        "digits-dense_nonlinear-igr-relaxed-t0.15-s0",
+        "digits-dense_nonlinear-gaussian-s0",
+        "digits-dense_nonlinear-igr-planar-relaxed-t0.15-s0",
+    }
+
+
+def test_images_have_the_shape_that_the_network_takes(monkeypatch):
+    def shape(**settings):
+        return TrainConfig(**settings).image_shape
+
+    assert shape(network="conv_jointvae") == (1, 32, 32)
+    assert shape(network="conv_jointvae", data="mnist") == (1, 32, 32)
+    assert shape(network="conv_jointvae", data="celeba") == (3, 64, 64)
+    assert shape(network="conv", data="omniglot") == (1, 28, 28)
+    assert shape(network="conv") == (1, 8, 8)
+    assert shape(network="dense", data="celeba") == (3, 64, 64)
+    monkeypatch.setitem(SOURCES, "digits", dataclasses.replace(SOURCES["digits"], image_shape=(1, 6, 8)))
+    with pytest.raises(UserError, match="for the network conv; got 6 x 8; use dense_nonlinear, or conv_join"):
+        TrainConfig(network="conv").resolved()
+
+
+# What the first version wrote into config.json, and under which defaults.
+FIRST = {
+    "data": "digits",
+    "data_dir": None,
+    "max_images": None,
+    "network": "dense_nonlinear",
+    "likelihood": "bernoulli",
+    "binarization": "fixed",
+    "latent": "gumbel-softmax",
+    "num_variables": 20,
+    "num_categories": 10,
+    "kl": "discrete",
+    "temperature": 0.67,
+    "prior_temperature": 0.5,
+    "scale": None,
+    "num_samples": 1,
+    "num_eval_samples": 100,
+    "kl_warmup": 0,
+    "epochs": 100,
+    "batch_size": 100,
+    "learning_rate": 0.001,
+    "seed": 0,
+    "eval_every": 1,
+    "checkpoint_every": 10,
+    "tensorboard": True,
+    "precision": "float32",
+    "device": "cpu",
+}
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"latent": "igr", "temperature": 0.4, "prior_temperature": None, "scale": "fixed"}]
+)
+def test_a_config_of_the_first_version_is_the_same_run_now(change):
+    values = FIRST | change
+    config = TrainConfig.from_json(values).resolved()
+    assert {key: getattr(config, key) for key in values} == values
+    later = {key: value for key, value in config.to_json().items() if key not in values}
+    assert later == {
+        "continuous_dim": 0,
+        "prior": None,
+        "flow_layers": None,
+        "stick_threshold": None,
+        "stick_quantile": None,
+        "straight_through": False,
+        "stick_the_landing": False,
+        "continuous_capacity": None,
+        "discrete_capacity": None,
+        "capacity_weight": None,
+        "track_gradients": False,
+    }
+
+
+def test_what_files_are_named_is_kept_as_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = TrainConfig(data_dir="images", prior="prior.json").resolved()
+    assert (config.data_dir, config.prior) == (str(tmp_path / "images"), str(tmp_path / "prior.json"))

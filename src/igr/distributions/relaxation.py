@@ -219,7 +219,7 @@ class SimplexRelaxation(Distribution, ABC):
         return torch.exp(log_z).to(self.dtype), log_prob.to(self.dtype)
 
     def vertex(self, noise: Tensor) -> Tensor:
-        """The vertex nearest to the point of that noise, one-hot, without gradient: a draw of the discrete law.
+        """The vertex nearest to the point of that noise, a draw of the discrete law, without gradient.
 
         The largest category is told before the softmax, so entries that tie where they round or underflow
         do not mislead it.

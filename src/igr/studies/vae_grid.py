@@ -160,6 +160,8 @@ def _candidates(
             learning_rate=learning_rate,
             seed=config.seeds[0],
             eval_every=config.eval_every,
+            # A process that is killed loses no more than an epoch.
+            checkpoint_every=1,
             num_eval_samples=config.num_eval_samples,
             # Event files of hundreds of runs would help nobody.
             tensorboard=False,

@@ -73,7 +73,8 @@ def _prior(config: TrainConfig) -> dict[str, Tensor] | None:
         found = Fit.load(config.prior)
     except (OSError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(
-            f"expected a prior written by igr prior at {config.prior}; got {error}; write one with igr prior"
+            f"expected a prior written by igr prior at {config.prior}; got "
+            f"{getattr(error, 'strerror', None) or error}; write one with igr prior"
         ) from error
     families = LATENTS[config.latent].prior_families
     if found.family not in families or found.num_categories != config.num_categories:

@@ -166,8 +166,10 @@ class RunFolder:
             UserError: The folder is not empty.
         """
         entries = list(self.path.iterdir()) if self.path.is_dir() else []
-        # A process that was killed at its very start leaves a lock, an unfinished config, or a prior alone.
-        left = (*_LOCKS, self._prior.name)
+        # A process that was killed at its very start leaves a lock, an unfinished config, and perhaps the
+        # copy of a prior. Without the lock a file of that name is the user's.
+        locked = any(entry.name == LOCK for entry in entries)
+        left = (*_LOCKS, self._prior.name) if locked else _LOCKS
         if any(entry.name not in left and not atomic.is_unfinished(entry) for entry in entries):
             raise UserError(
                 f"expected an empty folder for a new run; got {self.path}, which is not empty; go "
