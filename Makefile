@@ -29,7 +29,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest tests src/igr --doctest-modules --durations=10
+	$(BIN)/python -m pytest tests src/igr --doctest-modules --durations=10 -n auto --dist loadfile
 
 demo: $(READY)
 	$(BIN)/python -m igr.cli.demo --out $(DEMO)

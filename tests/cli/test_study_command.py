@@ -136,7 +136,7 @@ def test_the_command_in_the_report_makes_the_same_study(capsys):
     command = shlex.split(line.split("`")[1])
     assert command == ["igr", "study", "run", "wait", *flags]
     assert main(command[1:]) == 0
-    assert "all items were there already (--overwrite computes them anew)" in capsys.readouterr().err
+    assert "all of it was there already (--overwrite computes it anew)" in capsys.readouterr().err
 
 
 def test_tables_are_text_and_no_markup(capsys):

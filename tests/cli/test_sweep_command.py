@@ -225,3 +225,27 @@ def test_what_cannot_be_swept_of_a_study_is_one_sentence(capsys):
         assert main(["sweep", *argv]) == 2
         assert message in capsys.readouterr().err
     assert not Path("studies").exists()
+
+
+def test_repetitions_with_a_prior_from_a_file_are_one_row(capsys):
+    assert main(["prior", "--num-categories", "3", "--out", "p.json"]) == 0
+    flags = ["--latent", "igr", "--prior", "p.json", "--seed", "0", "1", "--out", "out"]
+    assert main(["sweep", *TINY, *flags]) == 0
+    capsys.readouterr()
+    assert main(["compare", "out", "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    (row,) = table["rows"]
+    assert row["seeds"] == [0, 1]
+
+
+def test_what_failed_in_a_sweep_is_left_out_of_its_comparison(capsys):
+    flags = ["--learning-rate", "1e-3", "1e30", "--seed", "0", "1", "--out", "out"]
+    assert main(["sweep", *TINY, *flags]) == 1
+    capsys.readouterr()
+    assert main(["compare", "out", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "left out: 2 of the runs, which failed or have not finished, the first of them out/igr/" in err
+    (table,) = json.loads(out)["tables"]
+    (row,) = table["rows"]
+    assert row["config"]["learning_rate"] == 1e-3
+    assert row["seeds"] == [0, 1]

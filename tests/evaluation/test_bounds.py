@@ -592,3 +592,33 @@ def test_images_may_be_prepared_as_they_are_asked_for() -> None:
     assert all(torch.equal(found[key], values) for key, values in expected.items())
     with pytest.raises(UserError, match="at least one image; got none;"):
         bounds(model, stored.first(0), 1)
+
+
+def test_sticks_whose_law_cannot_be_computed_are_evaluated_by_a_wider_one() -> None:
+    model = vae_of(StickBreakingLatent(V, K, NORMAL, scale="free"))
+    with torch.no_grad():
+        # The logarithms of the scales, by variable: far below what the law of sticks resolves.
+        model.encoder[1].weight.view(V, 2, K - 1, PIXELS)[:, 1] = 0.0
+        model.encoder[1].bias.view(V, 2, K - 1)[:, 1] = -6.0
+    image = all_images()[11:12]
+    posterior = model.encode(image, TEMPERATURE)
+    with pytest.raises(NotImplementedError, match="no exact law of stick-breaking"):
+        posterior.discrete()
+    law = model.latent.exact_law(posterior)
+    # Which piece is the longest is as good as certain with either scale.
+    drawn = posterior.discrete("monte_carlo", num_samples=2000)
+    assert (law.probs - drawn.probs).abs().max() < 0.1
+    assert torch.equal(model.latent.representative(posterior).argmax(-1), drawn.probs.argmax(-1))
+    prior = model.latent.discrete_prior().logits.clamp_min(-1e9)
+    log_joint = [
+        model.decode(nn.functional.one_hot(torch.tensor([i, j]), K).double()).log_prob(image)
+        + prior[0, i]
+        + prior[1, j]
+        for i in range(K)
+        for j in range(K)
+    ]
+    log_p = torch.stack(log_joint).logsumexp(0)
+    results = bounds(model, repeated(image, 200), 50)
+    for key in ("discrete_elbo", "importance_weighted"):
+        assert results[key].isfinite().all()
+        assert z_score(results[key], log_p[0]) < 5

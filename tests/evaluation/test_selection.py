@@ -134,8 +134,9 @@ def test_a_missing_validation_evaluation_is_named_with_the_command() -> None:
 @pytest.mark.parametrize(
     ("measured", "said"),
     [
-        ({"num_data": 20}, "got 300 images, 100 samples, IW bound, exact q in a and 20 images"),
+        ({"num_data": 20}, "got 300 images, 100 samples, seed 0, IW bound, exact q in a and 20 images"),
         ({"num_samples": 7}, "and 300 images, 7 samples"),
+        ({"seed": 3}, "and 300 images, 100 samples, seed 3"),
         ({"bounds": dict.fromkeys(KEYS) | {"relaxed_elbo": Estimate(-1.0, 0.1)}}, "relaxed ELBO in b"),
     ],
 )

@@ -201,7 +201,13 @@ def test_law_is_the_frequency_among_ten_million(index, in_lengths):
 
 @SPACES
 @pytest.mark.parametrize(
-    ("n", "tolerance"), [(2, 1e-6), (9, 1e-6), (49, 1e-6), pytest.param(199, 1e-5, marks=pytest.mark.slow)]
+    ("n", "tolerance"),
+    [
+        (2, 1e-6),
+        (9, 1e-6),
+        pytest.param(49, 1e-6, marks=pytest.mark.slow),
+        pytest.param(199, 1e-5, marks=pytest.mark.slow),
+    ],
 )
 def test_precision_of_the_chosen_mesh(n, tolerance, in_lengths):
     """Against twice the points and nodes, for scales alike and mixed; what was measured is far better."""

@@ -80,19 +80,15 @@ def test_every_budget_can_be_run(name, budget):
 def test_the_full_table_has_every_latent_network_kl_and_form():
     found = studies.study("vae-table")
     groups = groups_of(found, VaeTableConfig(), Machine())
-    # On 3 data sets with 3 networks: 4 latents with both KLs and one with the relaxed KL alone, in 2 forms.
-    assert len(groups) == 3 * 3 * (4 * 2 + 1) * 2
-    assert {group.candidates[0].latent for group in groups} == {
-        "gumbel-softmax",
-        "igr",
-        "igr-planar",
-        "igr-sb",
-        "igr-sb-log",
-    }
+    # On 3 data sets with 3 networks: 5 latents with both KLs and one with the relaxed KL alone, in 2 forms,
+    # and the Gaussian.
+    assert len(groups) == 3 * 3 * ((5 * 2 + 1) * 2 + 1)
+    assert {group.candidates[0].latent for group in groups} == {*LATENTS, "gaussian"}
     for group in groups:
         first = group.candidates[0]
         assert first.likelihood == ("normal" if first.data == "fmnist" else "bernoulli")
-        grid = 8 if first.latent == "gumbel-softmax" else 7
+        assert first.num_categories == (50 if first.latent == "igr-sb-truncated" else 10)
+        grid = {"gumbel-softmax": 8, "gaussian": 1}.get(first.latent, 7)
         assert len(group.candidates) == grid * 3
         assert group.seeds == (5328, 5945, 8965, 49, 9337)
 
@@ -199,3 +195,40 @@ def test_the_shares_of_vanishing_gradients_are_shares(smoked):
             share = json.loads(line)["train_vanishing_gradients"]
             assert 0 <= share < 1
             assert math.isfinite(share)
+
+
+def test_the_report_says_what_was_tuned_and_nothing_else():
+    found = studies.study("vae-table")
+    assert "its temperature was chosen" in found.preset("small").tuned
+    assert "its temperature and learning rate were chosen" in found.preset("full").tuned
+    assert "Nothing was tuned" in studies.study("jointvae").preset("small").tuned
+
+
+def test_what_no_report_needs_is_not_evaluated(smoked):
+    for name in ("vanishing-gradients", "posterior-proximity"):
+        for path in smoked(name).out.glob("runs/*/*/result.json"):
+            assert not {"evaluation", "validation_evaluation"} & json.loads(path.read_text()).keys()
+
+
+def test_two_kls_of_a_jointvae_have_two_rows_and_pictures_each(tmp_path):
+    found = studies.study("jointvae")
+    config = dataclasses.replace(found.smoke, latents=("igr",), kls=("relaxed", "discrete"))
+    outcome = run_study(found, config, tmp_path / "study")
+    names = [picture.name for picture in outcome.report.pictures]
+    assert len(set(names)) == 4
+    (table,) = [table for table in outcome.report.tables if table.name == "capacities"]
+    assert [row["trained KL"] for row in table.to_json()] == ["relaxed", "discrete"]
+
+
+def test_a_gaussian_latent_has_its_row(tmp_path):
+    found = studies.study("elbo-curves")
+    config = dataclasses.replace(found.smoke, latents=("gaussian", "igr"), seeds=(1,))
+    outcome = run_study(found, config, tmp_path / "study")
+    (table,) = outcome.report.tables
+    assert [row["latent"] for row in table.to_json()] == ["gaussian", "igr"]
+    assert any("A Gaussian latent is not relaxed" in note for note in table.notes)
+
+
+def test_a_budget_beside_smoke_is_refused():
+    with pytest.raises(UserError, match="expected --smoke or --budget small; got both"):
+        studies.study("vae-table").preset("small", smoke=True)

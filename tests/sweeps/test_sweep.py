@@ -15,6 +15,7 @@ import torch
 
 import igr
 from igr.errors import UserError
+from igr.evaluation import evaluation
 from igr.evaluation.evaluation import stored_evaluation
 from igr.fitting import fit
 from igr.sweeps import (
@@ -211,14 +212,13 @@ def test_whatever_a_run_fails_with_is_one_sentence(tmp_path, monkeypatch, error,
 
 
 def test_bounds_that_are_not_finite_are_a_failure(tmp_path, monkeypatch):
-    real = job.evaluate
+    real = evaluation.per_datum_bounds
 
     def not_finite(*arguments: Any, **options: Any) -> Any:
         found = real(*arguments, **options)
-        broken = dataclasses.replace(found.bounds["relaxed_elbo"], value=float("nan"))
-        return dataclasses.replace(found, bounds={**found.bounds, "relaxed_elbo": broken})
+        return {**found, "relaxed_elbo": found["relaxed_elbo"] * float("nan")}
 
-    monkeypatch.setattr(job, "evaluate", not_finite)
+    monkeypatch.setattr(evaluation, "per_datum_bounds", not_finite)
     (failure,) = run_sweep([tuned(0.1, seeds=(0,))], tmp_path).failures
     assert "expected finite bounds on the test split; got nan for the relaxed ELBO" in failure.message
 

@@ -21,7 +21,8 @@ from igr.training.config import TrainConfig, smoke
         ("gumbel-softmax", "relaxed", {"temperature": 0.67, "prior_temperature": 0.5}),
         ("igr", None, {"kl": "discrete", "temperature": 0.4, "scale": "fixed", "flow_layers": None}),
         ("gumbel-softmax", None, {"kl": "discrete", "stick_threshold": None, "continuous_dim": 0}),
-        ("igr-sb", None, {"kl": "discrete", "temperature": 0.4, "scale": "fixed"}),
+        ("igr-sb", None, {"kl": "discrete", "temperature": 0.05, "scale": "fixed"}),
+        ("igr-sb-log", None, {"kl": "discrete", "temperature": 0.4, "scale": "fixed"}),
         ("igr-sb-log", "relaxed", {"temperature": 0.15, "scale": "free", "stick_quantile": None}),
         (
             "igr-sb-truncated",

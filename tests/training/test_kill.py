@@ -70,9 +70,8 @@ def assert_same_as_unbroken(path: Path, config: TrainConfig) -> None:
     assert names_in(path) == names_in(unbroken)
 
 
-def test_two_kills_change_nothing(tmp_path):
-    for delay in (0.0, 0.013):
-        kill_after(tmp_path / "run", SMALL, epochs=3, delay=delay)
+def test_a_kill_changes_nothing(tmp_path):
+    kill_after(tmp_path / "run", SMALL, epochs=3, delay=0.013)
     assert_same_as_unbroken(tmp_path / "run", SMALL)
 
 

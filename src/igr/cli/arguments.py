@@ -146,6 +146,10 @@ def _one_sentence(box: str, command: str) -> str:
 
 
 _SENTENCES = {
+    # Of a list of numbers, as LOWER UPPER STEPS.
+    r"Error parsing (\S+): no type matching \{None\}\|\{(.+?)\} could be instantiated from (\[.*?\])": (
+        "expected {0} to be {1}; got {2}"
+    ),
     r"Error parsing (\S+): (.*)": "expected {0} to be {1}",
     r"Missing value for argument '(\S+)'": "expected a value after {0}; got none",
     r"Unrecognized options: (.*)": "expected no more arguments; got {0}",

@@ -12,6 +12,7 @@ from rich.text import Text
 from igr import atomic, plot
 from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.cli.tables import FIGURE_WIDTH, columns, rendered
+from igr.cli.terminal import quoted, say
 from igr.errors import UserError
 from igr.evaluation import (
     BOUND_KINDS,
@@ -19,6 +20,7 @@ from igr.evaluation import (
     GroupedComparison,
     compare_groups,
     compare_runs,
+    failed_runs,
     has_groups,
     read_runs,
     runs_to_csv,
@@ -57,6 +59,12 @@ def main(argv: list[str]) -> int:
 
 def _compare(argv: list[str]) -> int:
     arguments = parse(CompareArguments, argv, "compare")
+    failed = failed_runs(arguments.runs)
+    if failed:
+        say(
+            f"left out: {len(failed)} of the runs, which failed or have not finished, the first of them "
+            f"{quoted(failed[0])}"
+        )
     runs = read_runs(arguments.runs, arguments.split)
     comparison = compare_groups(runs) if has_groups(runs) and not arguments.each else compare_runs(runs)
     written = write(comparison, arguments.out)

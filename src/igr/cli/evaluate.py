@@ -83,7 +83,9 @@ def _evaluate(argv: list[str]) -> int:
     loaded = load_run(arguments.run, arguments.device, arguments.data_dir)
     # First, since it is the quicker of the two to fail.
     calibrated = (
-        _calibrate(loaded, split=arguments.split, seed=arguments.seed) if arguments.calibrate else None
+        _calibrate(loaded, arguments.split, arguments.max_images, arguments.seed)
+        if arguments.calibrate
+        else None
     )
     evaluation = evaluate_and_draw(
         loaded,
@@ -137,9 +139,15 @@ def evaluate_and_draw(
     return evaluation
 
 
-def _calibrate(loaded: LoadedRun, *, split: str, seed: int) -> CalibratedTemperature:
+def _calibrate(loaded: LoadedRun, split: str, max_images: int | None, seed: int) -> CalibratedTemperature:
     with _writing(loaded), bar("calibrating", _PASSES, "passes") as progress:
-        return calibrate(loaded, split=split, seed=seed, progress=lambda done: progress(min(done, _PASSES)))
+        return calibrate(
+            loaded,
+            split=split,
+            max_images=max_images,
+            seed=seed,
+            progress=lambda done: progress(min(done, _PASSES)),
+        )
 
 
 @contextmanager

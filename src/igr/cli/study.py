@@ -187,10 +187,10 @@ def _to_json(study: Study[Any], settings: Any, outcome: Outcome) -> dict[str, An
 
 def _closing(outcome: Outcome) -> str:
     if outcome.num_kept == outcome.num_items:
-        work = "all items were there already (--overwrite computes them anew)"
+        work = "all of it was there already (--overwrite computes it anew)"
     else:
         kept = f", {outcome.num_kept} of them already there" if outcome.num_kept else ""
-        work = f"{outcome.num_items} items, {outcome.seconds:.1f} s in sum{kept}"
+        work = f"{outcome.num_items} pieces of work, {outcome.seconds:.1f} s in sum{kept}"
     figures = f"; figures are in {quoted(outcome.out / 'figures')}" if outcome.report.pictures else ""
     return f"{work}; the report is {quoted(outcome.out / 'report.md')}{figures}"
 

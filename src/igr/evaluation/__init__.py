@@ -1,7 +1,7 @@
 """Evaluation of trained models: bounds on log p(x), their comparison, and distances to the vertices."""
 
 from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate, estimate, per_datum_bounds
-from igr.evaluation.compared_runs import ComparedRun, read_runs, runs_to_csv
+from igr.evaluation.compared_runs import ComparedRun, failed_runs, read_runs, runs_to_csv
 from igr.evaluation.comparison import Comparison, compare, compare_runs
 from igr.evaluation.evaluation import (
     Evaluation,
@@ -37,6 +37,7 @@ __all__ = [
     "compare_runs",
     "estimate",
     "evaluate",
+    "failed_runs",
     "has_groups",
     "images_of_split",
     "labels",

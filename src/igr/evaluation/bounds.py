@@ -11,7 +11,8 @@ density, with those by the exact law, and the other two are missing.
 
 The one-hot latents come from the exact law :math:`q(d \mid x)` as it was computed and then
 normalized, and the same numbers stand in the weights, so that the bounds hold whatever the error of
-the quadrature behind that law.
+the quadrature behind that law. Where it cannot be computed for a posterior (sticks with scales of a few
+hundredths), that of a posterior with these scales raised takes its place in both, and the bounds hold too.
 """
 
 import math
@@ -254,7 +255,7 @@ def _discrete_pass(
     """What is found with one-hot points drawn from the exact law; those of a Gaussian part beside them."""
     latent = model.latent
     of_discrete, of_continuous = latent.parts_of(posterior)
-    law = _DiscretePosterior(of_discrete.discrete().logits, discrete)
+    law = _DiscretePosterior(discrete.exact_law(of_discrete).logits, discrete)
     dtype = next(model.parameters()).dtype
     num_variables = discrete.num_variables
     kl = law.kl

@@ -1,6 +1,7 @@
 """The runs of a comparison, as they are read from their folders."""
 
 import csv
+import hashlib
 import io
 import math
 import shlex
@@ -11,7 +12,7 @@ from typing import Any
 
 from igr.errors import UserError
 from igr.evaluation.bounds import BOUND_KINDS
-from igr.evaluation.evaluation import Evaluation, stored_evaluation
+from igr.evaluation.evaluation import RECORDS, Evaluation, stored_evaluation
 from igr.training.config import TrainConfig
 from igr.training.runs import RunFolder, read_json
 
@@ -41,6 +42,8 @@ IRRELEVANT = frozenset(
 _DECISIVE = ("latent", "kl", "epochs")
 # Nats per image below which a latent is said to have collapsed.
 SILENT = 0.1
+# The file that makes a folder that of a sweep.
+SWEEP = "sweep.json"
 # Of many runs that a sentence is about, so many are named.
 MOST_NAMED = 3
 
@@ -111,7 +114,8 @@ def read_runs(paths: Sequence[Path], split: str = "test") -> list[ComparedRun]:
     """Read runs with the evaluations that are stored beside them.
 
     Arguments:
-        paths: Folders of runs, or folders with runs anywhere below them, which are all taken, sorted.
+        paths: Folders of runs, or folders with runs anywhere below them, which are all taken, sorted, but
+            for :func:`failed_runs`.
         split: The split whose evaluation is compared, ``"test"`` or ``"validation"``.
 
     Raises:
@@ -120,7 +124,8 @@ def read_runs(paths: Sequence[Path], split: str = "test") -> list[ComparedRun]:
     """
     if not paths:
         raise UserError("expected at least one run folder; got none; name the runs to compare")
-    found = [run for path in paths for run in _runs_below(path)]
+    failed = set(failed_runs(paths))
+    found = [run for path in paths for run in _runs_below(path) if run not in failed]
     resolved = [path.resolve() for path in found]
     seen: set[Path] = set()
     for path, real in zip(found, resolved, strict=True):
@@ -131,7 +136,7 @@ def read_runs(paths: Sequence[Path], split: str = "test") -> list[ComparedRun]:
     return [
         ComparedRun(
             name=name,
-            config=folder.config(),
+            config=_with_prior_by_content(folder.config()),
             evaluation=stored_evaluation(folder, split),
             metrics=folder.metrics(),
             validation=stored_evaluation(folder, "validation"),
@@ -140,6 +145,20 @@ def read_runs(paths: Sequence[Path], split: str = "test") -> list[ComparedRun]:
         )
         for name, folder in zip(_names(resolved), folders, strict=True)
     ]
+
+
+def failed_runs(paths: Sequence[Path]) -> list[Path]:
+    """The runs of sweeps below these folders that failed or have not finished, while others were evaluated.
+
+    They are left out of a comparison.
+    """
+    failed = []
+    for path in paths:
+        found = [run for run in _runs_below(path) if run != path and _is_in_sweep(run)]
+        evaluated = [run for run in found if any(key in RunFolder(run).result() for key in RECORDS.values())]
+        if evaluated:
+            failed += [run for run in found if run not in evaluated]
+    return failed
 
 
 def check_evaluated(runs: Sequence[ComparedRun]) -> None:
@@ -197,6 +216,36 @@ def runs_to_csv(runs: Sequence[ComparedRun]) -> str:
     return to_csv([_flat(run, with_validation) for run in runs])
 
 
+def about_bounds(configs: Collection[TrainConfig]) -> str:
+    """What the kinds of bounds in a table are, for readers."""
+    said = (
+        "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "
+        "the discrete model. In expectation the importance-weighted (IW) bound by the exact q is "
+        "the tightest of these; that over the pre-image can lie below the discrete ELBO."
+    )
+    if any(not config.has_categories for config in configs):
+        said += (
+            " A Gaussian latent is not relaxed: its ELBO stands with the relaxed ones, its IW bound, by the "
+            "exact density, with those by the exact q, and both bound log p(x) of its own model."
+        )
+    return said
+
+
+def about_silent(names: Sequence[str], configs: Collection[TrainConfig]) -> str:
+    """What is said of runs whose discrete posterior is close to the prior.
+
+    Arguments:
+        names: What they are called.
+        configs: Their configs.
+    """
+    said = (
+        f"Collapsed: in {'; '.join(names)} the discrete posterior is within {SILENT} nats of the prior, so "
+        "the categorical latent says next to nothing about the image"
+    )
+    beside = any(config.continuous_dim for config in configs)
+    return f"{said}, whatever the Gaussian one beside it says." if beside else f"{said}."
+
+
 def to_csv(records: Sequence[dict[str, Any]]) -> str:
     """Records with the same keys, below a line of these keys."""
     buffer = io.StringIO()
@@ -250,6 +299,18 @@ def _runs_below(path: Path) -> list[Path]:
             "name a folder that igr train wrote, or one that holds such folders"
         )
     return found
+
+
+def _is_in_sweep(run: Path) -> bool:
+    return any((folder / SWEEP).is_file() for folder in run.parents)
+
+
+def _with_prior_by_content(config: TrainConfig) -> TrainConfig:
+    """The config with what its prior is in place of where the run keeps its copy."""
+    if config.prior is None:
+        return config
+    digest = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
+    return replace(config, prior=f"sha256 {digest[:12]}")
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -10,6 +10,8 @@ from igr.evaluation.compared_runs import (
     SILENT,
     WHAT_WAS_MEASURED,
     ComparedRun,
+    about_bounds,
+    about_silent,
     check_evaluated,
     differing_settings,
     read_runs,
@@ -64,21 +66,12 @@ class Comparison:
             )
         else:
             notes.append(f"Nats per image; mean ± its standard error. {self.obstacle}")
-        notes.append(
-            "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "
-            "the discrete model. In expectation the importance-weighted (IW) bound by the exact q is "
-            "the tightest of these; that over the pre-image can lie below the discrete ELBO."
-        )
+        notes.append(about_bounds([run.config for run in self.runs]))
         silent = [
-            run.name
-            for run in self.runs
-            if (kl := run.measured.discrete_kl) is not None and kl.value < SILENT
+            run for run in self.runs if (kl := run.measured.discrete_kl) is not None and kl.value < SILENT
         ]
         if silent:
-            notes.append(
-                f"Collapsed: in {', '.join(silent)} the discrete posterior is within {SILENT} nats of "
-                "the prior, so the latent says next to nothing about the image."
-            )
+            notes.append(about_silent([run.name for run in silent], [run.config for run in silent]))
         ignored = {*LAW_AND_KL, *WHAT_WAS_MEASURED} - {"num_samples"}
         differing = differing_settings([run.config for run in self.runs], ignored)
         if len({run.measured.seed for run in self.runs}) > 1:

@@ -1,5 +1,6 @@
 """The evaluation of a run: the four bounds on one split, and the record of how they were made."""
 
+import math
 import shlex
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from igr.evaluation.bounds import (
     per_datum_bounds,
 )
 from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_number
+from igr.training.failures import TrainingFailure
 from igr.training.runs import LoadedRun, RunFolder, evaluation_images
 
 SPLITS = ("validation", "test")
@@ -134,6 +136,7 @@ def evaluate(
 
     Raises:
         UserError: The split is unknown, a number of samples or images below one or the seed below zero.
+        TrainingFailure: A bound is not finite; nothing is written.
     """
     if seed < 0:
         raise UserError(f"expected seed to be a whole number of at least 0; got {seed}; change seed")
@@ -154,6 +157,12 @@ def evaluate(
         progress=progress,
     )
     figures = {key: estimate(values) for key, values in per_datum.items()}
+    for kind in BOUND_KINDS:
+        if kind.key in figures and not math.isfinite(figures[kind.key].value):
+            raise TrainingFailure(
+                f"expected finite bounds on the {split} split; got {figures[kind.key].value} for the "
+                f"{kind.name}; the likely cause is a learning rate too high or a temperature too low"
+            )
     evaluation = Evaluation(
         split=split,
         num_data=len(images),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate
-from igr.evaluation.compared_runs import SILENT, ComparedRun, differing_settings
+from igr.evaluation.compared_runs import SILENT, ComparedRun, about_bounds, about_silent, differing_settings
 from igr.evaluation.ranking import best
 from igr.evaluation.selection import TRIED, Candidate, Choice, over_seeds
 from igr.tables import Cell, Measured, Table
@@ -128,10 +128,8 @@ class Section:
         """What a reader of the table has to know, a sentence or two each."""
         notes = [
             self._about_figures(),
-            "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "
-            "the discrete model. In expectation the importance-weighted (IW) bound by the exact q is "
-            "the tightest of these; that over the pre-image can lie below the discrete ELBO. The discrete "
-            "KL is that from q(d | x) to the prior.",
+            f"{about_bounds([row.config for row in self.rows])} The discrete KL is that from q(d | x) to the "
+            "prior.",
         ]
         kinds = dict.fromkeys(row.choice.kind.name for row in self.rows if row.choice.kind is not None)
         if kinds:
@@ -144,14 +142,14 @@ class Section:
                 f"highest mean bound on the validation split ({'; where a law has none, '.join(kinds)}) over "
                 f"the seeds that all of them have in common; {caution}."
             )
-        silent = [
-            row.name for row in self.rows if row.discrete_kl is not None and row.discrete_kl.value < SILENT
-        ]
-        if silent:
+        if self.best and any(len(row.candidates) == 1 for row in self.rows):
             notes.append(
-                f"Collapsed: in {'; '.join(silent)} the discrete posterior is within {SILENT} nats of the "
-                "prior, so the latent says next to nothing about the image."
+                "Of a row with one setting nothing was tuned, so that its rank is one of that setting and "
+                "not of the latent at its best."
             )
+        silent = [row for row in self.rows if row.discrete_kl is not None and row.discrete_kl.value < SILENT]
+        if silent:
+            notes.append(about_silent([row.name for row in silent], [row.config for row in silent]))
         runs = [run for row in self.rows for run in row.runs]
         if len({run.measured.seed for run in runs}) > 1:
             notes.append("The seed of the evaluation is not the same for all runs.")

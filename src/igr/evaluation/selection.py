@@ -23,6 +23,7 @@ from igr.evaluation.bounds import (
 )
 from igr.evaluation.compared_runs import IRRELEVANT, ComparedRun, commands
 from igr.evaluation.evaluation import Evaluation
+from igr.training.config import TrainConfig
 
 # The first that an evaluation has: the tightest on log p(x) of the discrete model, then the other that
 # every law over a pre-image has, then the only one of laws without a discrete model.
@@ -166,9 +167,18 @@ def _candidates(runs: Sequence[ComparedRun]) -> list[Candidate]:
                 "leave one of them out"
             )
         repetitions[config.seed] = run
-    # None where a law has no temperature, or its prior none of its own.
-    in_order = sorted(tried, key=lambda one: [(number is not None, number or 0.0) for number in one])
+    in_order = sorted(tried, key=_order)
     return [Candidate(*one, tuple(tried[one][seed] for seed in sorted(tried[one]))) for one in in_order]
+
+
+def order_of_trial(config: TrainConfig) -> list[tuple[bool, float]]:
+    """What the settings that are tried are sorted by: temperature, prior temperature, learning rate."""
+    return _order([getattr(config, setting) for setting in TRIED])
+
+
+def _order(numbers: Sequence[float | None]) -> list[tuple[bool, float]]:
+    # None where a law has no temperature, or its prior none of its own.
+    return [(number is not None, number or 0.0) for number in numbers]
 
 
 def _kind_of_choice(runs: Sequence[ComparedRun]) -> BoundKind:
@@ -185,7 +195,8 @@ def _kind_of_choice(runs: Sequence[ComparedRun]) -> BoundKind:
     # The name of the first run that was measured so.
     first: dict[str, str] = {}
     for run, one, kind in zip(runs, evaluations, kinds, strict=True):
-        first.setdefault(f"{one.num_data} images, {one.num_samples} samples, {kind.name}", run.name)
+        how = f"{one.num_data} images, {one.num_samples} samples, seed {one.seed}, {kind.name}"
+        first.setdefault(how, run.name)
     if len(first) > 1:
         said = " and ".join(f"{how} in {name}" for how, name in first.items())
         raise UserError(

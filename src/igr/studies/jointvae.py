@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from igr import plot
 from igr.evaluation import images_of_split, temperature_of
-from igr.models.latents import CONTINUOUS_KL, DISCRETE_KL
+from igr.models.latents import CONTINUOUS_KL, DISCRETE_KL, GAUSSIAN
 from igr.models.pictures import NUM_RECONSTRUCTIONS, hard_reconstructions, traversals
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
@@ -48,18 +48,6 @@ class JointVaeConfig(VaeConfig):
     num_variables: int = 1
     """Categorical variables."""
 
-    gumbel_temperatures: tuple[float, ...] = (0.67,)
-    """Temperatures of Gumbel-Softmax; with several the one with the highest validation bound is taken."""
-
-    igr_temperatures: tuple[float, ...] = (0.15,)
-    """Temperatures of IGR-I, IGR-Planar and IGR-SB in log space."""
-
-    stick_temperatures: tuple[float, ...] = (0.15,)
-    """Temperatures of IGR-SB in length space."""
-
-    learning_rates: tuple[float, ...] = (1e-3,)
-    """Learning rates of Adam; chosen together with the temperature."""
-
     epochs: int = 50
     """Passes over the training images."""
 
@@ -74,6 +62,7 @@ class JointVaeConfig(VaeConfig):
 
     def check(self) -> None:
         super().check()
+        self.require("latents", GAUSSIAN not in self.latents, "categorical ones")
         good = self.capacity_steps is None or self.capacity_steps >= 1
         self.require("capacity_steps", good, "a whole number of at least 1")
 
@@ -92,7 +81,7 @@ def _joint(config: JointVaeConfig, candidate: TrainConfig) -> TrainConfig:
     d_low, d_high, d_steps = settings.discrete_capacity
     return dataclasses.replace(
         candidate,
-        continuous_dim=settings.continuous_dim,
+        continuous_dim=config.continuous_dim or settings.continuous_dim,
         capacity_weight=settings.capacity_weight,
         continuous_capacity=(c_low, c_high, config.capacity_steps or c_steps),
         discrete_capacity=(d_low, d_high, config.capacity_steps or d_steps),
@@ -111,14 +100,14 @@ def report(config: JointVaeConfig, findings: Findings) -> Report:
     return Report(
         tables=[*comparison.tables(), _table(findings, chosen)],
         pictures=pictures,
-        about=_ABOUT.format(epochs=config.epochs, seeds=len(config.seeds)),
+        about=_ABOUT.format(epochs=config.epochs, tuned=config.tuned),
     )
 
 
 _ABOUT = """A Gaussian latent beside a categorical one, each held to a capacity: the loss is minus the
 log-likelihood plus a weight times the distance of each KL from its capacity, which rises during training. It
-is no bound; the bounds are those of the model that results, over both parts of the latent. {epochs} epochs,
-{seeds} seeds."""
+is no bound; the bounds are those of the model that results, over both parts of the latent. Every run has
+{epochs} epochs. {tuned}"""
 
 
 def _table(findings: Findings, chosen: Sequence[Sequence[Run]]) -> Table:
@@ -127,7 +116,7 @@ def _table(findings: Findings, chosen: Sequence[Sequence[Run]]) -> Table:
         config = runs[0].config
         lines = [RunFolder(findings.runs.path(run)).metrics()[-1] for run in runs]
         step = lines[0]["step"]
-        row: list[Cell] = [config.data, config.network, TITLES[config.latent], len(runs)]
+        row: list[Cell] = [config.data, config.network, TITLES[config.latent], config.trained_kl, len(runs)]
         for name, key in (("continuous_capacity", CONTINUOUS_KL), ("discrete_capacity", DISCRETE_KL)):
             values = [line[f"validation_{key}"] for line in lines]
             row += [config.capacities[name].at(step), sum(values) / len(values)]
@@ -139,6 +128,7 @@ def _table(findings: Findings, chosen: Sequence[Sequence[Run]]) -> Table:
             "data": "",
             "network": "",
             "latent": "",
+            "trained KL": "",
             "seeds": "d",
             "capacity, Gaussian": ".2f",
             "KL, Gaussian": ".2f",
@@ -166,8 +156,8 @@ def _pictures(findings: Findings, run: Run) -> list[Picture]:
         if config.num_variables == 1
         else [f"variable {v + 1}" for v in range(config.num_variables)]
     )
-    name = f"{config.data}-{config.network}-{config.latent}"
-    title = f"{config.data}, {TITLES[config.latent]}"
+    name = f"{config.data}-{config.network}-{config.latent}-{config.kl}"
+    title = f"{config.data}, {TITLES[config.latent]}, {config.kl} KL"
     width, height = 0.42 * config.num_categories + 1.2, 0.42 * len(rows) + 0.4
     figure, (axes,) = plot.new_figure(max(width, 4.0), height)
     plot.traversals(axes, rows, labels, title=title)
@@ -201,6 +191,10 @@ STUDY = Study(
     config=JointVaeConfig,
     small=JointVaeConfig(
         data=("mnist",),
+        gumbel_temperatures=(0.67,),
+        igr_temperatures=(0.15,),
+        stick_temperatures=(0.15,),
+        learning_rates=(1e-3,),
         seeds=(5328, 5945),
         epochs=8,
         eval_every=2,
@@ -212,6 +206,9 @@ STUDY = Study(
         data=("digits",),
         latents=("gumbel-softmax", "igr"),
         num_categories=4,
+        gumbel_temperatures=(0.67,),
+        igr_temperatures=(0.15,),
+        learning_rates=(1e-3,),
         seeds=(5328,),
         epochs=1,
         max_images=40,

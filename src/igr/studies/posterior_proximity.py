@@ -7,21 +7,23 @@ from functools import partial
 
 from igr import plot
 from igr.evaluation import calibrate, posterior_samples
+from igr.models.latents import GAUSSIAN
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Item, Record, Study, Work
-from igr.studies.vae_grid import TITLES, VaeConfig, vae_groups
+from igr.studies.vae_grid import TITLES, RunsConfig, vae_groups
+from igr.sweeps import Group
 from igr.training.runs import load_run
 
 
 @dataclass(frozen=True)
-class PosteriorProximityConfig(VaeConfig):
+class PosteriorProximityConfig(RunsConfig):
     """What is trained, for how long, and how its posteriors are sampled."""
 
     data: tuple[str, ...] = ("mnist",)
     """The data sets."""
 
     gumbel_temperatures: tuple[float, ...] = (0.67,)
-    """Temperatures of Gumbel-Softmax in training; with several the best by the validation bound is taken."""
+    """The temperature of Gumbel-Softmax in training."""
 
     igr_temperatures: tuple[float, ...] = (0.15,)
     """The same of IGR-I, IGR-Planar and IGR-SB in log space."""
@@ -30,7 +32,7 @@ class PosteriorProximityConfig(VaeConfig):
     """The same of IGR-SB in length space."""
 
     learning_rates: tuple[float, ...] = (1e-3,)
-    """Learning rates of Adam; chosen together with the temperature."""
+    """The learning rate of Adam."""
 
     seeds: tuple[int, ...] = (5328,)
     """The seed of training."""
@@ -38,8 +40,8 @@ class PosteriorProximityConfig(VaeConfig):
     epochs: int = 100
     """Passes over the training images."""
 
-    num_eval_samples: int = 100
-    """Latent samples per image in the bounds on the test split."""
+    max_test_images: int | None = None
+    """Sample for the first so many test images only; None: for all."""
 
     samples_per_image: int = 100
     """Posterior samples of each variable for each test image."""
@@ -53,14 +55,24 @@ class PosteriorProximityConfig(VaeConfig):
     def check(self) -> None:
         super().check()
         self.require("seeds", len(self.seeds) == 1, "one seed")
+        for key in ("gumbel_temperatures", "igr_temperatures", "stick_temperatures", "learning_rates"):
+            self.require(key, len(getattr(self, key)) == 1, "one number")
+        self.require("latents", GAUSSIAN not in self.latents, "categorical ones")
+        good = self.max_test_images is None or self.max_test_images >= 1
+        self.require("max_test_images", good, "a whole number of at least 1")
         self.require("samples_per_image", self.samples_per_image >= 1, "a whole number of at least 1")
         self.require("distance", 0 < self.distance < 1, "a number between 0 and 1")
         self.require("quantile", 0 < self.quantile < 1, "a number between 0 and 1")
 
 
+def groups(config: PosteriorProximityConfig) -> list[Group]:
+    """What is trained; no bound is asked for."""
+    return vae_groups(config, tested=False)
+
+
 def items(config: PosteriorProximityConfig) -> list[Item]:
     """One for each model."""
-    return [Item(group.key, partial(_measure, config, group.key)) for group in vae_groups(config)]
+    return [Item(group.key, partial(_measure, config, group.key)) for group in groups(config)]
 
 
 def _measure(config: PosteriorProximityConfig, key: str, work: Work) -> Record:
@@ -73,14 +85,14 @@ def _measure(config: PosteriorProximityConfig, key: str, work: Work) -> Record:
         distance=config.distance,
         quantile=config.quantile,
         num_samples=config.samples_per_image,
-        max_images=config.max_eval_images,
+        max_images=config.max_test_images,
         seed=config.seed,
     )
     samples = posterior_samples(
         run,
         split="test",
         num_samples=config.samples_per_image,
-        max_images=config.max_eval_images,
+        max_images=config.max_test_images,
         seed=config.seed,
     )
     return {
@@ -202,7 +214,7 @@ STUDY = Study(
     name="posterior-proximity",
     summary="distance of posterior samples to the vertices, as trained and at calibrated temperatures",
     config=PosteriorProximityConfig,
-    small=PosteriorProximityConfig(epochs=20, eval_every=5, max_eval_images=2000),
+    small=PosteriorProximityConfig(epochs=20, eval_every=5, max_test_images=2000),
     smoke=PosteriorProximityConfig(
         data=("digits",),
         networks=("dense",),
@@ -211,11 +223,9 @@ STUDY = Study(
         num_categories=4,
         epochs=2,
         max_images=100,
-        num_eval_samples=2,
         samples_per_image=5,
     ),
-    groups=vae_groups,
-    evaluation=lambda config: config.evaluation,
+    groups=groups,
     items=items,
     report=report,
 )

@@ -346,6 +346,8 @@ class _Folder:
         tables = {self._tables / f"{table.name}.csv": table.to_csv() for table in report.tables}
         tables |= {self._tables / f"{table.name}.tex": table.to_latex() for table in report.tables}
         figures = {self._figures / f"{picture.name}.png": picture for picture in report.pictures}
+        if len(figures) < len(report.pictures) or len(tables) < 2 * len(report.tables):
+            raise ValueError("run_study: expected tables and pictures with different names; got one twice.")
         for path, text in tables.items():
             atomic.write_text(path, text)
         for path, picture in figures.items():

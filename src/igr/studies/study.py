@@ -171,6 +171,8 @@ class Study(Generic[Config]):
         """
         if budget not in BUDGETS:
             raise unknown_name("budget", budget, BUDGETS)
+        if smoke and budget != "full":
+            raise UserError(f"expected --smoke or --budget {budget}; got both; leave one of them out")
         if smoke:
             return self.smoke
         return self.small if budget == "small" and self.small is not None else self.config()

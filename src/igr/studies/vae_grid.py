@@ -1,22 +1,27 @@
 """The runs that the studies of VAEs have in common: data sets, networks and latents, tuned and repeated."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from igr.data import SOURCES
-from igr.models.latents import LATENTS
+from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.networks import NETWORKS
 from igr.studies.study import StudyConfig
 from igr.sweeps import EvaluationSettings, Group
-from igr.training.config import KLS, TrainConfig
+from igr.training.config import CONTINUOUS_DIM, KLS, TrainConfig
 
 # The law of a pixel of each data set, as in the paper; the others are binary images.
 LIKELIHOODS = {"fmnist": "normal", "celeba": "normal"}
 # The seeds of the paper's experiments.
 SEEDS = (5328, 5945, 8965, 49, 9337)
 # What the settings of temperatures are called, by latent; the others have those of IGR.
-TEMPERATURES = {"gumbel-softmax": "gumbel_temperatures", "igr-sb": "stick_temperatures"}
+TEMPERATURES = {
+    "gumbel-softmax": "gumbel_temperatures",
+    "igr-sb": "stick_temperatures",
+    "igr-sb-truncated": "stick_temperatures",
+}
 
 TITLES: Mapping[str, str] = {
     "gumbel-softmax": "GS",
@@ -30,8 +35,8 @@ TITLES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class VaeConfig(StudyConfig):
-    """What is trained, for how long, and how it is tuned, repeated and evaluated."""
+class RunsConfig(StudyConfig):
+    """What is trained, for how long, and how it is repeated."""
 
     data: tuple[str, ...] = ("mnist", "fmnist", "omniglot")
     """The data sets."""
@@ -40,7 +45,7 @@ class VaeConfig(StudyConfig):
     """The networks."""
 
     latents: tuple[str, ...] = ("gumbel-softmax", "igr", "igr-planar", "igr-sb")
-    """The categorical latents."""
+    """The latents."""
 
     kls: tuple[str, ...] = ("relaxed",)
     """The KLs that are trained, of those that a latent has: relaxed, discrete."""
@@ -51,20 +56,26 @@ class VaeConfig(StudyConfig):
     num_categories: int = 10
     """Categories of each variable."""
 
+    most_categories: int = 50
+    """The same of igr-sb-truncated, which takes as many as a batch needs."""
+
+    continuous_dim: int | None = None
+    """Dimensions of a Gaussian latent; None: 10 (of a JointVAE of celeba 32)."""
+
     gumbel_temperatures: tuple[float, ...] = (0.1, 0.3, 0.5, 0.67, 0.85, 1.0, 1.11, 1.25)
-    """Temperatures of Gumbel-Softmax; with several the one with the highest validation bound is taken."""
+    """Temperatures of Gumbel-Softmax."""
 
     igr_temperatures: tuple[float, ...] = (0.03, 0.07, 0.1, 0.15, 0.25, 0.5, 0.67)
     """Temperatures of IGR-I, IGR-Planar and IGR-SB in log space."""
 
     stick_temperatures: tuple[float, ...] = (0.03, 0.07, 0.1, 0.15, 0.25, 0.5, 0.67)
-    """Temperatures of IGR-SB in length space, which needs lower ones to come as close to a vertex."""
+    """Temperatures of IGR-SB in length space, truncated or not, which comes less close to a vertex."""
 
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
-    """Learning rates of Adam; chosen together with the temperature."""
+    """Learning rates of Adam."""
 
     seeds: tuple[int, ...] = SEEDS
-    """Seeds of training; temperature and learning rate are chosen with the first."""
+    """Seeds of training."""
 
     epochs: int = 300
     """Passes over the training images."""
@@ -78,21 +89,12 @@ class VaeConfig(StudyConfig):
     eval_every: int = 10
     """Epochs between two validation figures."""
 
-    num_eval_samples: int = 1000
-    """Latent samples per image in the bounds on the test split."""
-
-    validation_samples: int = 100
-    """The same on the validation split, by which is chosen."""
-
-    max_eval_images: int | None = None
-    """Evaluate on the first so many images only; None: on all."""
-
     def check(self) -> None:
         super().check()
         named: dict[str, Mapping[str, object] | tuple[str, ...]] = {
             "data": SOURCES,
             "networks": NETWORKS,
-            "latents": LATENTS,
+            "latents": (*LATENTS, GAUSSIAN),
             "kls": KLS,
         }
         for key, known in named.items():
@@ -109,6 +111,40 @@ class VaeConfig(StudyConfig):
         # What is left is checked with the configs of the runs.
         vae_groups(self)
 
+
+@dataclass(frozen=True)
+class VaeConfig(RunsConfig):
+    """What is trained, for how long, and how it is tuned, repeated and evaluated.
+
+    Of several temperatures and learning rates those with the highest validation bound are taken, with the
+    first of the seeds.
+    """
+
+    num_eval_samples: int = 1000
+    """Latent samples per image in the bounds on the test split."""
+
+    validation_samples: int = 100
+    """The same on the validation split, by which is chosen."""
+
+    max_eval_images: int | None = None
+    """Evaluate on the first so many images only; None: on all."""
+
+    @property
+    def tuned(self) -> str:
+        """A sentence about what was chosen, and how."""
+        latents = [latent for latent in self.latents if latent != GAUSSIAN]
+        axes = {TEMPERATURES.get(latent, "igr_temperatures") for latent in latents}
+        several = ["temperature"] if any(len(getattr(self, axis)) > 1 for axis in axes) else []
+        several += ["learning rate"] if len(self.learning_rates) > 1 else []
+        if not several:
+            return "Nothing was tuned: every latent has one temperature, and one learning rate."
+        verb = "was" if len(several) == 1 else "were"
+        return (
+            f"Where a row had several to choose from, its {' and '.join(several)} {verb} chosen by its bound "
+            f"on the validation split ({self.validation_samples} samples an image), with the first of "
+            f"{len(self.seeds)} seeds; the others were then run with that choice."
+        )
+
     @property
     def evaluation(self) -> EvaluationSettings:
         """How the runs are evaluated."""
@@ -120,41 +156,56 @@ class VaeConfig(StudyConfig):
         )
 
 
-def vae_groups(config: VaeConfig, straight_through: bool = False) -> list[Group]:
+def vae_groups(config: RunsConfig, straight_through: bool = False, tested: bool = True) -> list[Group]:
     """One group for each data set, network, latent and KL that there is.
 
     Arguments:
         config: The settings.
         straight_through: Train each of them with straight-through samples as well.
+        tested: Whether the runs are evaluated on the test split.
     """
     groups = []
     forms = (False, True) if straight_through else (False,)
-    for data, network, latent, kl, is_hard in itertools.product(
-        config.data, config.networks, config.latents, config.kls, forms
-    ):
-        if kl in LATENTS[latent].kls:
+    for data, network, latent in itertools.product(config.data, config.networks, config.latents):
+        if latent == GAUSSIAN:
+            dim = config.continuous_dim or CONTINUOUS_DIM
+            shared: dict[str, Any] = {"latent": latent, "continuous_dim": dim}
+            candidates = tuple(_candidates(config, data, network, shared, (None,)))
+            groups.append(Group(f"{data}-{network}-{latent}", candidates, config.seeds, tested=tested))
+            continue
+        truncated = latent == "igr-sb-truncated"
+        temperatures = getattr(config, TEMPERATURES.get(latent, "igr_temperatures"))
+        for kl, is_hard in itertools.product(config.kls, forms):
+            if kl not in LATENTS[latent].kls:
+                continue
+            shared = {
+                "latent": latent,
+                "num_variables": config.num_variables,
+                "num_categories": config.most_categories if truncated else config.num_categories,
+                "kl": kl,
+                "straight_through": is_hard,
+            }
+            candidates = tuple(_candidates(config, data, network, shared, temperatures))
             key = f"{data}-{network}-{latent}-{kl}{'-st' if is_hard else ''}"
-            candidates = tuple(_candidates(config, data, network, latent, kl, is_hard))
-            groups.append(Group(key, candidates, config.seeds))
+            groups.append(Group(key, candidates, config.seeds, tested=tested))
     return groups
 
 
 def _candidates(
-    config: VaeConfig, data: str, network: str, latent: str, kl: str, is_hard: bool
+    config: RunsConfig,
+    data: str,
+    network: str,
+    shared: Mapping[str, Any],
+    temperatures: Sequence[float | None],
 ) -> Iterator[TrainConfig]:
-    temperatures = getattr(config, TEMPERATURES.get(latent, "igr_temperatures"))
     for temperature, learning_rate in itertools.product(temperatures, config.learning_rates):
         yield TrainConfig(
+            **shared,
             data=data,
             max_images=config.max_images,
             network=network,
             likelihood=LIKELIHOODS.get(data, "bernoulli"),
-            latent=latent,
-            num_variables=config.num_variables,
-            num_categories=config.num_categories,
-            kl=kl,
             temperature=temperature,
-            straight_through=is_hard,
             epochs=config.epochs,
             batch_size=config.batch_size,
             learning_rate=learning_rate,
@@ -162,7 +213,6 @@ def _candidates(
             eval_every=config.eval_every,
             # A process that is killed loses no more than an epoch.
             checkpoint_every=1,
-            num_eval_samples=config.num_eval_samples,
             # Event files of hundreds of runs would help nobody.
             tensorboard=False,
         ).resolved()

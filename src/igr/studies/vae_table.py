@@ -18,8 +18,16 @@ class VaeTableConfig(VaeConfig):
     networks: tuple[str, ...] = ("dense", "dense_nonlinear", "conv")
     """The networks."""
 
-    latents: tuple[str, ...] = ("gumbel-softmax", "igr", "igr-planar", "igr-sb", "igr-sb-log")
-    """The categorical latents."""
+    latents: tuple[str, ...] = (
+        "gumbel-softmax",
+        "igr",
+        "igr-planar",
+        "igr-sb",
+        "igr-sb-log",
+        "igr-sb-truncated",
+        "gaussian",
+    )
+    """The latents."""
 
     kls: tuple[str, ...] = ("relaxed", "discrete")
     """The KLs that are trained, of those that a latent has: relaxed, discrete."""
@@ -39,20 +47,19 @@ def report(config: VaeTableConfig, findings: Findings) -> Report:
     return Report(
         tables=comparison.tables(),
         pictures=[_bounds(comparison), curves(comparison)],
-        about=_ABOUT.format(epochs=config.epochs, seeds=len(config.seeds), samples=config.validation_samples),
+        about=_ABOUT.format(epochs=config.epochs, tuned=config.tuned),
     )
 
 
 _ABOUT = """Each row is one latent with one KL in training. With the relaxed KL the objective bounds log p(x)
 of the relaxed model, whose latent lies inside the simplex; with the discrete KL, which is what practitioners
 train, it bounds nothing, but the discrete model, whose latent is one-hot and which is what one wants in the
-end, is better for it. Where a row says straight-through, the decoder has met vertices in training. A latent
-without an exact discrete law (IGR-Planar) has no discrete KL, and of the bounds on log p(x) of its discrete
-model only the one over the pre-image.
+end, is better for it. Where a row says straight-through, the decoder has met vertices in training; with the
+relaxed KL the objective then bounds log p(x) of the discrete model. A latent without an exact discrete law
+(IGR-Planar) has no discrete KL, and of the bounds on log p(x) of its discrete model only the one over the
+pre-image.
 
-Temperature and learning rate were chosen for each row by its bound on the validation split ({samples} samples
-an image), with the first of {seeds} seeds; the others were then run with that choice. Every run has {epochs}
-epochs."""
+{tuned} Every run has {epochs} epochs."""
 
 
 def _bounds(comparison: GroupedComparison) -> Picture:
@@ -61,9 +68,9 @@ def _bounds(comparison: GroupedComparison) -> Picture:
     return Picture(
         name="bounds",
         caption=(
-            "Importance-weighted bounds on log p(x) of the discrete model, and their standard errors over "
-            "seeds where these can be seen. Two bounds of one row are of the same model; rows are compared "
-            "by points of one kind only."
+            "Importance-weighted bounds on log p(x) of the discrete model (of its own model for a Gaussian "
+            "latent), with the standard errors of the table. Two bounds of one row are of the same model; "
+            "rows are compared by points of one kind only."
         ),
         figure=figure,
     )

@@ -8,7 +8,7 @@ from igr import plot
 from igr.plot import Band
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
-from igr.studies.vae_grid import TITLES, VaeConfig, vae_groups
+from igr.studies.vae_grid import TITLES, RunsConfig, vae_groups
 from igr.sweeps import Group, Run
 from igr.training.loop import VANISHES, VANISHING
 from igr.training.runs import RunFolder
@@ -17,7 +17,7 @@ _KEY = f"train_{VANISHING}"
 
 
 @dataclass(frozen=True)
-class VanishingGradientsConfig(VaeConfig):
+class VanishingGradientsConfig(RunsConfig):
     """What is trained, for how long, and how it is repeated."""
 
     data: tuple[str, ...] = ("mnist",)
@@ -38,9 +38,6 @@ class VanishingGradientsConfig(VaeConfig):
     epochs: int = 100
     """Passes over the training images."""
 
-    num_eval_samples: int = 100
-    """Latent samples per image in the bounds on the test split."""
-
     def check(self) -> None:
         super().check()
         self.require("data", len(self.data) == 1, "one data set")
@@ -54,10 +51,10 @@ def groups(config: VanishingGradientsConfig) -> list[Group]:
     return [
         dataclasses.replace(
             group,
-            key=f"{group.key}-t{candidate.temperature:g}",
+            key=group.key if candidate.temperature is None else f"{group.key}-t{candidate.temperature:g}",
             candidates=(dataclasses.replace(candidate, track_gradients=True),),
         )
-        for group in vae_groups(config)
+        for group in vae_groups(config, tested=False)
         for candidate in group.candidates
     ]
 
@@ -67,7 +64,7 @@ class _Curve:
     """The share over the epochs, with the mean, lowest and highest of the seeds."""
 
     latent: str
-    temperature: float
+    temperature: float | None
     num_seeds: int
     band: Band
 
@@ -81,7 +78,7 @@ def report(config: VanishingGradientsConfig, findings: Findings) -> Report:
             curves.append(_curve(runs, findings))
     return Report(
         tables=[_table(curves)],
-        pictures=[_picture(config, curves)],
+        pictures=[_picture(config, curves)] if curves else [],
         about=_ABOUT.format(
             bound=f"{VANISHES:g}", epochs=config.epochs, seeds=len(config.seeds), kl=config.kls[0]
         ),
@@ -101,13 +98,13 @@ def _curve(runs: Sequence[Run], findings: Findings) -> _Curve:
     config = runs[0].config
     over_seeds = list(zip(*shares, strict=True))
     band = Band(
-        label=f"temperature {config.temperature:g}",
+        label="no temperature" if config.temperature is None else f"temperature {config.temperature:g}",
         x=[line["epoch"] for line in lines[0]],
         lower=[min(values) for values in over_seeds],
         middle=[sum(values) / len(values) for values in over_seeds],
         upper=[max(values) for values in over_seeds],
     )
-    return _Curve(config.latent, config.posterior_temperature, len(runs), band)
+    return _Curve(config.latent, config.temperature, len(runs), band)
 
 
 def _table(curves: Sequence[_Curve]) -> Table:
@@ -159,8 +156,6 @@ STUDY = Study(
         seeds=(5328, 5945, 8965),
         epochs=15,
         eval_every=5,
-        num_eval_samples=10,
-        max_eval_images=1000,
     ),
     smoke=VanishingGradientsConfig(
         data=("digits",),
@@ -174,9 +169,7 @@ STUDY = Study(
         epochs=3,
         max_images=100,
         eval_every=1,
-        num_eval_samples=2,
     ),
     groups=groups,
-    evaluation=lambda config: config.evaluation,
     report=report,
 )

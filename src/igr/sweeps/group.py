@@ -46,6 +46,7 @@ class Group:
         candidates: Resolved configs, of which one is chosen; all have the first of the seeds.
         seeds: The seeds that the chosen one is run with. The first is the one it is chosen with.
         tune_all: Run every candidate with every seed, and choose by the mean over them.
+        tested: Whether the runs of the chosen one are evaluated on the test split.
 
     Raises:
         ValueError: The key is no such name, or the candidates or seeds are none, not different or do not
@@ -56,6 +57,7 @@ class Group:
     candidates: tuple[TrainConfig, ...]
     seeds: tuple[int, ...]
     tune_all: bool = False
+    tested: bool = True
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):

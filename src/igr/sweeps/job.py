@@ -2,7 +2,6 @@
 
 import dataclasses
 import filecmp
-import math
 import signal
 import time
 import traceback
@@ -17,7 +16,6 @@ from filelock import FileLock, Timeout
 
 from igr import data
 from igr.errors import UserError
-from igr.evaluation.bounds import BOUND_KINDS
 from igr.evaluation.evaluation import Evaluation, evaluate, stored_evaluation
 from igr.sweeps.group import Run
 from igr.training import loop
@@ -200,7 +198,7 @@ def _perform(job: Job, should_stop: Callable[[], bool], advance: Callable[[float
         return
     run = load_run(job.path, data_dir=config.data_dir)
     for split in job.splits:
-        found = evaluate(
+        evaluate(
             run,
             split=split,
             num_samples=job.evaluation.samples(config, split),
@@ -208,7 +206,6 @@ def _perform(job: Job, should_stop: Callable[[], bool], advance: Callable[[float
             seed=job.evaluation.seed,
             progress=lambda done: _stop_evaluation(should_stop),
         )
-        _check_finite(found)
 
 
 def is_begun(path: Path) -> bool:
@@ -236,16 +233,6 @@ def _wait_for_folder(path: Path, should_stop: Callable[[], bool]) -> None:
 def _stop_evaluation(should_stop: Callable[[], bool]) -> None:
     if should_stop():
         raise Interrupted("stopped during an evaluation, which will be made anew")
-
-
-def _check_finite(evaluation: Evaluation) -> None:
-    for kind in BOUND_KINDS:
-        figure = evaluation.bounds[kind.key]
-        if figure is not None and not math.isfinite(figure.value):
-            raise TrainingFailure(
-                f"expected finite bounds on the {evaluation.split} split; got {figure.value} for the "
-                f"{kind.name}; the likely cause is a learning rate too high or a temperature too low"
-            )
 
 
 class _Watcher(Watcher):

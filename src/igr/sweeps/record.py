@@ -13,14 +13,14 @@ import igr
 from igr import atomic
 from igr.errors import UserError
 from igr.evaluation.bounds import Estimate
-from igr.evaluation.selection import selection_bound
+from igr.evaluation.compared_runs import SWEEP
+from igr.evaluation.selection import order_of_trial, selection_bound
 from igr.sweeps.group import Group, varying
 from igr.sweeps.job import EvaluationSettings, evaluation_in
 from igr.training.config import TrainConfig
 from igr.training.folders import LOCK, unwritable
 
 FORMAT = 1
-FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,14 @@ class Sweep:
     def chosen(self, group: Group) -> int | None:
         """The candidate with the highest validation bound; ``None`` where no candidate has one.
 
-        Of candidates with the same bound it is the first.
+        Of candidates with the same bound it is the one with the lowest temperature, prior temperature and
+        learning rate, as for :func:`igr.evaluation.selection.choose`.
         """
         if not group.is_tuned:
             return 0
         bounds = self.validation_bounds(group)
-        return max(bounds, key=lambda candidate: bounds[candidate]) if bounds else None
+        in_order = sorted(bounds, key=lambda candidate: order_of_trial(group.candidates[candidate]))
+        return max(in_order, key=lambda candidate: bounds[candidate], default=None)
 
 
 def read_sweep(folder: str | Path) -> Sweep:
@@ -75,7 +77,7 @@ def read_sweep(folder: str | Path) -> Sweep:
     stored = _stored(folder)
     if stored is None:
         raise UserError(
-            f"expected the folder of a sweep; got {folder}, which has no {FILE}; name one that igr sweep "
+            f"expected the folder of a sweep; got {folder}, which has no {SWEEP}; name one that igr sweep "
             "wrote"
         )
     return _sweep(folder, stored)
@@ -106,12 +108,12 @@ def begin(folder: Path, groups: Sequence[Group], evaluation: EvaluationSettings)
     sweep = Sweep(folder, tuple(groups), evaluation)
     try:
         if stored is None:
-            atomic.write_json(folder / FILE, _record(sweep))
+            atomic.write_json(folder / SWEEP, _record(sweep))
         else:
             before = _sweep(folder, stored)
             if before.evaluation != evaluation:
                 stored = {**stored, "evaluation": dataclasses.asdict(evaluation)}
-                atomic.write_json(folder / FILE, stored)
+                atomic.write_json(folder / SWEEP, stored)
             sweep = dataclasses.replace(
                 sweep, groups=tuple(map(_with_data_dirs, sweep.groups, before.groups))
             )
@@ -142,7 +144,7 @@ def _record(sweep: Sweep) -> dict[str, Any]:
 def _stored(folder: Path) -> dict[str, Any] | None:
     """The record in a folder; ``None`` where the folder is free or not there."""
     try:
-        stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        stored = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
     except FileNotFoundError:
         entries = [entry for entry in folder.iterdir() if entry.name != LOCK] if folder.is_dir() else []
         # A process that was killed at its very start leaves a lock and an unfinished record.

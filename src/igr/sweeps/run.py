@@ -207,7 +207,7 @@ class _Work:
         self._failures: dict[Path, Failure] = {}
         self._chosen: dict[str, int | None] = {}
         for group in sweep.groups:
-            splits = ("validation", "test") if group.tune_all else ("validation",)
+            splits = ("validation", "test") if group.tune_all and group.tested else ("validation",)
             self._add(group.tuning_runs, splits)
         for group in sweep.groups:
             self._choose(group)
@@ -287,7 +287,7 @@ class _Work:
         chosen = self._sweep.chosen(group)
         self._chosen[group.key] = chosen
         if chosen is not None:
-            self._add(group.runs_of(chosen), ("test",))
+            self._add(group.runs_of(chosen), ("test",) if group.tested else ())
 
     @property
     def _open(self) -> set[Path]:

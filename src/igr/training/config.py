@@ -54,7 +54,7 @@ class TrainConfig:
     """Categorical latent variables."""
 
     num_categories: int = 10
-    """Categories of each of them; igr-sb-truncated: the most there can be."""
+    """Categories of each of them; igr-sb-truncated: the most there can be, 50 in the paper."""
 
     continuous_dim: int | None = None
     """Dimensions of a Gaussian latent, beside the categorical one if there is one; None: 0 (gaussian 10)."""
@@ -63,7 +63,7 @@ class TrainConfig:
     """The KL that is trained: of the discrete laws (exact), or relaxed (a bound); None: discrete if known."""
 
     temperature: float | None = None
-    """Temperature of the posterior; None: gumbel-softmax 0.67, others 0.4 (relaxed KL 0.15)."""
+    """Temperature; None: gumbel-softmax 0.67, others 0.4 (relaxed KL 0.15; lengths, discrete KL 0.05)."""
 
     prior: str | None = None
     """The prior of a variable, a file written by igr prior for the family of the latent; None: uniform."""
@@ -207,14 +207,22 @@ class TrainConfig:
         return min(RELAXED_WARMUP, self.epochs // 4) if warms else 0
 
     def warnings(self) -> list[str]:
-        """Sentences about settings that can be used but that most likely disappoint."""
+        """Sentences about settings of a resolved config that can be used but that most likely disappoint."""
+        found = []
         if self.scale == "free" and self.kl == "discrete":
-            return [
+            found.append(
                 "scale free with kl discrete lets the encoder shrink the noise at no cost, and the "
                 "discrete model, which is the one evaluated, then collapses; use scale fixed, or "
                 "kl relaxed"
-            ]
-        return []
+            )
+        most = self.num_variables * math.log(self.num_categories)
+        if self.kl == "discrete" and self.discrete_capacity is not None and self.discrete_capacity[1] > most:
+            found.append(
+                f"discrete_capacity rises to {self.discrete_capacity[1]:g} nats, but the KL of the discrete "
+                f"laws can be no more than {most:.3g} (variables times log of categories), so that this "
+                "distance never closes; lower it, or use kl relaxed"
+            )
+        return found
 
     @property
     def run_name(self) -> str:

@@ -13,11 +13,16 @@ class Stop:
     requested = False
 
 
+# Those that stand within one another in the main thread, the innermost last.
+_standing: list[Stop] = []
+
+
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
     """Makes SIGINT and SIGTERM a request; a second one has its usual effect at once.
 
-    Where one stands within another, as training does within a sweep, the inner one has the request.
+    Where one stands within another, as training does within a sweep, the inner one has the request, and the
+    outer one too once the inner one has ended: a run that was about to finish does so, and no other begins.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -38,7 +43,11 @@ def stop_signals() -> Iterator[Stop]:
 
     for number in usual:
         signal.signal(number, request)
+    _standing.append(stop)
     try:
         yield stop
     finally:
+        _standing.pop()
         restore()
+        if stop.requested and _standing:
+            _standing[-1].requested = True

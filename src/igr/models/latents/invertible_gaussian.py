@@ -17,6 +17,8 @@ from igr.functional import softmax_plus_plus
 from igr.models.latents.latent import DiscreteLatent, LatentSample
 from igr.transforms import LogisticStickBreakingTransform, PlanarFlow
 
+# Scales that those of sticks are raised to, one after the other, until their law can be computed.
+_RESOLVED_SCALES = (0.02, 0.05, 0.1, 0.2, 0.5)
 # What a truncated latent reports: the mass of the sticks that were cut, and how many were kept.
 MASS_CUT = "mass_cut"
 NUM_STICKS = "num_sticks"
@@ -179,12 +181,37 @@ class StickBreakingLatent(NormalLatent):
     def _transform(self) -> LogisticStickBreakingTransform:
         return self._sticks
 
+    @classmethod
+    def defaults(cls, kl: str) -> dict[str, object]:
+        found = super().defaults(kl)
+        # Lengths lie within (0, 1), so at the temperatures of the others points stay far from the vertices.
+        return {**found, "temperature": 0.05} if kl == "discrete" else found
+
+    def exact_law(self, posterior: SimplexRelaxation) -> DiscreteLaw:
+        """That of the posterior; where scales are too small for it, of one with these scales raised."""
+        law = _checked(posterior)
+        for least in (None, *_RESOLVED_SCALES):
+            if least is not None:
+                raised = law.scale.clamp_min(least)
+                law = InvertibleGaussian(
+                    law.loc, raised, law.temperature, self._transform(), validate_args=False
+                )
+            try:
+                return law.discrete()
+            except NotImplementedError:
+                continue
+        return law.discrete()
+
 
 class LogStickBreakingLatent(StickBreakingLatent):
-    """:class:`StickBreakingLatent` in log space."""
+    """:class:`StickBreakingLatent` in log space, where no lower temperature is needed than for IGR-I."""
 
     prior_families = ("igr-sb-log",)
     least_categories = 2
+
+    @classmethod
+    def defaults(cls, kl: str) -> dict[str, object]:
+        return super(StickBreakingLatent, cls).defaults(kl)
 
     def __init__(
         self,

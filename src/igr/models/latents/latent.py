@@ -325,6 +325,14 @@ class DiscreteLatent(Latent):
             or, where there is none, its single-sample estimate at each point, with shape :math:`(S, *)`.
         """
 
+    def exact_law(self, posterior: SimplexRelaxation) -> DiscreteLaw:
+        """The discrete law of a posterior as it is evaluated: what points are drawn from and weighted by.
+
+        It is that of the posterior itself unless that cannot be computed; then it is one close to it. Bounds
+        hold for whatever law it is.
+        """
+        return posterior.discrete()
+
     def discrete_kl(self, posterior: SimplexRelaxation) -> Tensor:
         r"""The exact KL of the discrete laws from the posterior to the prior, shape :math:`(*)`.
 
@@ -357,7 +365,7 @@ class DiscreteLatent(Latent):
     def most_probable(self, posterior: SimplexRelaxation) -> Tensor:
         """The vertex of the most probable category of each variable, with shape :math:`(*, V, K)`."""
         if self.has_exact_law():
-            return self._one_hot(posterior.discrete().logits.argmax(-1))
+            return self._one_hot(self.exact_law(posterior).logits.argmax(-1))
         generator = Generator(self._zeros.device).manual_seed(0)
         law = posterior.discrete("monte_carlo", num_samples=_DRAWS_OF_A_LAW, generator=generator)
         return self._one_hot(law.logits.argmax(-1))
