@@ -681,3 +681,25 @@ def test_a_posterior_of_another_latent_is_refused():
         igr.pre_image(of_gumbel, igr.draw_noise((1,)))
     with pytest.raises(TypeError, match=r"expected a GumbelSoftmax; got InvertibleGaussian; give"):
         gumbel.relaxed(of_igr, gumbel.draw_noise((1,)), 0.5)
+
+
+def test_a_flow_starts_at_that_of_the_prior():
+    drawn = torch.Generator().manual_seed(4)
+
+    def normal(*shape: int) -> Tensor:
+        return 0.5 * torch.randn(shape, generator=drawn, dtype=torch.float64)
+
+    prior = {"loc": normal(K - 1), "scale": normal(K - 1).exp()}
+    prior |= {"u": normal(2, K - 1), "w": normal(2, K - 1), "b": normal(2)}
+    # What is copied is rounded to the dtype of the flow.
+    latent = PlanarLatent(V, K, prior, flow_layers=2)
+    posterior = latent(torch.zeros(1, latent.num_outputs), TEMPERATURE)
+    noise = latent.draw_noise((50, 1), generator=torch.Generator().manual_seed(5))
+    _, kl = latent.relaxed(posterior, noise, TEMPERATURE)
+    assert kl.abs().max() < 1e-4
+    torch.testing.assert_close(
+        posterior.rsample_log(noise=noise)[:, 0],
+        latent.prior(TEMPERATURE).rsample_log(noise=noise[:, 0]),
+        rtol=1e-4,
+        atol=1e-4,
+    )

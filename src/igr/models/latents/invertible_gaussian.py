@@ -318,6 +318,9 @@ class PlanarLatent(NormalLatent):
     as :math:`\log q(y) - \log|\det f'(y)| - \log p(f(y))`, as in the paper's experiments. No exact law is
     known of the posterior, so there is no KL of the discrete laws.
 
+    Outputs of zero give the prior where the flow of the posterior is the identity, near which it starts, or
+    that of the prior, at which it starts if both have as many layers.
+
     Arguments:
         num_variables: The number V of variables.
         num_categories: The number K of categories of each.
@@ -356,6 +359,8 @@ class PlanarLatent(NormalLatent):
         self.stick_the_landing = stick_the_landing
         names = ("u", "w", "b")
         self._prior_flow = tuple(given[name].double() for name in names) if "u" in given else None
+        if self._prior_flow is not None and len(self._prior_flow[0]) == flow_layers:
+            self._start_at(self._prior_flow)
 
     @classmethod
     def defaults(cls, kl: str) -> dict[str, object]:
@@ -363,6 +368,14 @@ class PlanarLatent(NormalLatent):
 
     def _transform(self) -> PlanarFlow:
         return self.flow
+
+    @torch.no_grad()
+    def _start_at(self, flow: tuple[Tensor, ...]) -> None:
+        """Gives the flow of every variable the parameters of one that has them for each layer."""
+        for layer, *values in zip(self.flow.layers, *flow, strict=True):
+            for name, value in zip(("u", "w", "b"), values, strict=True):
+                parameter = getattr(layer, name)
+                parameter.copy_(value.to(parameter).expand_as(parameter))
 
     def _prior_at(self, temperature: Tensor | float) -> InvertibleGaussian:
         loc, scale = self._prior_parameters()
