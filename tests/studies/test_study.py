@@ -396,3 +396,23 @@ def test_every_study_is_what_the_registry_says(name):
 def test_an_unknown_study_is_one_sentence():
     with pytest.raises(UserError, match=r"did you mean simplex-proximity\?"):
         study("simplex-proximty")
+
+
+def test_an_item_that_finds_nothing_is_left_out_and_tried_again(tmp_path):
+    found: list[Record | None] = [None, {"sums": [2.0]}]
+    study = Study(
+        "lazy",
+        "a number",
+        ToyConfig,
+        ToyConfig(),
+        lambda config, findings: Report(
+            [Table("n", "n", {"n": "d"}, [[len(findings.records)]])], [], about="n"
+        ),
+        lambda config: [Item("one", lambda work: found.pop(0))],
+    )
+    assert run_study(study, ToyConfig(), tmp_path).report.tables[0].rows == [[0]]
+    assert not [*(tmp_path / "records").iterdir()]
+    again = run_study(study, ToyConfig(), tmp_path)
+    assert again.report.tables[0].rows == [[1]]
+    assert again.num_kept == 0
+    assert run_study(study, ToyConfig(), tmp_path).num_kept == 1

@@ -75,10 +75,10 @@ def items(config: PosteriorProximityConfig) -> list[Item]:
     return [Item(group.key, partial(_measure, config, group.key)) for group in groups(config)]
 
 
-def _measure(config: PosteriorProximityConfig, key: str, work: Work) -> Record:
+def _measure(config: PosteriorProximityConfig, key: str, work: Work) -> Record | None:
     chosen = work.runs.chosen(key)
     if not chosen:
-        return {"failed": True}
+        return None
     run = load_run(work.runs.path(chosen[0]), data_dir=chosen[0].config.data_dir)
     found = calibrate(
         run,
@@ -111,7 +111,7 @@ def _measure(config: PosteriorProximityConfig, key: str, work: Work) -> Record:
 
 def report(config: PosteriorProximityConfig, findings: Findings) -> Report:
     """Temperatures and shares, and box plots of the distances."""
-    records = [record for record in findings.records.values() if "failed" not in record]
+    records = list(findings.records.values())
     sets = list(dict.fromkeys((record["data"], record["network"], record["kl"]) for record in records))
     return Report(
         tables=[_table(config, records)],

@@ -136,11 +136,13 @@ def run_study(
         runs = Runs(swept)
         try:
             with bar(study.name, len(items), "items") as advance:
-                for item in items:
+                for number, item in enumerate(items, start=1):
                     found = folder.read(item.key)
                     num_kept += found is not None
-                    done[item.key] = found or folder.compute(item, study.name, config.seed, runs)
-                    advance(len(done))
+                    found = found or folder.compute(item, study.name, config.seed, runs)
+                    if found is not None:
+                        done[item.key] = found
+                    advance(number)
         except (KeyboardInterrupt, Interrupted) as stop:
             raise Interrupted(
                 f"stopped after {len(done)} of {len(items)} items; go on with {command}"
@@ -330,11 +332,13 @@ class _Folder:
         )
         return done if is_whole else None
 
-    def compute(self, item: Item, study: str, seed: int, runs: Runs) -> _Done:
-        """Has an item do its work and writes what it found."""
+    def compute(self, item: Item, study: str, seed: int, runs: Runs) -> _Done | None:
+        """Has an item do its work and writes what it found, if anything."""
         work = Work(keyed_generator(seed, f"{study}/{item.key}", 0), self._work / item.key, runs)
         start = time.perf_counter()
         record = item.compute(work)
+        if record is None:
+            return None
         seconds = time.perf_counter() - start
         stored = {"key": item.key, "versions": _versions(), "seconds": seconds, "record": record}
         atomic.write_json(self._record_path(item.key), stored)

@@ -127,11 +127,11 @@ class Item:
 
     Attributes:
         key: Its name, unique within the study, of small letters, digits and ``. _ -``; also that of its file.
-        compute: Finds the record.
+        compute: Finds the record; ``None`` where its run has failed, which is then tried again another time.
     """
 
     key: str
-    compute: Callable[[Work], Record]
+    compute: Callable[[Work], Record | None]
 
 
 Config = TypeVar("Config", bound=StudyConfig)

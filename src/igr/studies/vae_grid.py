@@ -38,6 +38,9 @@ TITLES: Mapping[str, str] = {
 class RunsConfig(StudyConfig):
     """What is trained, for how long, and how it is repeated."""
 
+    seed: int = 0
+    """Fixes the noise of evaluations; training has seeds of its own."""
+
     data: tuple[str, ...] = ("mnist", "fmnist", "omniglot")
     """The data sets."""
 
