@@ -29,7 +29,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest tests src/igr --doctest-modules --durations=10 -n auto --dist loadfile
+	$(BIN)/python -m pytest tests src/igr --doctest-modules --durations=10 -n auto --maxprocesses 4 --dist loadfile
 
 demo: $(READY)
 	$(BIN)/python -m igr.cli.demo --out $(DEMO)
