@@ -13,22 +13,21 @@ from igr.models.latents.gaussian import (
     JointPosterior,
 )
 from igr.models.latents.gumbel_softmax import GumbelSoftmaxLatent
-from igr.models.latents.invertible_gaussian import (
-    MASS_CUT,
-    NUM_STICKS,
-    InvertibleGaussianLatent,
-    LogStickBreakingLatent,
-    NormalLatent,
-    PlanarLatent,
-    StickBreakingLatent,
-    TruncatedStickBreakingLatent,
-)
+from igr.models.latents.invertible_gaussian import InvertibleGaussianLatent, NormalLatent
 from igr.models.latents.latent import (
     LOWEST_LOGARITHM,
     ContinuousLatent,
     DiscreteLatent,
     Latent,
     LatentSample,
+)
+from igr.models.latents.planar import PlanarLatent
+from igr.models.latents.stick_breaking import (
+    MASS_CUT,
+    NUM_STICKS,
+    LogStickBreakingLatent,
+    StickBreakingLatent,
+    TruncatedStickBreakingLatent,
 )
 
 # The categorical ones; a Gaussian latent is no relaxation.

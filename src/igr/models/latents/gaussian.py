@@ -34,7 +34,6 @@ class GaussianLatent(ContinuousLatent):
         dim: The number D of coordinates.
     """
 
-    options = frozenset()
     discrete = None
     has_pre_image = False
 
@@ -134,8 +133,6 @@ class JointLatent(Latent):
     References:
         Learning Disentangled Joint Continuous and Discrete Representations (Dupont, 2018)
     """
-
-    options = frozenset()
 
     def __init__(self, discrete: DiscreteLatent, continuous: GaussianLatent) -> None:
         super().__init__()

@@ -42,12 +42,8 @@ class Latent(nn.Module, ABC):
 
     A model holds one latent and never asks which. Posteriors and points are whatever the latent makes of
     them; a model hands them back to it.
-
-    Class attributes:
-        options: Settings of a config that it takes beyond the common ones; all others are refused.
     """
 
-    options: ClassVar[frozenset[str]]
     # Numbers that an encoder gives for each datum, and numbers that a decoder takes.
     num_outputs: int
     num_features: int
@@ -181,6 +177,8 @@ class DiscreteLatent(Latent):
         num_categories: The number K of categories of each.
     """
 
+    # Settings of a config that it takes beyond the common ones; all others are refused.
+    options: ClassVar[frozenset[str]]
     # The KLs that there are of it, the one that is trained by default first. One of the discrete laws needs
     # their exact form.
     kls: ClassVar[tuple[str, ...]] = ("discrete", "relaxed")
