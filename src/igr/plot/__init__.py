@@ -1,0 +1,47 @@
+"""Pictures of runs and laws. Each function draws on the Axes that it is given and returns it.
+
+Nothing here touches ``matplotlib.pyplot``, so importing it changes no global state and no window
+opens; :func:`new_figure` and :func:`save` are enough to get a picture into a file.
+"""
+
+from igr.plot.curves import Band, loss_curves, quantile_bands
+from igr.plot.images import CELL, LABELLED, image_grid, labelled_images, reconstructions, traversals
+from igr.plot.laws import BOX_LEVELS, box_key, distance_boxes, labelled_boxes, law_histogram
+from igr.plot.runs import (
+    SEEDS_BAND,
+    Curve,
+    bounds_figure,
+    bounds_over_epochs,
+    comparison_figure,
+    grouped_figure,
+    validation_bands,
+)
+from igr.plot.style import LINES, legend_below_all, new_figure, save
+
+__all__ = [
+    "BOX_LEVELS",
+    "CELL",
+    "LABELLED",
+    "LINES",
+    "SEEDS_BAND",
+    "Band",
+    "Curve",
+    "bounds_figure",
+    "bounds_over_epochs",
+    "box_key",
+    "comparison_figure",
+    "distance_boxes",
+    "grouped_figure",
+    "image_grid",
+    "labelled_boxes",
+    "labelled_images",
+    "law_histogram",
+    "legend_below_all",
+    "loss_curves",
+    "new_figure",
+    "quantile_bands",
+    "reconstructions",
+    "save",
+    "traversals",
+    "validation_bands",
+]

@@ -1,0 +1,245 @@
+"""Pictures of runs: what they reached over epochs, and their bounds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from igr.evaluation import BoundKind, ComparedRun, GroupedComparison, labels, words
+from igr.plot.curves import Band
+from igr.plot.style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    legend_below,
+    legend_columns,
+    new_figure,
+    plain_frame,
+    styled_curve,
+)
+
+# What the objective of training is, by the KL in it, and the title of a panel of such runs.
+OBJECTIVES = {
+    "relaxed": ("relaxed ELBO", "trained with the KL of the relaxed laws"),
+    "discrete": (
+        "training objective, no bound:\nrelaxed latent with the discrete KL",
+        "trained with the KL of the discrete laws",
+    ),
+}
+
+# What a band around a curve is.
+SEEDS_BAND = "± one standard error over seeds"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Figures of one run over its epochs, in nats per image.
+
+    ``training`` and ``validation`` are pairs of epoch and value. ``position`` is the place of the run
+    among all that are compared, and decides its colour and marker in every panel.
+    """
+
+    label: str
+    position: int
+    training: Sequence[tuple[float, float]]
+    validation: Sequence[tuple[float, float]]
+
+
+def comparison_figure(runs: Sequence[ComparedRun]) -> Figure:
+    """The objective of each run over epochs, one panel for each data set and KL.
+
+    Objectives with different KLs are different quantities and never share an axis.
+    """
+    panels: dict[tuple[str, str], list[Curve]] = {}
+    for position, run in enumerate(runs):
+        curve = Curve(run.name, position, run.curve("train_bound"), run.curve("validation_bound"))
+        panels.setdefault((run.config.trained_kl, run.config.data), []).append(curve)
+    figure, all_axes = new_figure(5.2 * len(panels), 4.4, len(panels))
+    for axes, ((kl, data), curves) in zip(all_axes, sorted(panels.items()), strict=True):
+        quantity, title = OBJECTIVES[kl]
+        bounds_over_epochs(axes, curves, title=f"{data}, {title}", quantity=quantity)
+    return figure
+
+
+def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quantity: str) -> Axes:
+    """Training (dashed) and validation figures (solid, with markers) of runs over epochs.
+
+    Only curves of one quantity belong on one pair of axes; ``quantity`` names it. The vertical axis
+    spans all figures but those of the first epoch, which may lie beyond it.
+
+    Arguments:
+        axes: Where to draw; the legend goes below.
+        curves: The runs.
+        title: The title of the panel.
+        quantity: The label of the vertical axis, without its unit.
+    """
+    handles = []
+    for curve in curves:
+        colour = COLOURS[curve.position % len(COLOURS)]
+        marker = MARKERS[curve.position % len(MARKERS)]
+        if curve.training:
+            axes.plot(*zip(*curve.training, strict=True), color=colour, linestyle="--", linewidth=1)
+        if curve.validation:
+            axes.plot(
+                *zip(*curve.validation, strict=True),
+                color=colour,
+                linewidth=1.6,
+                marker=marker,
+                markersize=4,
+                markevery=max(1, len(curve.validation) // 10),
+            )
+        handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, label=curve.label))
+    handles.append(Line2D([], [], color=GREY, linewidth=1.6, label="validation"))
+    handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1, label="training"))
+    points = [point for curve in curves for point in (*curve.training, *curve.validation)]
+    settled = [value for epoch, value in points if epoch > 1]
+    if settled:
+        # Figures of the first epoch, before much was learned, would squeeze all else.
+        margin = max(0.05 * (max(settled) - min(settled)), 0.1)
+        axes.set_ylim(min(settled) - margin, max(settled) + margin)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{quantity}\n(nats per image)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_frame(axes)
+    legend_below(axes, handles, columns=2)
+    return axes
+
+
+def grouped_figure(comparison: GroupedComparison) -> Figure:
+    """The validation objective of each row over epochs: the mean over its seeds, and one standard error.
+
+    There is one panel for each data set, or other thing that is learned, and KL: objectives with
+    different KLs are different quantities and never share an axis. Rows that differ in nothing else look
+    the same in every panel, and one legend below names them.
+    """
+    learned = ("data", "likelihood", "binarization", "image_shape", "kl")
+    rows = comparison.rows
+    label_of = labels([row.config for row in rows], ("latent",), learned)
+    names = [", ".join(words(label)) for label in label_of]
+    position_of = {name: position for position, name in enumerate(dict.fromkeys(names))}
+    panels: dict[tuple[Any, ...], dict[int, Band]] = {}
+    for row, name in zip(rows, names, strict=True):
+        curve = row.curve("validation_bound")
+        errors = [mean.standard_error or 0.0 for _, mean in curve]
+        band = Band(
+            label=name,
+            x=[epoch for epoch, _ in curve],
+            lower=[mean.value - error for (_, mean), error in zip(curve, errors, strict=True)],
+            middle=[mean.value for _, mean in curve],
+            upper=[mean.value + error for (_, mean), error in zip(curve, errors, strict=True)],
+        )
+        panel = tuple(getattr(row.config, field) for field in learned)
+        panels.setdefault(panel, {})[position_of[name]] = band
+    columns = len(panels) if len(panels) < 4 else 2
+    num_rows = -(-len(panels) // columns)
+    entries = [*position_of, *([SEEDS_BAND] if any(row.num_seeds > 1 for row in rows) else [])]
+    # A panel alone is wider, since the legend is below it.
+    width = 7.5 if columns == 1 else 5.2 * columns
+    fitting = legend_columns(entries, width)
+    height = 3.8 * num_rows + 0.25 * -(-len(entries) // fitting)
+    figure, all_axes = new_figure(width, height, len(panels), num_rows)
+    several = [len({panel[i] for panel in panels}) > 1 for i in range(len(learned))]
+    handles: dict[str, Artist] = {}
+    for axes, (panel, bands) in zip(all_axes, sorted(panels.items()), strict=True):
+        quantity, kl_title = OBJECTIVES[panel[-1]]
+        settings = [str(what) for what, differs in zip(panel[1:-1], several[1:-1], strict=True) if differs]
+        title = ", ".join([panel[0], *settings, kl_title])
+        validation_bands(axes, bands, title=title, quantity=quantity)
+        handles |= {str(line.get_label()): line for line in axes.get_legend_handles_labels()[0]}
+    handles[SEEDS_BAND] = Patch(color=GREY, alpha=0.2, linewidth=0)
+    figure.legend(
+        handles=[handles[entry] for entry in entries],
+        labels=entries,
+        loc="outside lower center",
+        ncols=fitting,
+        frameon=False,
+        fontsize=9,
+        handlelength=4,
+    )
+    return figure
+
+
+def validation_bands(axes: Axes, bands: Mapping[int, Band], *, title: str, quantity: str) -> Axes:
+    """Validation figures over epochs, each with a band around it.
+
+    Only curves of one quantity belong on one pair of axes; ``quantity`` names it. The vertical axis spans
+    what comes after the first fifth of the epochs, whose figures may lie beyond it.
+
+    Arguments:
+        axes: Where to draw.
+        bands: The curves, by their place among all that are compared, which decides colour, line and
+            marker in every panel.
+        title: The title of the panel.
+        quantity: The label of the vertical axis, without its unit.
+    """
+    for position, band in bands.items():
+        colour = COLOURS[position % len(COLOURS)]
+        axes.fill_between(band.x, band.lower, band.upper, color=colour, alpha=0.2, linewidth=0)
+        styled_curve(axes, position, band.x, band.middle, band.label)
+    last = max((band.x[-1] for band in bands.values() if band.x), default=0)
+    settled = [
+        value
+        for band in bands.values()
+        for edge in (band.lower, band.upper)
+        for epoch, value in zip(band.x, edge, strict=True)
+        if epoch > max(1, last / 5) or epoch == last
+    ]
+    if settled:
+        margin = max(0.05 * (max(settled) - min(settled)), 0.1)
+        axes.set_ylim(min(settled) - margin, max(settled) + margin)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{quantity}\nvalidation (nats per image)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_frame(axes)
+    return axes
+
+
+def bounds_figure(
+    comparison: GroupedComparison, kinds: Sequence[BoundKind], *, titles: Mapping[str, str]
+) -> Figure:
+    """Bounds of the rows of a comparison as points with their standard errors, a panel for each table.
+
+    Arguments:
+        comparison: The rows.
+        kinds: The kinds of bound, each with a colour and a marker of its own.
+        titles: What a latent is called, by its name.
+    """
+    columns = min(3, len(comparison.sections))
+    num_rows = -(-len(comparison.sections) // columns)
+    longest = max(len(of.rows) for of in comparison.sections)
+    height = num_rows * (1.3 + 0.3 * longest)
+    figure, panels = new_figure(1.6 + 4.2 * columns, height, len(comparison.sections), num_rows)
+    for of, axes in zip(comparison.sections, panels, strict=True):
+        for place, kind in enumerate(kinds):
+            found = [(row, figure_of) for row in range(len(of.rows)) if (figure_of := of.figure(row, kind))]
+            axes.errorbar(
+                [one.value for _, one in found],
+                [row + 0.2 * (place - 0.5 * (len(kinds) - 1)) for row, _ in found],
+                xerr=[one.standard_error or 0.0 for _, one in found],
+                fmt=MARKERS[place],
+                color=COLOURS[place],
+                markersize=5,
+                capsize=2,
+                linestyle="none",
+                label=kind.name,
+            )
+        names = [
+            ", ".join([titles.get(row.config.latent, row.config.latent), *words(row.label)[1:]])
+            for row in of.rows
+        ]
+        axes.set_yticks(range(len(of.rows)), names, fontsize=8)
+        axes.set_ylim(len(of.rows) - 0.4, -0.6)
+        axes.set_title(of.title.partition(":")[0], fontsize=10)
+        axes.set_xlabel("nats per image (higher is better)")
+        plain_frame(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=9)
+    return figure
