@@ -5,7 +5,7 @@ Gumbel-Softmax: laws that are right at every temperature, KL divergences in clos
 discrete law behind each relaxation. Importing this package changes nothing in torch.
 """
 
-from igr import fitting, functional, schedules
+from igr import estimators, fitting, functional, schedules
 from igr.diagnostics import diagnose
 from igr.distributions import (
     DiscreteLaw,
@@ -35,6 +35,7 @@ __all__ = [
     "StickTruncation",
     "__version__",
     "diagnose",
+    "estimators",
     "fitting",
     "functional",
     "schedules",

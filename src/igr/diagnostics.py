@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from igr.distributions.parameters import parameters_of, with_parameters
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.validation import check_float_tensor, compute_dtype, whole_number
 
@@ -275,7 +275,7 @@ def diagnose(
 
     # No leaf can be made under inference mode.
     with torch.inference_mode(False):
-        law = _with_parameters(distribution, _parameters(distribution), distribution.temperature)
+        law = with_parameters("diagnose", distribution, parameters_of(distribution), distribution.temperature)
         distance, saturated = _closeness(law, total, threshold, seed)
         effective, method = _effective_categories(law, total, seed)
         mean: dict[str, list[Tensor]] = {name: [] for name in law.arg_constraints}
@@ -299,36 +299,6 @@ def diagnose(
         gradient_norm_median={name: torch.stack(rows) for name, rows in median.items()},
         own_temperature=own,
     )
-
-
-def _parameters(law: SimplexRelaxation) -> dict[str, Tensor]:
-    """Copies of the parameters [*B, n] in the precision of the computation, which ask for no gradient."""
-    dtype = compute_dtype(law.dtype)
-    return {name: getattr(law, name).detach().to(dtype, copy=True) for name in law.arg_constraints}
-
-
-def _with_parameters(
-    law: SimplexRelaxation, parameters: dict[str, Tensor], temperature: float | Tensor
-) -> SimplexRelaxation:
-    """The law with other parameters, of any batch shape that its settings broadcast against.
-
-    Settings are the other arguments of the constructor that the law keeps or every relaxation has; thus not
-    the probabilities, which Gumbel-Softmax derives from its logits.
-    """
-    arguments: dict[str, Any] = {**parameters, "temperature": temperature}
-    for name, argument in inspect.signature(type(law)).parameters.items():
-        if name in arguments:
-            continue
-        if name in vars(law) or hasattr(SimplexRelaxation, name):
-            arguments[name] = getattr(law, name)
-        elif name == "validate_args":
-            arguments[name] = False
-        elif argument.default is argument.empty:
-            raise TypeError(
-                f"diagnose: expected a law that keeps the arguments of its constructor as attributes; got "
-                f"{type(law).__name__} without {name!r}; set it in the constructor."
-            )
-    return type(law)(**arguments)
 
 
 def _own_temperature(law: SimplexRelaxation) -> tuple[float | None, float]:
@@ -402,7 +372,7 @@ def _gradient_norms(
             name: value.expand(len(noise), *value.shape).detach().requires_grad_()
             for name, value in parameters.items()
         }
-        z = _with_parameters(law, leaves, temperature).rsample(noise=noise)
+        z = with_parameters("diagnose", law, leaves, temperature).rsample(noise=noise)
         gradients = torch.autograd.grad(z, list(leaves.values()), _directions(z, law.mask, source))
         for name, gradient in zip(norms, gradients, strict=True):
             norms[name][..., part] = _norm(gradient).movedim(0, -1)

@@ -318,6 +318,10 @@ class InvertibleGaussian(SimplexRelaxation):
         mean = self._divide_by_temperature(self.loc.to(dtype)) - column(log_delta, dtype)
         return mean, self._divide_by_temperature(self.scale.to(dtype))
 
+    def threshold(self, dtype: torch.dtype) -> float | Tensor:
+        r"""The number :math:`c = \tau \log\delta` that the last category is held at beside the others."""
+        return _threshold(self._temperature, self.delta, dtype)
+
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
         return standard_normal(shape, dtype=dtype, device=self.device, generator=generator)
 
@@ -384,7 +388,7 @@ class InvertibleGaussian(SimplexRelaxation):
         return density if slope is None else density - slope
 
     def _scores(self, noise: Tensor) -> Tensor:
-        threshold = _threshold(self._temperature, self.delta, noise.dtype)
+        threshold = self.threshold(noise.dtype)
         if isinstance(self.transform, LogisticStickBreakingTransform) and self.transform.space == "length":
             # Lengths underflow where all pieces are small; their logarithms tell which is the longest.
             c = torch.as_tensor(threshold, dtype=noise.dtype, device=noise.device)
@@ -395,7 +399,7 @@ class InvertibleGaussian(SimplexRelaxation):
 
     def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
         dtype = validation.compute_dtype(self.dtype)
-        threshold = column(_threshold(self._temperature, self.delta, dtype), dtype)
+        threshold = column(self.threshold(dtype), dtype)
         loc, scale = self.loc.to(dtype), self.scale.to(dtype)
         sticks = self.transform if isinstance(self.transform, LogisticStickBreakingTransform) else None
         # With two categories the logarithm of the ratio of the two pieces is y itself.

@@ -105,7 +105,11 @@ def _kept_gauss_legendre(num_nodes: int) -> tuple[Tensor, Tensor]:
 
 
 def nodes_for_maximum(
-    loc: Tensor, scale: Tensor, num_nodes: int | None, threshold: float | Tensor = 0.0
+    loc: Tensor,
+    scale: Tensor,
+    num_nodes: int | None,
+    threshold: float | Tensor = 0.0,
+    limit: Tensor | None = None,
 ) -> Nodes:
     r"""Nodes for integrals over :math:`t > c` of densities and distribution functions of independent normals.
 
@@ -122,6 +126,7 @@ def nodes_for_maximum(
         num_nodes: Q, at least 3; ``None`` for what the longest mesh of the batch needs, which is
             read from the parameters.
         threshold: c, a float or a tensor with shape :math:`(*B, 1)`.
+        limit: Where the integrals end, with shape :math:`(*B, 1)`; ``None`` for where all densities do.
     """
     dtype = loc.dtype
     top = loc + _ABOVE[dtype] * scale
@@ -131,6 +136,9 @@ def nodes_for_maximum(
     # Where every variable lies far below c, none is active and all categories but K are negligible.
     finest = torch.where(torch.isinf(finest), scale.amin(-1, keepdim=True), finest)
     length = torch.maximum(top.amax(-1, keepdim=True) - start, finest)
+    if limit is not None:
+        # One that lies below the start, which no draw in 10^18 does, leaves an interval of no importance.
+        length = torch.minimum(length, (limit - start).clamp(min=torch.finfo(dtype).eps))
     unit = _GRADING * finest
     span = torch.log1p(length / unit)
     if num_nodes is None:

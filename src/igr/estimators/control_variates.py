@@ -1,0 +1,247 @@
+"""REBAR and RELAX: the score-function estimator with a control variate that is coupled to its sample."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from igr.estimators.coupling import Coupling, coupled
+from igr.estimators.estimator import Estimator, Function, Surrogate
+from igr.estimators.laws import Law
+from igr.kernels import simplex
+from igr.kernels.tracing import is_traced
+from igr.validation import check_values, whole_number
+
+Parameters = dict[str, Tensor]
+
+
+class _Controlled(Estimator):
+    """The score-function estimator with a coupled control variate."""
+
+    unbiased = True
+
+    @abstractmethod
+    def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
+        """c with shape [S, *B], of scores [S, *B, V, K] and the parameters of the module by name."""
+
+    def _estimate(self, function: Function, law: Law, noise: Tensor) -> Surrogate:
+        coupling = coupled(type(self).__name__, law.relaxation, noise)
+        dtype = law.relaxation.dtype
+        values = function(coupling.hard.to(dtype))
+        reward = values.detach()
+        parameters: Parameters = dict(self.named_parameters())
+        trained = [
+            name
+            for name, parameter in parameters.items()
+            if parameter.requires_grad and torch.is_grad_enabled()
+        ]
+
+        def control(scores: Tensor, parameters: Parameters) -> Tensor:
+            return self._control(lambda points: function(points.to(dtype)), scores, parameters)
+
+        found = _by_transforms if is_traced() else _by_autograd
+        gradients, square, slopes = found(control, coupling, reward, parameters, trained)
+        loss = values.mean(0)
+        for parameter, gradient in zip(coupling.parameters, gradients, strict=True):
+            step = parameter - parameter.detach()
+            loss = loss + (step * gradient.detach().mean(0)).sum((-2, -1))
+        control_loss = None
+        if trained:
+            # Linear in the parameters of the estimator, so that its gradient reaches them alone: the square
+            # also depends on those of the user's function, which are none of its business.
+            control_loss = square.detach()
+            for name, slope in slopes.items():
+                parameter = parameters[name]
+                control_loss = control_loss + (slope.detach() * (parameter - parameter.detach())).sum()
+        return Surrogate(loss.detach(), loss, control_loss)
+
+
+Control = Callable[[Tensor, Parameters], Tensor]
+# The gradients of each sample, the mean of their squares, and its slopes in the trained parameters.
+Found = tuple[tuple[Tensor, ...], Tensor, Parameters]
+
+
+def _mean_square(gradients: tuple[Tensor, ...], reward: Tensor) -> Tensor:
+    return torch.stack([gradient.square().sum() for gradient in gradients]).sum() / reward.numel()
+
+
+def _by_autograd(
+    control: Control, coupling: Coupling, reward: Tensor, parameters: Parameters, trained: list[str]
+) -> Found:
+    with torch.enable_grad():
+        scores = coupling.scores.requires_grad_()
+        values = control(scores, parameters)
+        (slope,) = torch.autograd.grad(values.sum(), scores, create_graph=bool(trained))
+        gradients = coupling.gradients(reward - values, slope)
+        square = _mean_square(gradients, reward)
+        if not trained:
+            return gradients, square, {}
+        wanted = [parameters[name] for name in trained]
+        slopes = torch.autograd.grad(square, wanted, allow_unused=True, materialize_grads=True)
+    return gradients, square, dict(zip(trained, slopes, strict=True))
+
+
+def _by_transforms(
+    control: Control, coupling: Coupling, reward: Tensor, parameters: Parameters, trained: list[str]
+) -> Found:
+    """The same by the transforms of ``torch.func``, which tracers can follow and nest."""
+
+    def squared(chosen: Parameters) -> tuple[Tensor, tuple[tuple[Tensor, ...], Tensor]]:
+        everything = {**parameters, **chosen}
+        values, pull = torch.func.vjp(lambda scores: control(scores, everything), coupling.scores)
+        (slope,) = pull(torch.ones_like(values))
+        gradients = coupling.gradients(reward - values, slope)
+        square = _mean_square(gradients, reward)
+        return square, (gradients, square)
+
+    chosen = {name: parameters[name] for name in trained}
+    if not trained:
+        _, (gradients, square) = squared(chosen)
+        return gradients, square, {}
+    slopes, (gradients, square) = cast(Any, torch.func.grad(squared, has_aux=True)(chosen))
+    return gradients, square, slopes
+
+
+class REBAR(_Controlled):
+    r"""REBAR: the relaxed function, coupled to the discrete sample, as control variate.
+
+    .. math::
+        c(s) = \eta f(\mathrm{softmax}(s / \tau)) + b, \quad
+        g = (f(d) - c(\tilde s)) \nabla \log p(d) + \nabla c(s) - \nabla c(\tilde s)
+
+    with s the numbers whose largest marks d (perturbed logits of Gumbel-Softmax, the Gaussian vector of IGR-I
+    and its threshold), and :math:`\tilde s` the same numbers as a draw of their law given d. Here
+    :math:`\tilde s` equals s and only its gradient differs; for IGR-I that is the implicit gradient of its
+    conditional distribution functions. Unbiased whatever :math:`\eta`, :math:`\tau` and b are; they are
+    parameters of the module, to be trained on ``control_loss``. The constant b is not in the paper: where f
+    is far from zero its relaxation is a poor baseline, and with b a learned constant is among what can be
+    learned. The function meets points inside the simplex as well.
+
+    For Gumbel-Softmax, Bernoulli and IGR-I laws. The temperature of the law has no part in it.
+
+    Cost: two evaluations of the function for each sample and its gradient at the relaxed one (and that
+    differentiated once more, where a parameter of the module is trained).
+
+    Arguments:
+        temperature: :math:`\tau`, where its training starts.
+        coefficient: :math:`\eta`, likewise; b starts at zero.
+
+    Attributes:
+        log_temperature: :math:`\log \tau`.
+        coefficient: :math:`\eta`.
+        baseline: b.
+
+    References:
+        | REBAR: Low-Variance, Unbiased Gradient Estimates for Discrete Latent Variable Models
+          (Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, 2017), section 3 and appendix C
+        | Implicit Reparameterization Gradients (Figurnov, Mohamed and Mnih, 2018), equation 5, for IGR-I
+
+    Example:
+        >>> logits = torch.zeros(3, 4, requires_grad=True)
+        >>> estimator = REBAR()
+        >>> law = torch.distributions.OneHotCategorical(logits=logits)
+        >>> weights = torch.arange(4.0)
+        >>> found = estimator(lambda d: (d @ weights).square().sum(-1), law, num_samples=8)
+        >>> found.loss.backward()
+        >>> found.control_loss.backward()
+        >>> logits.grad.shape, estimator.coefficient.grad.shape
+        (torch.Size([3, 4]), torch.Size([]))
+    """
+
+    def __init__(self, temperature: float = 0.5, coefficient: float = 1.0) -> None:
+        super().__init__()
+        check_values(type(self).__name__, "temperature", temperature, positive=True)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.coefficient = nn.Parameter(torch.tensor(float(coefficient)))
+        self.baseline = nn.Parameter(torch.tensor(0.0))
+
+    def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
+        relaxed = parameters["coefficient"] * function(_relaxed(scores, parameters))
+        return relaxed + parameters["baseline"]
+
+
+def _relaxed(scores: Tensor, parameters: Parameters) -> Tensor:
+    return simplex.softmax(scores / torch.exp(parameters["log_temperature"].to(scores.dtype)))
+
+
+class ControlNetwork(nn.Module):
+    """The free-form control variate of the paper: one hidden layer of ReLU units over all variables.
+
+    Glorot uniform weights and zero biases.
+
+    Arguments:
+        hidden: The number of units.
+        num_inputs: :math:`V K`; where it is ``None`` the first layer is made at the first call.
+        generator: The source of randomness of the weights, where they are made at once.
+
+    Shapes:
+        Points :math:`(*, V, K)` to numbers :math:`(*)`.
+    """
+
+    def __init__(
+        self, hidden: int = 50, num_inputs: int | None = None, generator: Generator | None = None
+    ) -> None:
+        super().__init__()
+        hidden = whole_number(type(self).__name__, "hidden", hidden, 1)
+        first = nn.LazyLinear(hidden) if num_inputs is None else nn.Linear(num_inputs, hidden)
+        self.layers = nn.Sequential(first, nn.ReLU(), nn.Linear(hidden, 1))
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear) and not isinstance(layer, nn.LazyLinear):
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, points: Tensor) -> Tensor:
+        found: Tensor = self.layers((2.0 * points - 1.0).flatten(-2))
+        return found.squeeze(-1)
+
+
+class RELAX(REBAR):
+    r"""RELAX: REBAR with a learned function added to the control variate.
+
+    .. math:: c(s) = \eta f(z) + b + \alpha\, r(z), \quad z = \mathrm{softmax}(s / \tau)
+
+    with a network r; :math:`\alpha` starts at zero, so that RELAX starts as REBAR. Unbiased whatever the
+    parameters are; they are trained on ``control_loss``. With ``coefficient=None`` the function is never
+    asked inside the simplex and needs no gradient (the paper's form for black boxes).
+
+    Cost: that of :class:`REBAR` and the network; with ``coefficient=None`` one evaluation of the function.
+
+    Arguments:
+        control: r, a module that maps points :math:`(S, *B, V, K)` to numbers :math:`(S, *B)`;
+            :class:`ControlNetwork` if ``None``, whose parameters are made at the first call, so make that
+            before an optimizer.
+        temperature: :math:`\tau`, where its training starts.
+        coefficient: :math:`\eta`, likewise; ``None`` for no such term.
+
+    References:
+        Backpropagation through the Void: Optimizing Control Variates for Black-Box Gradient Estimation
+        (Grathwohl, Choi, Wu, Roeder and Duvenaud, 2018), section 3 and appendix D
+    """
+
+    def __init__(
+        self, control: nn.Module | None = None, temperature: float = 0.5, coefficient: float | None = 1.0
+    ) -> None:
+        super().__init__(temperature, 0.0 if coefficient is None else coefficient)
+        self.asks_function = coefficient is not None
+        if not self.asks_function:
+            self.coefficient.requires_grad_(False)
+        self.control = ControlNetwork() if control is None else control
+        # One without the function would have no gradient at zero.
+        self.control_scale = nn.Parameter(torch.tensor(0.0 if self.asks_function else 1.0))
+
+    def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
+        own = {
+            name.removeprefix("control."): value
+            for name, value in parameters.items()
+            if name.startswith("control.")
+        }
+        answer: Tensor = torch.func.functional_call(self.control, own, (_relaxed(scores, parameters),))
+        learned = parameters["control_scale"] * answer
+        if not self.asks_function:
+            return learned + parameters["baseline"]
+        return learned + super()._control(function, scores, parameters)

@@ -1,0 +1,97 @@
+"""The laws that an estimator takes, all brought to one form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Independent,
+    OneHotCategorical,
+    RelaxedBernoulli,
+)
+
+from igr.distributions import GumbelSoftmax, SimplexRelaxation
+from igr.distributions.parameters import parameters_of, with_parameters
+
+
+class Law(NamedTuple):
+    """A law over vertices of the simplex, as a relaxation of it.
+
+    Arguments:
+        relaxation: With batch shape :math:`(*B, V)`.
+        is_binary: Whether a point stands for a number, the weight of the second of two categories.
+        has_temperature: Whether the relaxation has a temperature of its own, or one that means nothing.
+    """
+
+    relaxation: SimplexRelaxation
+    is_binary: bool
+    has_temperature: bool
+
+    def points(self, points: Tensor) -> Tensor:
+        """Points as the user's function takes them."""
+        return points[..., 1] if self.is_binary else points
+
+    def log_probs(self) -> Tensor:
+        """Normalized log-probabilities of the categories, with shape :math:`(*B, V, K)`."""
+        return self.relaxation.discrete().exact_logits
+
+
+def law_of(owner: str, distribution: Distribution) -> Law:
+    """What a user gave as a law.
+
+    Raises:
+        TypeError: It is no law that an estimator takes.
+        ValueError: It has no dimension for variables.
+    """
+    law = _law_of(owner, distribution)
+    if not law.relaxation.batch_shape:
+        raise ValueError(
+            f"{owner}: expected a distribution with batch shape (*B, V), V being the number of "
+            "variables; got an empty one; add a dimension of size 1 to its parameters."
+        )
+    return law
+
+
+def leaves_of(distribution: Distribution) -> dict[str, Tensor]:
+    """Copies of the parameters, by name."""
+    if isinstance(distribution, Independent):
+        return leaves_of(distribution.base_dist)
+    if isinstance(distribution, SimplexRelaxation):
+        return parameters_of(distribution)
+    return {"logits": distribution.logits.detach().clone()}  # type: ignore[attr-defined]
+
+
+def with_leaves(owner: str, distribution: Distribution, leaves: Mapping[str, Tensor]) -> Distribution:
+    """The distribution with other parameters, whose batch shape may have dimensions in front."""
+    if isinstance(distribution, Independent):
+        return with_leaves(owner, distribution.base_dist, leaves)
+    if isinstance(distribution, SimplexRelaxation):
+        return with_parameters(owner, distribution, leaves, distribution.temperature)
+    if isinstance(distribution, RelaxedBernoulli):
+        return RelaxedBernoulli(distribution.temperature, logits=leaves["logits"], validate_args=False)
+    made: Distribution = type(distribution)(logits=leaves["logits"], validate_args=False)  # type: ignore[call-arg]
+    return made
+
+
+def _law_of(owner: str, distribution: Distribution) -> Law:
+    if isinstance(distribution, SimplexRelaxation):
+        return Law(distribution, is_binary=False, has_temperature=True)
+    if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == 1:
+        return _law_of(owner, distribution.base_dist)
+    if isinstance(distribution, OneHotCategorical):
+        relaxation = GumbelSoftmax(1.0, logits=distribution.logits, validate_args=False)
+        return Law(relaxation, is_binary=False, has_temperature=False)
+    if isinstance(distribution, Bernoulli | RelaxedBernoulli):
+        logits = torch.stack([torch.zeros_like(distribution.logits), distribution.logits], dim=-1)
+        is_relaxed = isinstance(distribution, RelaxedBernoulli)
+        temperature = distribution.temperature if isinstance(distribution, RelaxedBernoulli) else 1.0
+        return Law(GumbelSoftmax(temperature, logits=logits, validate_args=False), True, is_relaxed)
+    raise TypeError(
+        f"{owner}: expected a SimplexRelaxation, or of torch a OneHotCategorical, Bernoulli or "
+        f"RelaxedBernoulli; got {type(distribution).__name__}."
+    )

@@ -1,0 +1,167 @@
+r"""The conditional law of the Gaussian vector of IGR-I given the category that won.
+
+For :math:`y_j \sim N(\mu_j, \sigma_j^2)` and the category :math:`k = \arg\max(y_1, \dots, y_{K-1}, c)`, the
+winning value :math:`t = y_k` has the distribution function
+
+.. math::
+    v = \frac{H_k(t)}{P(k)}, \quad H_k(t) = \int_c^t \frac{\varphi(z_k)}{\sigma_k}
+    \prod_{j \neq k} \Phi(z_j)\, ds, \quad z_j = \frac{s - \mu_j}{\sigma_j},
+
+and given t the others are normals that are truncated above at t, with the distribution functions
+:math:`v_j = \Phi((y_j - \mu_j) / \sigma_j) / \Phi((t - \mu_j) / \sigma_j)`. Where category K won, all are
+truncated at c. Given k, the numbers v are independent and uniform, so they are noise of the conditional law;
+a vector that is drawn from the joint law has a value of them, and holding it while the parameters move gives
+the derivatives of the conditional reparameterization at that very vector.
+
+With the integral above t, :math:`G = P(k) - H`, and the density :math:`f` of t times :math:`P(k)`,
+
+.. math:: dt = -\frac{H G}{(H + G) f} (d\log H - d\log G), \quad
+    d \log P(k) = \frac{H\, d\log H + G\, d\log G}{H + G},
+
+which loses nothing in either tail, as :math:`v` close to one would.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr, reversed_hazard
+from igr.kernels.quadrature import default_num_nodes, nodes_for_maximum
+from igr.kernels.tracing import is_traced
+
+
+class GaussianConditional(NamedTuple):
+    """Derivatives, for one draw of the vector and the category that it gives, without a graph.
+
+    All have shape :math:`(*, K - 1)`.
+
+    Arguments:
+        score_by_loc: Of :math:`\\log P(k)` in the means.
+        score_by_scale: Of :math:`\\log P(k)` in the scales.
+        top_by_loc: Of the winning value in the means, at fixed v; zero where category K won.
+        top_by_scale: Of the winning value in the scales, at fixed v.
+        follow: How fast each other variable moves with the value that it is truncated at: a ratio of hazards
+            from zero to one; one for the winner itself.
+        depth: The winning value (c where category K won) standardized by each variable.
+    """
+
+    score_by_loc: Tensor
+    score_by_scale: Tensor
+    top_by_loc: Tensor
+    top_by_scale: Tensor
+    follow: Tensor
+    depth: Tensor
+
+
+def gaussian_conditional(
+    loc: Tensor,
+    scale: Tensor,
+    noise: Tensor,
+    winner: Tensor,
+    threshold: float | Tensor = 0.0,
+    num_nodes: int | None = None,
+) -> GaussianConditional:
+    r"""Derivatives of the law of the category and of the conditional map at a draw.
+
+    Arguments:
+        loc: :math:`\mu`, with shape :math:`(*, K - 1)`, float32 or float64.
+        scale: :math:`\sigma`, with the same shape.
+        noise: The draw, :math:`\epsilon = (y - \mu) / \sigma`, with the same shape.
+        winner: Whether a variable won, a bool tensor with the same shape; all False where category K did.
+        threshold: c, a float or a tensor with shape :math:`(*, 1)`.
+        num_nodes: Quadrature nodes of either integral; ``None`` for as many as the parameters need.
+    """
+    with torch.no_grad():
+        loc, scale, noise = loc.detach(), scale.detach(), noise.detach()
+        y = torch.addcmul(loc, scale, noise)
+        has_winner = winner.any(-1, keepdim=True)
+        edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device).expand_as(has_winner)
+        top = torch.where(has_winner, torch.where(winner, y, 0.0).sum(-1, keepdim=True), edge)
+        # Where category K won the integrals mean nothing, but are to be finite.
+        middle = torch.where(has_winner, top, edge + scale.amax(-1, keepdim=True))
+        if num_nodes is None and (is_traced() or loc.device.type != "cpu"):
+            num_nodes = default_num_nodes(loc.dtype, loc.shape[-1] + 1, False)
+        below = _integral(loc, scale, winner, edge, middle, num_nodes)
+        above = _integral(loc, scale, winner, middle, None, num_nodes)
+
+        rate = scale.reciprocal()
+        depth = (top - loc) * rate
+        hazard = reversed_hazard(depth)
+        # log of f: the density of the winner there, and the distribution functions of the others.
+        log_cdf = log_ndtr(depth)
+        log_pdf = -0.5 * depth * depth - LOG_SQRT_2PI - torch.log(scale)
+        log_f = torch.where(winner, log_pdf, log_cdf).sum(-1, keepdim=True)
+        share = torch.sigmoid(below.log_mass - above.log_mass)  # H / (H + G)
+        step = torch.exp(torch.minimum(below.log_mass, above.log_mass) - log_f)
+        step = step * torch.maximum(share, 1.0 - share)  # H G / ((H + G) f)
+
+        top_by_loc = -step * (below.by_loc - above.by_loc)
+        top_by_scale = -step * (below.by_scale - above.by_scale)
+        score_by_loc = share * below.by_loc + (1.0 - share) * above.by_loc
+        score_by_scale = share * below.by_scale + (1.0 - share) * above.by_scale
+        # Of category K: log P(K) is the sum of the log Phi.
+        of_edge = -hazard * rate
+        follow = torch.where(winner, 1.0, hazard / reversed_hazard(noise))
+        return GaussianConditional(
+            torch.where(has_winner, score_by_loc, of_edge),
+            torch.where(has_winner, score_by_scale, of_edge * depth),
+            torch.where(has_winner, top_by_loc, 0.0),
+            torch.where(has_winner, top_by_scale, 0.0),
+            follow,
+            depth,
+        )
+
+
+class _Integral(NamedTuple):
+    log_mass: Tensor  # [*, 1]
+    by_loc: Tensor  # of log_mass, [*, K-1]
+    by_scale: Tensor
+
+
+def _integral(
+    loc: Tensor, scale: Tensor, winner: Tensor, low: Tensor, high: Tensor | None, num_nodes: int | None
+) -> _Integral:
+    """The logarithm of the integral of the winner's density, and its derivatives at fixed limits."""
+    nodes = nodes_for_maximum(loc, scale, num_nodes, low, high)
+    rate = scale.reciprocal()
+    distance = nodes.offsets.unsqueeze(-2) + (nodes.start - loc).unsqueeze(-1)
+    z = distance * rate.unsqueeze(-1)  # [*, K-1, Q]
+    wins = winner.unsqueeze(-1)
+    log_pdf = -0.5 * z * z - LOG_SQRT_2PI - torch.log(scale).unsqueeze(-1)
+    exponent = torch.where(wins, log_pdf, log_ndtr(z)).sum(-2) + nodes.log_weights
+    log_mass = torch.logsumexp(exponent, dim=-1, keepdim=True)
+    share = torch.exp(exponent - log_mass).unsqueeze(-2)
+    # Of the logarithm of the integrand in a mean: z / sigma of the winner, minus the hazard of another.
+    slope = torch.where(wins, z, -reversed_hazard(z))
+    by_loc = (share * slope).sum(-1) * rate
+    by_scale = ((share * slope * z).sum(-1) - winner.to(z.dtype)) * rate
+    return _Integral(log_mass, by_loc, by_scale)
+
+
+def push_back(
+    conditional: GaussianConditional, noise: Tensor, winner: Tensor, cotangent: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""What changes between the vector and its conditional twin: :math:`(J_y - J_{\tilde y})^T u`.
+
+    Both have the same value; the one moves with the parameters at fixed :math:`\epsilon`, the other at fixed
+    category and v.
+
+    Arguments:
+        conditional: Of the draw.
+        noise: The draw, with shape :math:`(*, K - 1)`.
+        winner: Whether a variable won, with the same shape.
+        cotangent: u, with the same shape; the result is differentiable in it.
+
+    Returns:
+        The products for the means and for the scales.
+    """
+    # Of y the derivatives are 1 and epsilon. Those of the twin are, of the winner, those of the top; of
+    # another variable 1 + follow (d top - 1) and epsilon + follow (d top - depth).
+    pulled = (conditional.follow * cotangent).sum(-1, keepdim=True)
+    own = torch.where(winner, noise, conditional.depth)
+    by_loc = conditional.follow * cotangent - conditional.top_by_loc * pulled
+    by_scale = conditional.follow * cotangent * own - conditional.top_by_scale * pulled
+    return by_loc, by_scale
