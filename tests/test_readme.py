@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+import igr
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -65,5 +67,25 @@ def test_the_examples_of_the_fits_run_one_after_another(capsys):
     assert tail.count("1.0000") == 2
     assert found["prior"].num_categories == found["sticks"].num_categories == 10
     assert 0.001 < found["temperature"] < 0.1  # lengths of a stick of 21 pieces are much alike
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / "docs" / link).exists(), link
+
+
+def test_the_examples_of_the_estimators_run_one_after_another(capsys):
+    text = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
+    found = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for example in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+            exec(example, found)
+    assert (found["logits"] != 0).any()  # a step was taken
+    assert found["estimator"].coefficient.item() != 1.0
+    shown = capsys.readouterr().out
+    assert "exact enumeration" in shown
+    assert found["report"].rows[0].worst_z < 5
+    assert found["report"].rows[2].worst_z < 5
+    # Every name that there is stands in the table.
+    for name in igr.estimators.ESTIMATORS:
+        assert name in text or name.removeprefix("score_function") in text, name
     for link in re.findall(r"\]\(([^)#]+)", text):
         assert (ROOT / "docs" / link).exists(), link

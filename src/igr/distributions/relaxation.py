@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
@@ -67,6 +68,8 @@ class SimplexRelaxation(Distribution, ABC):
     ) -> None:
         self._temperature = temperature
         self._mask = mask
+        # The exact law, or a place for it, where it is to be computed once.
+        self._kept_law: list[DiscreteLaw] | None = None
         # Torch's own check of the arguments is replaced by ours, which names what came.
         super().__init__(batch_shape, Size([num_categories]), validate_args=False)
         self._validate_args = validate_args
@@ -295,13 +298,29 @@ class SimplexRelaxation(Distribution, ABC):
         if method == "exact":
             if num_nodes is not None and num_nodes < 3:
                 raise ValueError(f"discrete: expected num_nodes of at least 3; got {num_nodes}.")
-            return DiscreteLaw(self._exact_log_probs(num_nodes), dtype=self.dtype)
+            kept = self._kept_law if num_nodes is None else None
+            if kept:
+                return kept[0]
+            law = DiscreteLaw(self._exact_log_probs(num_nodes), dtype=self.dtype)
+            if kept is not None:
+                kept.append(law)
+            return law
         if method not in METHODS:
             raise ValueError(
                 "discrete: expected method to be 'exact' or 'monte_carlo' or 'quasi_monte_carlo'; "
                 f"got {method!r}."
             )
         return estimated_law(self, method, num_samples, generator, noise)
+
+    def keeping_exact_law(self) -> Self:
+        """The same distribution, which computes its exact discrete law once.
+
+        For several uses of the law in one graph, such as a divergence and a gradient estimator; a second
+        backward pass needs ``retain_graph=True``, as through every shared tensor.
+        """
+        new = copy.copy(self)
+        new._kept_law = []
+        return new
 
     @property
     def mean(self) -> Tensor:
@@ -399,6 +418,7 @@ class SimplexRelaxation(Distribution, ABC):
         """A copy whose named parameters have the batch shape; the temperature broadcasts as it is."""
         new = self._get_checked_instance(type(self), instance)
         new.__dict__.update(self.__dict__)
+        new._kept_law = None
         for name in names:
             value: Tensor = getattr(self, name)
             setattr(new, name, value.expand(Size(batch_shape) + value.shape[-1:]))

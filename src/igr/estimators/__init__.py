@@ -3,7 +3,7 @@
 from igr.estimators.control_variates import REBAR, RELAX, ControlNetwork
 from igr.estimators.estimator import Estimator, Surrogate
 from igr.estimators.names import ESTIMATORS, by_name
-from igr.estimators.probing import Probe, ProbedEstimator, probe
+from igr.estimators.probing import GradientMoments, Probe, ProbedEstimator, gradient_moments, probe
 from igr.estimators.reparameterized import (
     GappedStraightThrough,
     GumbelStraightThrough,
@@ -23,6 +23,7 @@ __all__ = [
     "DisARM",
     "Estimator",
     "GappedStraightThrough",
+    "GradientMoments",
     "GumbelStraightThrough",
     "Pathwise",
     "Probe",
@@ -33,5 +34,6 @@ __all__ = [
     "StraightThrough",
     "Surrogate",
     "by_name",
+    "gradient_moments",
     "probe",
 ]

@@ -93,7 +93,7 @@ def _by_transforms(
 
     def squared(chosen: Parameters) -> tuple[Tensor, tuple[tuple[Tensor, ...], Tensor]]:
         everything = {**parameters, **chosen}
-        values, pull = torch.func.vjp(lambda scores: control(scores, everything), coupling.scores)
+        values, pull = cast(Any, torch.func.vjp(lambda scores: control(scores, everything), coupling.scores))
         (slope,) = pull(torch.ones_like(values))
         gradients = coupling.gradients(reward - values, slope)
         square = _mean_square(gradients, reward)

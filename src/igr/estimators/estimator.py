@@ -69,6 +69,8 @@ class Estimator(nn.Module, ABC):
 
     # Whether its expectation is the gradient itself.
     unbiased: ClassVar[bool]
+    # Whether the function is a log-weight, and the estimate the bound of all samples together.
+    of_log_weights: ClassVar[bool] = False
     least_samples: ClassVar[int] = 1
     # Independent draws of the noise that one sample takes; with more than one they are a leading dimension.
     draws_per_sample: int = 1

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -152,7 +153,9 @@ def probe(
         was_training = estimator.training
         estimator.eval()
         try:
-            mean, error, variance = _moments(estimator, function, distribution, count, repetitions, generator)
+            mean, error, variance = gradient_moments(
+                estimator, function, distribution, count, repetitions, generator=generator
+            )
             exact = None
             if outcomes is not None and len(outcomes) ** _tuple_length(estimator, count) <= MOST_OUTCOMES:
                 exact = _exact(estimator, function, distribution, outcomes, count)
@@ -164,8 +167,13 @@ def probe(
                         f"got more; use fewer variables, categories or samples."
                     )
                 if long_run is None:
-                    long_run = _moments(
-                        ScoreFunction("leave_one_out"), function, distribution, 16, 4 * repetitions, generator
+                    long_run = gradient_moments(
+                        ScoreFunction("leave_one_out"),
+                        function,
+                        distribution,
+                        16,
+                        4 * repetitions,
+                        generator=generator,
                     )[:2]
                 exact, reference_error = long_run
             seconds = _seconds(estimator, function, distribution, count, generator)
@@ -231,7 +239,7 @@ def _outcomes(distribution: Distribution) -> Tensor | None:
 
 def _tuple_length(estimator: Estimator, num_samples: int) -> int:
     """How many samples an outcome of the objective has: one where it is a mean over them."""
-    return 1 if type(estimator).objective is Estimator.objective else num_samples
+    return num_samples if estimator.of_log_weights else 1
 
 
 def _exact(
@@ -255,16 +263,38 @@ def _exact(
     return torch.cat([gradient.flatten().double() for gradient in found])
 
 
-def _moments(
+class GradientMoments(NamedTuple):
+    """Moments of the estimates of a gradient, all parameters in one vector.
+
+    Arguments:
+        mean: Their mean.
+        standard_error: Of the mean.
+        variance: Of one estimate.
+    """
+
+    mean: Tensor
+    standard_error: Tensor
+    variance: Tensor
+
+
+def gradient_moments(
     estimator: Estimator,
     function: Function,
     distribution: Distribution,
-    num_samples: int,
-    repetitions: int,
-    generator: Generator | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, standard error of the mean, and variance of the gradients; all parameters in one vector."""
+    num_samples: int = 1,
+    num_gradients: int = 10_000,
+    *,
+    parameters: Sequence[str] | None = None,
+    generator: Generator | None = None,
+) -> GradientMoments:
+    """Mean and variance of independent estimates of a gradient, at the present parameters.
+
+    Arguments are those of :func:`probe`; ``parameters`` names those of the distribution that count, ``None``
+    for all of them.
+    """
+    repetitions = num_gradients
     leaves = leaves_of(distribution)
+    wanted = list(leaves) if parameters is None else list(parameters)
     law = law_of("probe", distribution).relaxation
     per_gradient = estimator.draws_per_sample * num_samples * law.batch_shape.numel() * law.num_categories
     at_once = max(1, min(repetitions, _AT_ONCE // per_gradient))
@@ -279,7 +309,7 @@ def _moments(
             found = estimator(
                 function, with_leaves("probe", distribution, many), num_samples, generator=generator
             )
-            gradients = torch.autograd.grad(found.loss.sum(), list(many.values()))
+            gradients = torch.autograd.grad(found.loss.sum(), [many[name] for name in wanted])
         rows = torch.cat([gradient.flatten(1).double() for gradient in gradients], dim=1)
         if not sums:
             # Taken about the first mean, so that the squares do not lose what they differ in.
@@ -290,7 +320,7 @@ def _moments(
         done += size
     mean, square = (total / done for total in sums)
     variance = ((square - mean.square()) * (done / (done - 1))).clamp_min(0.0)
-    return centre + mean, torch.sqrt(variance / done), variance
+    return GradientMoments(centre + mean, torch.sqrt(variance / done), variance)
 
 
 def _seconds(

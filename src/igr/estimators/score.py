@@ -112,6 +112,7 @@ class VIMCO(Estimator):
     """
 
     unbiased = True
+    of_log_weights = True
     least_samples = 2
 
     def objective(self, values: Tensor) -> Tensor:

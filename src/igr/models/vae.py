@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from igr.models.latents import Latent, LatentSample
+from igr.estimators import Estimator
+from igr.models.latents import DiscreteLatent, Latent, LatentSample
 from igr.models.likelihoods import Likelihood
 from igr.models.networks import Networks
 
@@ -14,7 +15,8 @@ class VAETerms(NamedTuple):
     """What one pass through a VAE gives, in nats.
 
     Arguments:
-        loss: The negative objective, averaged over samples and data, with shape :math:`()`.
+        loss: The negative objective, averaged over samples and data, with shape :math:`()`; with an estimator
+            that has parameters of its own, and what these are trained on.
         log_likelihood: :math:`\\log p(x \\mid z)`, with shape :math:`(S, B)`.
         kl: The KL from the posterior to the prior, summed over the variables, with shape
             :math:`(S, B)`.
@@ -48,6 +50,9 @@ class VAE(nn.Module):
         likelihood: The law of an image given what the decoder puts out.
         kl: ``"relaxed"`` or ``"discrete"``.
         straight_through: Whether the decoder meets the vertices nearest to the relaxed points in training.
+        estimator: The estimator of the gradient that the encoder has through a categorical latent; with it
+            the objective is that of the discrete model, whose points are vertices, and with the discrete KL
+            a lower bound on its :math:`\log p(x)`. ``None`` for the gradient through the relaxed points.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class VAE(nn.Module):
         likelihood: Likelihood,
         kl: str = "discrete",
         straight_through: bool = False,
+        estimator: Estimator | None = None,
     ) -> None:
         super().__init__()
         self.encoder = networks.encoder
@@ -65,6 +71,7 @@ class VAE(nn.Module):
         self.likelihood = likelihood
         self.kl = kl
         self.straight_through = straight_through
+        self.estimator = estimator
 
     def encode(self, x: Tensor, temperature: Tensor | float) -> Any:
         """The posterior of images, as the latent makes it.
@@ -90,6 +97,11 @@ class VAE(nn.Module):
         """
         return self.likelihood.law(self.decoder(self.latent.features(points)))
 
+    @property
+    def draws_per_sample(self) -> int:
+        """How many draws of the noise a sample takes in training."""
+        return 1 if self.estimator is None else self.estimator.draws_per_sample
+
     def forward(
         self,
         x: Tensor,
@@ -101,15 +113,62 @@ class VAE(nn.Module):
 
         Arguments:
             x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
-            noise: The noise of the latent for the sample shape :math:`(S, B)`.
+            noise: The noise of the latent for the sample shape :math:`(S, B)`; in training with an estimator
+                for :math:`(D S, B)`, D being ``draws_per_sample``.
             temperature: The temperature of the posterior.
             kl_weight: The weight :math:`\beta` of the KL.
         """
+        if self.estimator is not None:
+            return self._estimated(self.estimator, x, noise, temperature, kl_weight)
         log_likelihood, drawn = self.pass_through(x, noise, temperature)
         kl = drawn.kl.expand_as(log_likelihood)
         loss = (kl_weight * kl - log_likelihood).mean()
         parts = {name: part.expand_as(kl) for name, part in drawn.parts.items()}
         return VAETerms(loss, log_likelihood, kl, parts)
+
+    def _estimated(
+        self,
+        estimator: Estimator,
+        x: Tensor,
+        noise: Tensor,
+        temperature: Tensor | float,
+        kl_weight: Tensor | float,
+    ) -> VAETerms:
+        """The terms of the discrete model, with the gradient of the estimator.
+
+        In evaluation mode there is none, and the terms are those of the vertices.
+        """
+        latent = self.latent
+        if not isinstance(latent, DiscreteLatent):
+            raise TypeError(
+                f"expected a categorical latent beside an estimator; got {type(latent).__name__}; leave the "
+                "estimator out"
+            )
+        posterior = self.encode(x, temperature).keeping_exact_law()
+        kl = latent.discrete_kl(posterior)
+        if not self.training:
+            log_likelihood = self.decode(posterior.vertex(noise)).log_prob(x)
+            loss = (kl_weight * kl - log_likelihood).mean()
+            return VAETerms(loss, log_likelihood, kl.expand_as(log_likelihood), {})
+        count = len(noise) // estimator.draws_per_sample
+        if estimator.draws_per_sample > 1:
+            noise = noise.reshape(estimator.draws_per_sample, count, *noise.shape[1:])
+        if estimator.of_log_weights:
+            # The KL is in the weights, and what is reported is the bound of all samples.
+            def log_weight(points: Tensor) -> Tensor:
+                ratio = latent.log_ratio(posterior, points)
+                return self.decode(points).log_prob(x) + kl_weight * ratio
+
+            found = estimator(log_weight, posterior, count, noise=noise)
+            loss, value = -found.loss.mean(), found.value + kl.detach()
+        else:
+            found = estimator(lambda points: self.decode(points).log_prob(x), posterior, count, noise=noise)
+            loss, value = (kl_weight * kl - found.loss).mean(), found.value
+        if found.control_loss is not None:
+            # Its gradient reaches the estimator's own parameters alone, and that of the rest does not.
+            loss = loss + found.control_loss
+        shape = (count, *kl.shape)
+        return VAETerms(loss, value.expand(shape), kl.expand(shape), {})
 
     def pass_through(
         self, x: Tensor, noise: Tensor, temperature: Tensor | float

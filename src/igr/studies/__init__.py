@@ -17,6 +17,8 @@ STUDIES = {
     "vanishing-gradients": "igr.studies.vanishing_gradients",
     "discrete-laws": "igr.studies.discrete_laws",
     "simplex-proximity": "igr.studies.simplex_proximity",
+    "toy": "igr.studies.toy",
+    "estimators-vae": "igr.studies.estimators_vae",
 }
 
 

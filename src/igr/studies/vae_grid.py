@@ -1,7 +1,7 @@
 """The runs that the studies of VAEs have in common: data sets, networks and latents, tuned and repeated."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,12 @@ TEMPERATURES = {
     "gumbel-softmax": "gumbel_temperatures",
     "igr-sb": "stick_temperatures",
     "igr-sb-truncated": "stick_temperatures",
+    "bernoulli": "gumbel_temperatures",
 }
 
 TITLES: Mapping[str, str] = {
     "gumbel-softmax": "GS",
+    "bernoulli": "Bernoulli",
     "igr": "IGR-I",
     "igr-planar": "IGR-Planar",
     "igr-sb": "IGR-SB",
@@ -61,6 +63,9 @@ class RunsConfig(StudyConfig):
 
     most_categories: int = 50
     """The same of igr-sb-truncated, which takes as many as a batch needs."""
+
+    num_binary: int = 200
+    """Variables of the latent bernoulli, which has two categories."""
 
     continuous_dim: int | None = None
     """Dimensions of a Gaussian latent; None: 10 (of a JointVAE of celeba 32)."""
@@ -159,16 +164,27 @@ class VaeConfig(RunsConfig):
         )
 
 
-def vae_groups(config: RunsConfig, straight_through: bool = False, tested: bool = True) -> list[Group]:
-    """One group for each data set, network, latent and KL that there is.
+# How the runs of a study are trained: settings by the endings of the names of their groups.
+Forms = Mapping[str, Mapping[str, Any]]
+RELAXED: Forms = {"": {}}
+STRAIGHT_THROUGH: Forms = {"": {}, "-st": {"straight_through": True}}
+
+
+def vae_groups(
+    config: RunsConfig,
+    forms: Forms = RELAXED,
+    tested: bool = True,
+    has: Callable[[str, str], bool] = lambda latent, ending: True,
+) -> list[Group]:
+    """One group for each data set, network, latent, KL that there is, and form.
 
     Arguments:
         config: The settings.
-        straight_through: Train each of them with straight-through samples as well.
+        forms: The forms in which each categorical latent is trained.
         tested: Whether the runs are evaluated on the test split.
+        has: Whether a latent has the form with that ending.
     """
     groups = []
-    forms = (False, True) if straight_through else (False,)
     for data, network, latent in itertools.product(config.data, config.networks, config.latents):
         if latent == GAUSSIAN:
             dim = config.continuous_dim or CONTINUOUS_DIM
@@ -176,20 +192,24 @@ def vae_groups(config: RunsConfig, straight_through: bool = False, tested: bool 
             candidates = tuple(_candidates(config, data, network, shared, (None,)))
             groups.append(Group(f"{data}-{network}-{latent}", candidates, config.seeds, tested=tested))
             continue
-        truncated = latent == "igr-sb-truncated"
+        counts = {
+            "igr-sb-truncated": (config.num_variables, config.most_categories),
+            "bernoulli": (config.num_binary, 2),
+        }
+        num_variables, num_categories = counts.get(latent, (config.num_variables, config.num_categories))
         temperatures = getattr(config, TEMPERATURES.get(latent, "igr_temperatures"))
-        for kl, is_hard in itertools.product(config.kls, forms):
-            if kl not in LATENTS[latent].kls:
+        for kl, (ending, form) in itertools.product(config.kls, forms.items()):
+            if kl not in LATENTS[latent].kls or not has(latent, ending):
                 continue
             shared = {
                 "latent": latent,
-                "num_variables": config.num_variables,
-                "num_categories": config.most_categories if truncated else config.num_categories,
+                "num_variables": num_variables,
+                "num_categories": num_categories,
                 "kl": kl,
-                "straight_through": is_hard,
+                **form,
             }
             candidates = tuple(_candidates(config, data, network, shared, temperatures))
-            key = f"{data}-{network}-{latent}-{kl}{'-st' if is_hard else ''}"
+            key = f"{data}-{network}-{latent}-{kl}{ending}"
             groups.append(Group(key, candidates, config.seeds, tested=tested))
     return groups
 

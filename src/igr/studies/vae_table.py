@@ -7,7 +7,7 @@ from igr.evaluation import GroupedComparison
 from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, PRE_IMAGE
 from igr.studies.report import Picture, Report
 from igr.studies.study import Findings, Study
-from igr.studies.vae_grid import TITLES, VaeConfig, vae_groups
+from igr.studies.vae_grid import RELAXED, STRAIGHT_THROUGH, TITLES, VaeConfig, vae_groups
 from igr.sweeps import Group
 
 
@@ -38,7 +38,7 @@ class VaeTableConfig(VaeConfig):
 
 def groups(config: VaeTableConfig) -> list[Group]:
     """What is trained."""
-    return vae_groups(config, config.straight_through)
+    return vae_groups(config, STRAIGHT_THROUGH if config.straight_through else RELAXED)
 
 
 def report(config: VaeTableConfig, findings: Findings) -> Report:

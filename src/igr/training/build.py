@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from igr.errors import UserError
+from igr.estimators import ControlNetwork, Estimator, by_name
 from igr.fitting import Fit
 from igr.models.joint_vae import JointVAE
 from igr.models.latents import LATENTS, DiscreteLatent, GaussianLatent, JointLatent, Latent, PlanarLatent
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS, Sizes
 from igr.models.vae import VAE
-from igr.training.config import TrainConfig
+from igr.training.config import PATHWISE, TrainConfig
 from igr.training.randomness import keyed_generator
 
 
@@ -41,10 +42,26 @@ def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> VAE:
     kl = config.trained_kl
     if isinstance(latent, JointLatent) and config.capacity_weight is not None:
         weight = config.capacity_weight
-        model: VAE = JointVAE(networks, latent, likelihood, weight, kl, config.straight_through)
+        model: VAE = JointVAE(networks, latent, likelihood, weight, kl, config.uses_straight_through)
     else:
-        model = VAE(networks, latent, likelihood, kl, config.straight_through)
+        model = VAE(networks, latent, likelihood, kl, config.uses_straight_through, build_estimator(config))
     return model.to(device=device, dtype=config.dtype)
+
+
+def build_estimator(config: TrainConfig) -> Estimator | None:
+    """The gradient estimator of a resolved config, with the initial weights of the seed where it has any.
+
+    ``None`` where the gradient goes through the relaxed points, or through the vertices nearest to them.
+    """
+    if config.estimator in PATHWISE:
+        return None
+    options: dict[str, Any] = {}
+    if config.estimator == "relax":
+        options["control"] = ControlNetwork(
+            num_inputs=config.num_variables * config.num_categories,
+            generator=keyed_generator(config.seed, "weights of the control variate", 0),
+        )
+    return by_name(config.estimator, **options)
 
 
 def build_latent(config: TrainConfig) -> Latent:

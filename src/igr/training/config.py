@@ -12,12 +12,15 @@ import torch
 
 from igr.data import BINARIZATIONS, SOURCES
 from igr.errors import UserError, unknown_name
+from igr.estimators import ESTIMATORS, by_name
 from igr.models.joint_vae import Capacity
 from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS
 
 KLS = ("relaxed", "discrete")
+# Estimators whose gradient goes through relaxed points; all others are of the discrete model, with its KL.
+PATHWISE = ("pathwise", "gumbel_straight_through")
 RELAXED_WARMUP = 5
 SCALES = ("fixed", "free")
 CAPACITY_WEIGHT = 30.0
@@ -85,6 +88,9 @@ class TrainConfig:
 
     straight_through: bool = False
     """In training the decoder meets the nearest vertex, with the gradient of the relaxed point."""
+
+    estimator: str = "pathwise"
+    """Gradient of the encoder: pathwise (relaxed points), reinmax, rebar, relax, ...; see the docs."""
 
     stick_the_landing: bool = False
     """No gradient through the parameters of the density in a sampled KL (gumbel-softmax, igr-planar)."""
@@ -171,6 +177,11 @@ class TrainConfig:
         return self.latent != GAUSSIAN
 
     @property
+    def uses_straight_through(self) -> bool:
+        """Whether the decoder meets the vertices nearest to relaxed points, with the gradient of these."""
+        return self.straight_through or self.estimator == "gumbel_straight_through"
+
+    @property
     def is_joint_vae(self) -> bool:
         """Whether the KLs are held to capacities."""
         return self.continuous_capacity is not None
@@ -231,6 +242,7 @@ class TrainConfig:
         if self.has_categories:
             parts += [f"gaussian{self.continuous_dim}"] if self.continuous_dim else []
             parts += ["st"] if self.straight_through else []
+            parts += [] if self.estimator == "pathwise" else [self.estimator]
             parts += [str(self.kl), f"t{self.temperature:g}"]
         return "-".join([*parts, f"s{self.seed}"])
 
@@ -275,6 +287,7 @@ class TrainConfig:
             "latent": (*LATENTS, GAUSSIAN),
             "kl": KLS,
             "scale": SCALES,
+            "estimator": ESTIMATORS,
             "precision": PRECISIONS,
         }
         for key, allowed in choices.items():
@@ -286,6 +299,7 @@ class TrainConfig:
             if value is not None and not accept(value):
                 raise UserError(f"expected {key} to be {expected}; got {value}; change {key}")
         self._check_applicable()
+        self._check_estimator()
         self._check_capacities()
         self._check_device()
         # Refuses images that the network does not take.
@@ -296,7 +310,14 @@ class TrainConfig:
         every = frozenset().union(*(latent.options for latent in LATENTS.values()))
         foreign = set(every - own)
         if not self.has_categories:
-            foreign |= {"num_variables", "num_categories", "temperature", "prior", "straight_through"}
+            foreign |= {
+                "num_variables",
+                "num_categories",
+                "temperature",
+                "prior",
+                "straight_through",
+                "estimator",
+            }
         defaults = type(self)()
         for key in sorted(foreign):
             value = getattr(self, key)
@@ -317,6 +338,12 @@ class TrainConfig:
                 f"expected num_categories of at least {least} with the latent {self.latent}; "
                 f"got {self.num_categories}; change num_categories"
             )
+        most = LATENTS[self.latent].most_categories if self.has_categories else None
+        if most is not None and self.num_categories > most:
+            raise UserError(
+                f"expected num_categories of at most {most} with the latent {self.latent}; "
+                f"got {self.num_categories}; change num_categories"
+            )
         if not self.has_categories and self.continuous_dim == 0:
             raise UserError(
                 "expected continuous_dim of at least 1 with the latent gaussian; got 0; change continuous_dim"
@@ -330,6 +357,49 @@ class TrainConfig:
             raise UserError(
                 f"expected no binarization with the likelihood {self.likelihood}, which is one of grey "
                 f"images; got {self.binarization}; leave binarization out, or use the likelihood bernoulli"
+            )
+
+    def _check_estimator(self) -> None:
+        name = self.estimator
+        if name == "pathwise":
+            return
+        if self.straight_through:
+            raise UserError(
+                f"expected no straight_through beside the estimator {name}; got true; leave one of them out"
+            )
+        if name in PATHWISE:
+            return
+        latent = LATENTS[self.latent]
+        if self.continuous_dim:
+            raise UserError(
+                f"expected the estimator {' or '.join(PATHWISE)} beside a Gaussian latent; got {name}; leave "
+                "estimator or continuous_dim out"
+            )
+        if "discrete" not in latent.kls or self.kl == "relaxed":
+            raise UserError(
+                f"expected kl discrete, and a latent that has it, with the estimator {name}, which trains "
+                f"the discrete model; got {self.kl or 'no kl'} with {self.latent}; change kl or latent"
+            )
+        if not latent.has_fixed_law:
+            raise UserError(
+                f"expected another latent with the estimator {name}, which needs one law for each image; got "
+                f"{self.latent}, which draws its number of sticks; use igr-sb"
+            )
+        if not knows_noise(self.latent, name):
+            raise UserError(
+                f"expected a latent whose noise given the category is known with the estimator {name}; got "
+                f"{self.latent}; use gumbel-softmax, or an estimator for every latent, such as reinmax"
+            )
+        if name == "disarm" and self.num_categories != 2:
+            raise UserError(
+                f"expected num_categories of 2 with the estimator disarm, which is for binary variables; got "
+                f"{self.num_categories}; change num_categories, or use rebar"
+            )
+        least = by_name(name).least_samples
+        if self.num_samples < least:
+            raise UserError(
+                f"expected num_samples of at least {least} with the estimator {name}; got "
+                f"{self.num_samples}; change num_samples"
             )
 
     def _check_capacities(self) -> None:
@@ -366,6 +436,17 @@ class TrainConfig:
             ) from error
         if device.type not in ("cpu", "cuda"):
             raise unknown_name("device", self.device, ("cpu", "cuda"))
+
+
+def knows_noise(latent: str, estimator: str) -> bool:
+    """Whether what an estimator needs to know of the noise given the category is known of a latent."""
+    known = LATENTS[latent]
+    needs = {
+        "rebar": known.knows_conditional_noise,
+        "relax": known.knows_conditional_noise,
+        "rao_blackwell_straight_through": known.draws_conditional_noise,
+    }
+    return needs.get(estimator, True)
 
 
 def smoke(config: TrainConfig) -> TrainConfig:

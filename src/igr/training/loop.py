@@ -204,7 +204,7 @@ class _Loop:
         generator = keyed_generator(self.config.seed, "noise", self.step, self.device)
         # Drawn for a whole batch also where the last one is smaller, so that the noise of an image
         # depends on its place and not on how many follow it.
-        shape = (self.config.num_samples, self.config.batch_size)
+        shape = (self.config.num_samples * self.model.draws_per_sample, self.config.batch_size)
         noise = self.model.latent.draw_noise(shape, generator)
         if len(x) < self.config.batch_size:
             noise = noise[:, : len(x)]

@@ -312,8 +312,8 @@ def evaluation_images(config: TrainConfig, dataset: Dataset, split: str) -> Prep
 
 
 def parameter_tensors(model: VAE) -> dict[str, torch.Tensor]:
-    """The parameters of a model under their names in a checkpoint, not copied."""
-    return {f"model.{name}": parameter for name, parameter in model.named_parameters()}
+    """The parameters and other state of a model under their names in a checkpoint, not copied."""
+    return {f"model.{name}": tensor for name, tensor in model.state_dict(keep_vars=True).items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A model holds one latent and never asks which. A new relaxation is one new class
 :data:`LATENTS`.
 """
 
+from igr.models.latents.bernoulli import BernoulliLatent
 from igr.models.latents.gaussian import (
     CONTINUOUS_KL,
     DISCRETE_KL,
@@ -38,6 +39,7 @@ LATENTS: dict[str, type[DiscreteLatent]] = {
     "igr-sb-log": LogStickBreakingLatent,
     "igr-sb-truncated": TruncatedStickBreakingLatent,
     "gumbel-softmax": GumbelSoftmaxLatent,
+    "bernoulli": BernoulliLatent,
 }
 # The latent that has no categorical part.
 GAUSSIAN = "gaussian"
@@ -50,6 +52,7 @@ __all__ = [
     "LOWEST_LOGARITHM",
     "MASS_CUT",
     "NUM_STICKS",
+    "BernoulliLatent",
     "ContinuousLatent",
     "DiscreteLatent",
     "GaussianLatent",

@@ -25,6 +25,8 @@ class GumbelSoftmaxLatent(DiscreteLatent):
     has_pre_image = False
     prior_families = ("gumbel-softmax",)
     options = frozenset({"prior_temperature", "stick_the_landing"})
+    knows_conditional_noise = True
+    draws_conditional_noise = True
 
     def __init__(
         self,

@@ -113,6 +113,7 @@ class InvertibleGaussianLatent(NormalLatent):
 
     prior_families = ("igr",)
     options = frozenset({"prior_temperature", "scale"})
+    knows_conditional_noise = True
 
     def __init__(
         self,

@@ -185,6 +185,12 @@ class DiscreteLatent(Latent):
     # Families of :func:`igr.fitting.fit` of which its prior may be, the usual one first.
     prior_families: ClassVar[tuple[str, ...]]
     least_categories: ClassVar[int] = 2
+    most_categories: ClassVar[int | None] = None
+    # Whether its posterior is one law, and not another one at each draw; gradient estimators need that.
+    has_fixed_law: ClassVar[bool] = True
+    # Whether the law of the noise given the category is known, and whether it can be drawn from.
+    knows_conditional_noise: ClassVar[bool] = False
+    draws_conditional_noise: ClassVar[bool] = False
     outputs_per_variable: int
     continuous = None
 
@@ -337,6 +343,12 @@ class DiscreteLatent(Latent):
         .. math:: \sum_v \sum_k q_{vk} (\log q_{vk} - \log p_{vk})
         """
         return self._kl_of_laws(posterior.discrete(), self.discrete_prior())
+
+    def log_ratio(self, posterior: SimplexRelaxation, points: Tensor) -> Tensor:
+        r""":math:`\log p(d) - \log q(d \mid x)` of the discrete laws at vertices, shape :math:`(S, *)`."""
+        log_q, log_p = posterior.discrete().exact_logits, self.discrete_prior().exact_logits
+        # Chosen and not multiplied, since zero times minus infinity is no number.
+        return torch.where(points > 0, log_p - log_q, 0.0).sum((-2, -1))
 
     def _kl_of_laws(self, posterior: DiscreteLaw, prior: DiscreteLaw) -> Tensor:
         # Held above minus infinity, so that a category that is never taken adds zero and not NaN.

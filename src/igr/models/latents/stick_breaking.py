@@ -121,6 +121,7 @@ class TruncatedStickBreakingLatent(StickBreakingLatent):
 
     part_names = (MASS_CUT, NUM_STICKS)
     options = frozenset({"scale", "stick_threshold", "stick_quantile"})
+    has_fixed_law = False
 
     def __init__(
         self,

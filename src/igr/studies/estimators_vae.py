@@ -1,0 +1,133 @@
+"""Discrete VAEs trained with each gradient estimator."""
+
+from dataclasses import dataclass
+
+from igr import plot
+from igr.estimators import ESTIMATORS, by_name
+from igr.evaluation.bounds import IMPORTANCE_WEIGHTED
+from igr.models.latents import LATENTS
+from igr.studies.report import Picture, Report
+from igr.studies.study import Findings, Study
+from igr.studies.vae_grid import TITLES, Forms, VaeConfig, vae_groups
+from igr.studies.vae_table import curves
+from igr.sweeps import Group
+from igr.training.config import knows_noise
+
+
+@dataclass(frozen=True)
+class EstimatorsConfig(VaeConfig):
+    """What is trained, with which estimators, for how long, and how it is tuned, repeated and evaluated."""
+
+    data: tuple[str, ...] = ("mnist",)
+    """The data sets."""
+
+    networks: tuple[str, ...] = ("dense_relax",)
+    """The networks."""
+
+    latents: tuple[str, ...] = ("gumbel-softmax", "igr", "bernoulli")
+    """The latents, those with an exact discrete law."""
+
+    kls: tuple[str, ...] = ("discrete",)
+    """The KL that is trained: discrete, the only one of the discrete model."""
+
+    estimators: tuple[str, ...] = tuple(ESTIMATORS)
+    """The estimators, by the names of igr.estimators."""
+
+    num_samples: int = 1
+    """Latent samples per image in training; two where an estimator needs as many."""
+
+    def check(self) -> None:
+        good = (
+            bool(self.estimators)
+            and {*self.estimators} <= {*ESTIMATORS}
+            and len({*self.estimators}) == len(self.estimators)
+        )
+        self.require("estimators", good, f"some of {', '.join(ESTIMATORS)}, each once")
+        self.require("num_samples", self.num_samples >= 1, "a whole number of at least 1")
+        self.require("kls", self.kls == ("discrete",), "discrete")
+        super().check()
+        known = [name for name, latent in LATENTS.items() if latent.has_exact_law() and latent.has_fixed_law]
+        self.require("latents", {*self.latents} <= {*known}, f"some of {', '.join(known)}")
+        groups(self)
+
+
+def groups(config: EstimatorsConfig) -> list[Group]:
+    """One for each data set, latent, and estimator that the latent has."""
+    forms: Forms = {
+        f"-{name}": {
+            "estimator": name,
+            "num_samples": max(config.num_samples, by_name(name).least_samples),
+        }
+        for name in config.estimators
+    }
+
+    def has(latent: str, ending: str) -> bool:
+        name = ending.removeprefix("-")
+        is_binary = latent == "bernoulli" or config.num_categories == 2
+        return knows_noise(latent, name) and (name != "disarm" or is_binary)
+
+    return vae_groups(config, forms, has=has)
+
+
+def report(config: EstimatorsConfig, findings: Findings) -> Report:
+    """A table for each data set, the same as a picture, and the curves of validation."""
+    comparison = findings.runs.comparison()
+    figure = plot.bounds_figure(comparison, (IMPORTANCE_WEIGHTED,), titles=TITLES)
+    bounds = Picture(
+        name="bounds",
+        caption=(
+            "Importance-weighted bounds on log p(x) of the discrete model, with the standard errors of the "
+            "table."
+        ),
+        figure=figure,
+    )
+    return Report(
+        tables=comparison.tables(),
+        pictures=[bounds, curves(comparison)],
+        about=_ABOUT.format(epochs=config.epochs, tuned=config.tuned, samples=config.num_samples),
+    )
+
+
+_ABOUT = """All rows train the discrete KL, in closed form from the exact law; they differ in how the gradient
+of the log-likelihood reaches the encoder. The decoder meets vertices, so the objective is a lower bound on
+log p(x) of the discrete model, except in the rows pathwise, whose decoder meets relaxed points. Of vimco the
+objective is the tighter bound of two samples. Each step takes {samples} sample an image, where an estimator
+needs two (vimco, leave one out) two, and disarm a pair. REBAR and RELAX learn their temperature, coefficient
+and constant, RELAX a network of 50 units too, with the learning rate of the rest.
+
+{tuned} Every run has {epochs} epochs."""
+
+STUDY = Study(
+    name="estimators-vae",
+    summary="discrete VAEs trained with each gradient estimator: bounds on log p(x)",
+    config=EstimatorsConfig,
+    small=EstimatorsConfig(
+        gumbel_temperatures=(0.67,),
+        igr_temperatures=(0.4,),
+        learning_rates=(1e-3,),
+        seeds=(5328, 5945, 8965),
+        epochs=5,
+        eval_every=1,
+        num_eval_samples=100,
+        validation_samples=50,
+        max_eval_images=2000,
+    ),
+    smoke=EstimatorsConfig(
+        data=("digits",),
+        num_variables=4,
+        num_categories=3,
+        num_binary=8,
+        gumbel_temperatures=(0.67,),
+        igr_temperatures=(0.4,),
+        learning_rates=(1e-3,),
+        seeds=(5328,),
+        epochs=2,
+        max_images=100,
+        eval_every=1,
+        num_eval_samples=5,
+        validation_samples=5,
+    ),
+    groups=groups,
+    evaluation=lambda config: config.evaluation,
+    report=report,
+)
