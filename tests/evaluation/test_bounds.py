@@ -23,6 +23,7 @@ from igr.errors import UserError
 from igr.evaluation import BOUND_KINDS, estimate, per_datum_bounds
 from igr.evaluation.bounds import _DiscretePosterior
 from igr.models.latents import (
+    BernoulliLatent,
     DiscreteLatent,
     GaussianLatent,
     GumbelSoftmaxLatent,
@@ -73,6 +74,7 @@ LATENTS: dict[str, Callable[[], DiscreteLatent]] = {
     "igr-sb": partial(StickBreakingLatent, V, K, NORMAL),
     "igr-sb-log": partial(LogStickBreakingLatent, V, K, NORMAL),
     "igr-sb-truncated": partial(TruncatedStickBreakingLatent, V, K),
+    "bernoulli": partial(BernoulliLatent, V),
 }
 PLANAR: dict[str, Callable[[], DiscreteLatent]] = {
     "igr-planar": planar,
@@ -129,9 +131,10 @@ def enumerated(model: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
     log_prior = model.latent.discrete_prior().logits.clamp_min(-1e9)  # [V, K]
     elbo = torch.zeros(len(images)).double()
     log_joint = []
-    for i in range(K):
-        for j in range(K):
-            d = torch.nn.functional.one_hot(torch.tensor([i, j]), K).double()
+    count = log_prior.shape[-1]
+    for i in range(count):
+        for j in range(count):
+            d = torch.nn.functional.one_hot(torch.tensor([i, j]), count).double()
             log_p = model.decode(d).log_prob(images) + log_prior[0, i] + log_prior[1, j]
             log_q_d = log_q[:, 0, i] + log_q[:, 1, j]
             elbo += log_q_d.exp() * (log_p - log_q_d)
@@ -406,7 +409,7 @@ WEIGHTS = WEIGHTS / WEIGHTS.sum()
 def log_likelihoods(model: VAE, images: Tensor, c: Tensor, d: Tensor | None = None) -> Tensor:
     """log p(x | d, c) of every image [N] at every number c, which has the shape [N, C] or [C]."""
     c = c.expand(len(images), -1).T.unsqueeze(-1)  # [C, N, 1]
-    points = c if d is None else JointPoints(d.expand(*c.shape[:2], V, K), c)
+    points = c if d is None else JointPoints(d.expand(*c.shape[:2], *d.shape[-2:]), c)
     return model.decode(points).log_prob(images).T
 
 
@@ -430,8 +433,9 @@ def integrated(model: VAE, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     log_q = log_q.discrete().logits.clamp_min(-1e9)
     log_prior = discrete.discrete_prior().logits.clamp_min(-1e9)
     elbo, terms = -kl, []
-    for i, j in itertools.product(range(K), repeat=2):
-        d = torch.nn.functional.one_hot(torch.tensor([i, j]), K).double()
+    count = log_prior.shape[-1]
+    for i, j in itertools.product(range(count), repeat=2):
+        d = torch.nn.functional.one_hot(torch.tensor([i, j]), count).double()
         of_prior = log_prior[0, i] + log_prior[1, j]
         of_q = log_q[:, 0, i] + log_q[:, 1, j]
         inner = (log_likelihoods(model, images, at_q, d) * WEIGHTS).sum(-1)

@@ -55,7 +55,7 @@ FAMILIES = {
 
 
 @pytest.mark.filterwarnings("ignore:fit_uniform_prior:RuntimeWarning")
-@pytest.mark.parametrize("latent", LATENTS)
+@pytest.mark.parametrize("latent", FAMILIES)
 def test_the_prior_of_a_file_is_that_of_the_model(tmp_path, latent):
     family = FAMILIES[latent]
     config = replace(SMALL, latent=latent, prior=str(prior_file(tmp_path, family)), precision="float64")
@@ -72,6 +72,15 @@ def test_the_prior_of_a_file_is_that_of_the_model(tmp_path, latent):
     # And the posterior of an encoder that says nothing.
     zeros = torch.zeros(1, model.latent.num_outputs, dtype=torch.float64)
     torch.testing.assert_close(model.latent(zeros, 0.5).discrete().probs[0], found.probs, rtol=0, atol=1e-7)
+
+
+def test_bernoulli_takes_a_prior_of_gumbel_softmax(tmp_path):
+    fit([0.3, 0.7], "gumbel-softmax").save(tmp_path / "prior.json")
+    settings = {"latent": "bernoulli", "num_categories": 2, "prior": str(tmp_path / "prior.json")}
+    latent = build_latent(replace(SMALL, **settings).resolved())
+    found = latent.discrete_prior().probs
+    torch.testing.assert_close(found, torch.tensor([[0.3, 0.7]] * 2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(latent(torch.zeros(1, 2), 0.5).discrete().probs[0], found, rtol=0, atol=1e-6)
 
 
 def test_planar_takes_a_prior_of_igr_too(tmp_path):
@@ -177,14 +186,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "igr-sb-log": {"scale": "free"},
     "igr-sb-truncated": {"scale": "free", "stick_threshold": 0.6, "stick_quantile": 0.3},
     "gumbel-softmax": {"prior_temperature": 0.7, "stick_the_landing": True},
+    "bernoulli": {"prior_temperature": 0.7, "stick_the_landing": True},
 }
 
 
 @pytest.mark.parametrize("latent", LATENTS)
 def test_every_option_of_a_latent_reaches_it(tmp_path, latent):
     assert OPTIONS[latent].keys() == LATENTS[latent].options
-    config = replace(SMALL, latent=latent, kl="relaxed", **OPTIONS[latent]).resolved()
-    found = build_latent(config)
+    count = 2 if latent == "bernoulli" else K
+    settings = {"latent": latent, "kl": "relaxed", "num_categories": count, **OPTIONS[latent]}
+    found = build_latent(replace(SMALL, **settings).resolved())
     seen = {
         "scale": lambda: "free" if found.free_scale else "fixed",
         "prior_temperature": lambda: found.prior(0.3).temperature,
@@ -194,7 +205,7 @@ def test_every_option_of_a_latent_reaches_it(tmp_path, latent):
         "stick_quantile": lambda: found._truncation.quantile,
     }
     assert {option: seen[option]() for option in OPTIONS[latent]} == OPTIONS[latent]
-    assert (found.num_variables, found.num_categories) == (2, K)
+    assert (found.num_variables, found.num_categories) == (2, count)
 
 
 def test_a_continuous_dim_makes_the_latent_a_joint_one_and_capacities_the_model():

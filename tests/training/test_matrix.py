@@ -62,6 +62,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 for _name in ("igr-sb-truncated", "joint vae of igr-sb-truncated"):
     MODELS[_name] = {**MODELS[_name], **STICKS}
+for _name in ("bernoulli", "joint vae of bernoulli"):
+    MODELS[_name] = {**MODELS[_name], "num_categories": 2}
 FORMS: tuple[dict[str, str], ...] = (
     *({"likelihood": name} for name in LIKELIHOODS),
     {"binarization": "stochastic"},
