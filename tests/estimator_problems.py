@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 import igr
 
@@ -16,12 +15,14 @@ FUNCTIONS = ("linear", "quadratic", "network")
 LAWS = ("gumbel-softmax", "igr", "igr-sb")
 
 
-def function(kind: str, num_categories: int) -> Callable[[Tensor], Tensor]:
-    """A function of points [*, V, K], in float64."""
+def function(
+    kind: str, num_categories: int, dtype: torch.dtype = torch.float64
+) -> Callable[[Tensor], Tensor]:
+    """A function of points [*, V, K]."""
     generator = torch.Generator().manual_seed(7)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     size = NUM_VARIABLES * num_categories
     weights = normal(NUM_VARIABLES, num_categories)
@@ -68,7 +69,7 @@ def exact_gradient(of: Callable[[Tensor], Tensor], law: str, num_categories: int
     leaves = {name: p.requires_grad_() for name, p in parameters(law, num_categories).items()}
     points = all_points(num_categories)
     log_probs = distribution(law, leaves).discrete().exact_logits
-    weight = torch.exp((points * log_probs).sum((-2, -1)))
+    weight = torch.exp(torch.where(points > 0, log_probs, 0.0).sum((-2, -1)))
     found = torch.autograd.grad((weight * of(points)).sum(), list(leaves.values()))
     return dict(zip(leaves, found, strict=True))
 
@@ -80,7 +81,7 @@ def sampled_gradients(
     num_categories: int,
     num_gradients: int,
     num_samples: int = 1,
-    make: Callable[[str, dict[str, Tensor]], Distribution] = distribution,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of estimates, all parameters in one vector."""
     generator = torch.Generator().manual_seed(0)
@@ -88,12 +89,12 @@ def sampled_gradients(
     for first in range(0, num_gradients, 50_000):
         size = min(50_000, num_gradients - first)
         leaves = {
-            name: p.expand(size, *p.shape).clone().requires_grad_()
+            name: p.to(dtype).expand(size, *p.shape).clone().requires_grad_()
             for name, p in parameters(law, num_categories).items()
         }
-        found = estimator(of, make(law, leaves), num_samples, generator=generator)
+        found = estimator(of, distribution(law, leaves), num_samples, generator=generator)
         rows = torch.autograd.grad(found.loss.sum(), list(leaves.values()))
-        flat = torch.cat([row.flatten(1) for row in rows], dim=1)
+        flat = torch.cat([row.flatten(1) for row in rows], dim=1).double()
         sums.append(flat.sum(0))
         squares.append(flat.square().sum(0))
     mean = torch.stack(sums).sum(0) / num_gradients

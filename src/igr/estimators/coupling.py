@@ -22,10 +22,7 @@ from torch import Tensor
 from igr.distributions import GumbelSoftmax, InvertibleGaussian, SimplexRelaxation
 from igr.kernels import simplex
 from igr.kernels.gaussian_conditional import gaussian_conditional, push_back
-from igr.kernels.numbers import column
-
-# In the place of minus infinity, so that its product with zero is zero.
-_LOWEST = -1e30
+from igr.kernels.numbers import LOWEST_LOGARITHM, column
 
 
 class Coupling(ABC):
@@ -66,7 +63,7 @@ class _Gumbel(Coupling):
         # The logits as they are, finite where they are masked.
         self.parameters = (law._logits,)
         with torch.no_grad():
-            scores = law._scores(noise).clamp_min(_LOWEST)
+            scores = law._scores(noise).clamp_min(LOWEST_LOGARITHM)
             self.hard = simplex.nearest_vertex(scores)
             self.scores = scores
             self._probs = law.probs.to(noise.dtype)

@@ -17,6 +17,7 @@ from torch.distributions import (
 
 from igr.distributions import GumbelSoftmax, SimplexRelaxation
 from igr.distributions.parameters import parameters_of, with_parameters
+from igr.kernels.numbers import LOWEST_LOGARITHM
 
 
 class Law(NamedTuple):
@@ -37,8 +38,11 @@ class Law(NamedTuple):
         return points[..., 1] if self.is_binary else points
 
     def log_probs(self) -> Tensor:
-        """Normalized log-probabilities of the categories, with shape :math:`(*B, V, K)`."""
-        return self.relaxation.discrete().exact_logits
+        """Normalized log-probabilities of the categories, with shape :math:`(*B, V, K)`.
+
+        Of a category that is never taken it is a number far below all others, without gradient.
+        """
+        return self.relaxation.discrete().exact_logits.clamp_min(LOWEST_LOGARITHM)
 
 
 def law_of(owner: str, distribution: Distribution) -> Law:

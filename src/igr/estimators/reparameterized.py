@@ -207,7 +207,6 @@ class ReinMax(_OverLaw):
             # log of (d + p) / 2, of small probabilities without a look at their exponential
             log_mean = torch.where(hard > 0, torch.log1p(torch.exp(log_p)), log_p) - math.log(2.0)
             held = log_mean - log_probs
-            held = torch.where(torch.isfinite(held), held, 0.0)
         return 2.0 * simplex.softmax(log_probs + held) - 0.5 * torch.exp(log_probs)
 
     def extra_repr(self) -> str:

@@ -73,9 +73,10 @@ class ScoreFunction(Estimator):
 
     def _estimate(self, function: Function, law: Law, noise: Tensor) -> Surrogate:
         hard = law.relaxation.vertex(noise)
+        log_prob = _log_prob(law, hard)
         values = function(hard)
         reward = values.detach()
-        return _with_score(values, reward - self._baseline(reward), _log_prob(law, hard))
+        return _with_score(values, reward - self._baseline(reward), log_prob)
 
     def _baseline(self, reward: Tensor) -> float | Tensor:
         if self.baseline == "none":
@@ -121,6 +122,7 @@ class VIMCO(Estimator):
 
     def _estimate(self, function: Function, law: Law, noise: Tensor) -> Surrogate:
         hard = law.relaxation.vertex(noise)
+        log_prob = _log_prob(law, hard)
         values = function(hard)
         count = len(values)
         bound = self.objective(values)
@@ -131,7 +133,6 @@ class VIMCO(Estimator):
             own = own.reshape(count, count, *([1] * (values.dim() - 1)))
             replaced = torch.where(own, others.unsqueeze(0), values.unsqueeze(0))
             advantage = bound - self.objective(replaced.transpose(0, 1))
-        log_prob = _log_prob(law, hard)
         loss = bound + (advantage * (log_prob - log_prob.detach())).sum(0)
         return Surrogate(bound.detach(), loss)
 
@@ -169,8 +170,6 @@ class DisARM(Estimator):
         values = function(hard)
         log_probs = law.log_probs()
         logit = log_probs[..., 1] - log_probs[..., 0]  # [*B, V]
-        # A variable that is certain is the same in both of a pair, and has no gradient.
-        logit = torch.where(torch.isfinite(logit), logit, 0.0)
         with torch.no_grad():
             one, other = hard[:count, ..., 1], hard[count:, ..., 1]
             first, second = values[:count], values[count:]

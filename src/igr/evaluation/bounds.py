@@ -25,7 +25,8 @@ from torch import Tensor
 
 from igr.data import PreparedImages
 from igr.errors import UserError
-from igr.models.latents import LOWEST_LOGARITHM, DiscreteLatent
+from igr.kernels.numbers import LOWEST_LOGARITHM
+from igr.models.latents import DiscreteLatent
 from igr.models.vae import VAE
 from igr.training.randomness import keyed_generator
 

@@ -23,6 +23,7 @@ which loses nothing in either tail, as :math:`v` close to one would.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,10 @@ from torch import Tensor
 from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr, reversed_hazard
 from igr.kernels.quadrature import default_num_nodes, nodes_for_maximum
 from igr.kernels.tracing import is_traced
+
+_SQRT_HALF = math.sqrt(0.5)
+# Numbers per array in one pass: small enough to stay in cache.
+_CHUNK = 2**16
 
 
 class GaussianConditional(NamedTuple):
@@ -75,44 +80,58 @@ def gaussian_conditional(
         num_nodes: Quadrature nodes of either integral; ``None`` for as many as the parameters need.
     """
     with torch.no_grad():
+        edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device)
+        edge = edge.expand(*loc.shape[:-1], 1)
         loc, scale, noise = loc.detach(), scale.detach(), noise.detach()
-        y = torch.addcmul(loc, scale, noise)
-        has_winner = winner.any(-1, keepdim=True)
-        edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device).expand_as(has_winner)
-        top = torch.where(has_winner, torch.where(winner, y, 0.0).sum(-1, keepdim=True), edge)
-        # Where category K won the integrals mean nothing, but are to be finite.
-        middle = torch.where(has_winner, top, edge + scale.amax(-1, keepdim=True))
-        if num_nodes is None and (is_traced() or loc.device.type != "cpu"):
-            num_nodes = default_num_nodes(loc.dtype, loc.shape[-1] + 1, False)
-        below = _integral(loc, scale, winner, edge, middle, num_nodes)
-        above = _integral(loc, scale, winner, middle, None, num_nodes)
+        if is_traced() or loc.device.type != "cpu":
+            if num_nodes is None:
+                num_nodes = default_num_nodes(loc.dtype, loc.shape[-1] + 1, False)
+            return _conditional(loc, scale, noise, winner, edge, num_nodes)
+        rows = [part.reshape(-1, part.shape[-1]) for part in (loc, scale, noise, winner, edge)]
+        # As many as the hardest law needs for all, so that results do not depend on the chunks.
+        if num_nodes is None:
+            # No integral over a part is longer than the whole one.
+            num_nodes = nodes_for_maximum(rows[0], rows[1], None, rows[4]).offsets.shape[-1]
+        size = max(1, _CHUNK // (loc.shape[-1] * num_nodes))
+        chunks = [
+            _conditional(mu, sigma, epsilon, won, c, num_nodes)
+            for mu, sigma, epsilon, won, c in zip(*(row.split(size) for row in rows), strict=True)
+        ]
+        found = (torch.cat(part).view(loc.shape) for part in zip(*chunks, strict=True))
+        return GaussianConditional(*found)
 
-        rate = scale.reciprocal()
-        depth = (top - loc) * rate
-        hazard = reversed_hazard(depth)
-        # log of f: the density of the winner there, and the distribution functions of the others.
-        log_cdf = log_ndtr(depth)
-        log_pdf = -0.5 * depth * depth - LOG_SQRT_2PI - torch.log(scale)
-        log_f = torch.where(winner, log_pdf, log_cdf).sum(-1, keepdim=True)
-        share = torch.sigmoid(below.log_mass - above.log_mass)  # H / (H + G)
-        step = torch.exp(torch.minimum(below.log_mass, above.log_mass) - log_f)
-        step = step * torch.maximum(share, 1.0 - share)  # H G / ((H + G) f)
 
-        top_by_loc = -step * (below.by_loc - above.by_loc)
-        top_by_scale = -step * (below.by_scale - above.by_scale)
-        score_by_loc = share * below.by_loc + (1.0 - share) * above.by_loc
-        score_by_scale = share * below.by_scale + (1.0 - share) * above.by_scale
-        # Of category K: log P(K) is the sum of the log Phi.
-        of_edge = -hazard * rate
-        follow = torch.where(winner, 1.0, hazard / reversed_hazard(noise))
-        return GaussianConditional(
-            torch.where(has_winner, score_by_loc, of_edge),
-            torch.where(has_winner, score_by_scale, of_edge * depth),
-            torch.where(has_winner, top_by_loc, 0.0),
-            torch.where(has_winner, top_by_scale, 0.0),
-            follow,
-            depth,
-        )
+def _conditional(
+    loc: Tensor, scale: Tensor, noise: Tensor, winner: Tensor, edge: Tensor, num_nodes: int
+) -> GaussianConditional:
+    y = torch.addcmul(loc, scale, noise)
+    has_winner = winner.any(-1, keepdim=True)
+    top = torch.where(has_winner, torch.where(winner, y, 0.0).sum(-1, keepdim=True), edge)
+    # Where category K won the integrals mean nothing, but are to be finite.
+    middle = torch.where(has_winner, top, edge + scale.amax(-1, keepdim=True))
+    below = _integral(loc, scale, winner, edge, middle, num_nodes)
+    above = _integral(loc, scale, winner, middle, None, num_nodes)
+
+    rate = scale.reciprocal()
+    depth = (top - loc) * rate
+    hazard = reversed_hazard(depth)
+    # log of f: the density of the winner there, and the distribution functions of the others.
+    log_pdf = -0.5 * depth * depth - LOG_SQRT_2PI - torch.log(scale)
+    log_f = torch.where(winner, log_pdf, log_ndtr(depth)).sum(-1, keepdim=True)
+    share = torch.sigmoid(below.log_mass - above.log_mass)  # H / (H + G)
+    step = torch.exp(torch.minimum(below.log_mass, above.log_mass) - log_f)
+    step = step * torch.maximum(share, 1.0 - share)  # H G / ((H + G) f)
+
+    # Of category K: log P(K) is the sum of the log Phi.
+    of_edge = -hazard * rate
+    return GaussianConditional(
+        torch.where(has_winner, share * below.by_loc + (1.0 - share) * above.by_loc, of_edge),
+        torch.where(has_winner, share * below.by_scale + (1.0 - share) * above.by_scale, of_edge * depth),
+        torch.where(has_winner, -step * (below.by_loc - above.by_loc), 0.0),
+        torch.where(has_winner, -step * (below.by_scale - above.by_scale), 0.0),
+        torch.where(winner, 1.0, hazard / reversed_hazard(noise)),
+        depth,
+    )
 
 
 class _Integral(NamedTuple):
@@ -122,22 +141,30 @@ class _Integral(NamedTuple):
 
 
 def _integral(
-    loc: Tensor, scale: Tensor, winner: Tensor, low: Tensor, high: Tensor | None, num_nodes: int | None
+    loc: Tensor, scale: Tensor, winner: Tensor, low: Tensor, high: Tensor | None, num_nodes: int
 ) -> _Integral:
     """The logarithm of the integral of the winner's density, and its derivatives at fixed limits."""
     nodes = nodes_for_maximum(loc, scale, num_nodes, low, high)
     rate = scale.reciprocal()
     distance = nodes.offsets.unsqueeze(-2) + (nodes.start - loc).unsqueeze(-1)
-    z = distance * rate.unsqueeze(-1)  # [*, K-1, Q]
-    wins = winner.unsqueeze(-1)
-    log_pdf = -0.5 * z * z - LOG_SQRT_2PI - torch.log(scale).unsqueeze(-1)
-    exponent = torch.where(wins, log_pdf, log_ndtr(z)).sum(-2) + nodes.log_weights
-    log_mass = torch.logsumexp(exponent, dim=-1, keepdim=True)
-    share = torch.exp(exponent - log_mass).unsqueeze(-2)
+    z = distance.mul_(rate.unsqueeze(-1))  # [*, K-1, Q]
+    # Category K, which has no row, stands for the first; nothing of it is used.
+    index = winner.to(torch.uint8).argmax(-1, keepdim=True)
+    row = index.unsqueeze(-1).expand(*index.shape, z.shape[-1])
+    own = z.gather(-2, row)
+    # No node lies further below a mean than the reach of the nodes, so erfc does not underflow.
+    cdf = torch.mul(z, -_SQRT_HALF).erfc_().mul_(0.5)
     # Of the logarithm of the integrand in a mean: z / sigma of the winner, minus the hazard of another.
-    slope = torch.where(wins, z, -reversed_hazard(z))
-    by_loc = (share * slope).sum(-1) * rate
-    by_scale = ((share * slope * z).sum(-1) - winner.to(z.dtype)) * rate
+    slope = torch.mul(z, z).mul_(-0.5).exp_().mul_(-math.exp(-LOG_SQRT_2PI)).div_(cdf)
+    slope = slope.scatter(-2, row, own)
+    log_cdf = cdf.log_()
+    log_pdf = -0.5 * own * own - LOG_SQRT_2PI - torch.log(scale).gather(-1, index).unsqueeze(-1)
+    others = log_cdf.sum(-2, keepdim=True) - log_cdf.gather(-2, row)
+    exponent = (others + log_pdf).squeeze(-2) + nodes.log_weights
+    log_mass = torch.logsumexp(exponent, dim=-1, keepdim=True)
+    share = torch.exp(exponent - log_mass).unsqueeze(-1)
+    by_loc = (slope @ share).squeeze(-1) * rate
+    by_scale = ((slope * z @ share).squeeze(-1) - winner.to(z.dtype)) * rate
     return _Integral(log_mass, by_loc, by_scale)
 
 

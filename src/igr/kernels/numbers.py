@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+# Far below every logarithm of a number, but a product with zero is zero.
+LOWEST_LOGARITHM = -1e30
+
 
 def log_number(value: float | Tensor, dtype: torch.dtype) -> float | Tensor:
     """The logarithm; of a tensor in the given dtype."""

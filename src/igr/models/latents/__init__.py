@@ -16,7 +16,6 @@ from igr.models.latents.gaussian import (
 from igr.models.latents.gumbel_softmax import GumbelSoftmaxLatent
 from igr.models.latents.invertible_gaussian import InvertibleGaussianLatent, NormalLatent
 from igr.models.latents.latent import (
-    LOWEST_LOGARITHM,
     ContinuousLatent,
     DiscreteLatent,
     Latent,
@@ -49,7 +48,6 @@ __all__ = [
     "DISCRETE_KL",
     "GAUSSIAN",
     "LATENTS",
-    "LOWEST_LOGARITHM",
     "MASS_CUT",
     "NUM_STICKS",
     "BernoulliLatent",

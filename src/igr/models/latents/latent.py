@@ -11,12 +11,11 @@ from torch import Generator, Tensor, nn
 from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex
+from igr.kernels.numbers import LOWEST_LOGARITHM
 from igr.kernels.tracing import is_traced
 
 Law = TypeVar("Law")
 
-# Far below every logarithm of a number, but a product with zero is zero.
-LOWEST_LOGARITHM = -1e30
 # Draws that tell the most probable category of a law that has no exact form.
 _DRAWS_OF_A_LAW = 200
 
