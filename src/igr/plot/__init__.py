@@ -5,6 +5,7 @@ opens; :func:`new_figure` and :func:`save` are enough to get a picture into a fi
 """
 
 from igr.plot.curves import Band, loss_curves, quantile_bands
+from igr.plot.gradients import estimator_biases, estimator_variances, probe_figure
 from igr.plot.images import CELL, LABELLED, image_grid, labelled_images, reconstructions, traversals
 from igr.plot.laws import BOX_LEVELS, box_key, distance_boxes, labelled_boxes, law_histogram
 from igr.plot.runs import (
@@ -31,6 +32,8 @@ __all__ = [
     "box_key",
     "comparison_figure",
     "distance_boxes",
+    "estimator_biases",
+    "estimator_variances",
     "grouped_figure",
     "image_grid",
     "labelled_boxes",
@@ -39,6 +42,7 @@ __all__ = [
     "legend_below_all",
     "loss_curves",
     "new_figure",
+    "probe_figure",
     "quantile_bands",
     "reconstructions",
     "save",
