@@ -83,19 +83,31 @@ def test_unbiased(name: str, law: str, num_categories: int, kind: str, count: in
     assert z.abs().max() < 5.0
 
 
-@pytest.mark.parametrize("count", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("law", ["gumbel-softmax", "igr"])
-def test_vimco_is_unbiased_for_the_bound_of_several_samples(law: str, count: int) -> None:
-    of = function("network", 2)
-    leaves = {name: p.requires_grad_() for name, p in parameters(law, 2).items()}
-    points = all_points(2)
+@pytest.mark.parametrize(
+    ("kind", "num_categories", "count"),
+    [
+        ("network", 2, SMALL),
+        *(
+            pytest.param(kind, number, LARGE, marks=pytest.mark.slow)
+            for kind in FUNCTIONS
+            for number in (2, 3, 5)
+        ),
+    ],
+)
+def test_vimco_is_unbiased_for_the_bound_of_several_samples(
+    law: str, kind: str, num_categories: int, count: int
+) -> None:
+    of = function(kind, num_categories)
+    leaves = {name: p.requires_grad_() for name, p in parameters(law, num_categories).items()}
+    points = all_points(num_categories)
     log_prob = (points * distribution(law, leaves).discrete().exact_logits).sum((-2, -1))
     values = of(points)
     pairs = torch.logsumexp(torch.stack(torch.broadcast_tensors(values[:, None], values[None])), 0)
     weight = torch.exp(log_prob[:, None] + log_prob[None])
     bound = (weight * (pairs - math.log(2.0))).sum()
     exact = torch.cat([g.flatten() for g in torch.autograd.grad(bound, list(leaves.values()))])
-    mean, deviation = sampled_gradients(estimators.VIMCO(), of, law, 2, count, num_samples=2)
+    mean, deviation = sampled_gradients(estimators.VIMCO(), of, law, num_categories, count, num_samples=2)
     assert ((mean - exact) / (deviation / math.sqrt(count))).abs().max() < 5.0
 
 
@@ -142,6 +154,42 @@ def test_orders_of_the_straight_through_estimators(law: str) -> None:
     assert worst["linear", estimators.StraightThrough] < 5.0
     assert worst["quadratic", estimators.StraightThrough] > 5.0
     assert worst["quadratic", estimators.ReinMax] < 5.0
+
+
+@pytest.mark.parametrize("p", [0.2, 0.8])
+def test_the_bias_of_straight_through_has_its_closed_form_and_sign(p: float) -> None:
+    # For (b - t)^2 the gradient in the logit is (1 - 2 t) p (1 - p), and the estimate has the mean
+    # 2 (p - t) p (1 - p): biased by (2 p - 1) p (1 - p), upwards where a one is the likelier.
+    t, count = 0.45, SMALL
+    logits = torch.full((count, 1), math.log(p / (1 - p)), dtype=torch.float64, requires_grad=True)
+    law = torch.distributions.Bernoulli(logits=logits)
+    found = estimators.StraightThrough()(
+        lambda b: (b - t).square().sum(-1), law, generator=torch.Generator().manual_seed(0)
+    )
+    (rows,) = torch.autograd.grad(found.loss.sum(), logits)
+    error = float(rows.std()) / math.sqrt(count)
+    assert abs(float(rows.mean()) - 2 * (p - t) * p * (1 - p)) < 5 * error
+    bias = float(rows.mean()) - (1 - 2 * t) * p * (1 - p)
+    assert abs(bias) > 5 * error
+    assert math.copysign(1, bias) == math.copysign(1, 2 * p - 1)
+
+
+@pytest.mark.parametrize("p", [0.2, 0.8])
+def test_the_bias_of_relaxed_straight_through_is_its_integral(p: float) -> None:
+    # E 2 (1[l + e > 0] - t) z (1 - z) / tau with z = sigmoid((l + e) / tau), over one logistic number e.
+    t, tau, count = 0.45, 0.5, SMALL
+    logit = math.log(p / (1 - p))
+    points, weights = _gauss_legendre(4000)
+    x = logit + torch.logit(points)
+    z = torch.sigmoid(x / tau)
+    mean = float((weights * 2 * ((x > 0).double() - t) * z * (1 - z) / tau).sum())
+    logits = torch.full((count, 1), logit, dtype=torch.float64, requires_grad=True)
+    law = torch.distributions.RelaxedBernoulli(torch.tensor(tau, dtype=torch.float64), logits=logits)
+    for estimator in (estimators.GumbelStraightThrough(), estimators.RaoBlackwellStraightThrough(4)):
+        found = estimator(lambda b: (b - t).square().sum(-1), law, generator=torch.Generator().manual_seed(0))
+        (rows,) = torch.autograd.grad(found.loss.sum(), logits)
+        assert abs(float(rows.mean()) - mean) < 5 * float(rows.std()) / math.sqrt(count)
+    assert mean != pytest.approx((1 - 2 * t) * p * (1 - p), rel=0.1)
 
 
 def test_rao_blackwell_has_the_mean_of_what_it_averages_and_less_variance() -> None:

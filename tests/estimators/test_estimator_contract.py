@@ -145,6 +145,20 @@ def test_control_losses_of_tracers_are_those_of_eager_code(name: str) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(control_loss, fullgraph=True, backend="aot_eager")(noise)
     mapped = torch.func.vmap(control_loss)(noise.unsqueeze(0))
+    # Replicas, each with parameters of its own.
+    stacked = {key: p.detach().expand(3, *p.shape).clone().requires_grad_() for key, p in wanted.items()}
+
+    def of_replica(own: dict[str, Tensor]) -> Tensor:
+        found = torch.func.functional_call(estimator, own, (OF, relaxation, 4, noise)).control_loss
+        assert found is not None
+        return found
+
+    replicas = torch.func.vmap(of_replica)(stacked).sum()
+    for slope, expected in zip(torch.autograd.grad(replicas, list(stacked.values())), eager, strict=True):
+        torch.testing.assert_close(slope, expected.expand_as(slope), rtol=1e-6, atol=1e-8)
+    by_func = torch.func.vmap(torch.func.grad(of_replica))({k: p.detach() for k, p in stacked.items()})
+    for slope, expected in zip(by_func.values(), eager, strict=True):
+        torch.testing.assert_close(slope, expected.expand_as(slope), rtol=1e-6, atol=1e-8)
     for found in (slopes(compiled), slopes(mapped.sum())):
         for mine, theirs in zip(found, eager, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-8)
@@ -271,9 +285,105 @@ def test_laws_of_torch_are_taken() -> None:
     assert DisARM()(lambda b: b.sum(-1), binary, 5).value.shape == (4,)
 
 
-def test_masked_categories_are_never_drawn_and_have_no_gradient() -> None:
+MASKED = [
+    (name, law)
+    for name in ESTIMATORS
+    for law in ("gumbel-softmax", "igr")
+    if exists(name, law) and name != "disarm" and not (law == "igr" and name in CONTROLLED)
+]
+
+
+@pytest.mark.parametrize(("name", "law"), MASKED)
+def test_masked_categories_have_no_gradient_and_the_rest_that_of_a_law_without_them(
+    name: str, law: str
+) -> None:
     mask = torch.tensor([False, True, False])
-    for name in ("rebar", "relax", "score_function", "reinmax", "rao_blackwell_straight_through", "pathwise"):
+    number = 3 if law == "gumbel-softmax" else 2
+
+    def masked(leaf: Tensor, temperature: Tensor | float = 0.5) -> igr.SimplexRelaxation:
+        if law == "gumbel-softmax":
+            return igr.GumbelSoftmax(temperature, logits=leaf, mask=mask)
+        return igr.InvertibleGaussian(leaf, 1.0, temperature, mask=mask)
+
+    def small(leaf: Tensor) -> igr.SimplexRelaxation:
+        if law == "gumbel-softmax":
+            return igr.GumbelSoftmax(0.5, logits=leaf)
+        return igr.InvertibleGaussian(leaf, 1.0, 0.5)
+
+    def of(z: Tensor) -> Tensor:
+        return (z * torch.tensor([0.5, 9.0, 2.0])).sum((-2, -1)).square()
+
+    start = torch.tensor([[0.3, 5.0, -0.2], [0.0, -4.0, 0.4]], dtype=torch.float64)[:, :number]
+    estimator = made(name).eval()
+    leaf = start.clone().requires_grad_()
+    noise = estimator.draw_noise(masked(leaf), 20, generator=torch.Generator().manual_seed(0))
+    if name == "relax":
+        estimator(of, masked(leaf), 20, noise=noise)
+    found = estimator(of, masked(leaf), 20, noise=noise)
+    (slope,) = torch.autograd.grad(found.loss, leaf)
+    assert (slope[:, 1] == 0).all()
+    kept = [k for k in range(number) if k != 1]
+    part = start[:, kept].clone().requires_grad_()
+    if name != "relax":  # whose network would have other inputs
+        weights = torch.tensor([0.5, 2.0])
+        plain = estimator(
+            lambda z: (z * weights).sum((-2, -1)).square(), small(part), 20, noise=noise[..., kept]
+        )
+        (expected,) = torch.autograd.grad(plain.loss, part)
+        torch.testing.assert_close(slope[:, kept], expected, rtol=1e-6, atol=1e-9)
+    temperature = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    hot = estimator(of, masked(leaf, temperature), 20, noise=noise).loss
+    (by_temperature,) = torch.autograd.grad(hot, temperature, allow_unused=True)
+    assert by_temperature is None or by_temperature.isfinite()
+
+
+def test_a_category_without_a_chance_is_as_good_as_masked() -> None:
+    for name in ("rebar", "relax", "score_function", "reinmax", "gapped_straight_through"):
+        leaf = torch.tensor([[0.0, 1.0, -torch.inf]], dtype=torch.float64, requires_grad=True)
+        law = OneHotCategorical(logits=leaf, validate_args=False)
+        found = made(name)(lambda z: (z * torch.arange(3.0)).sum((-2, -1)).square(), law, 20)
+        assert found.loss.isfinite()
+
+
+def test_functions_without_a_gradient_are_refused_where_one_is_needed() -> None:
+    law = distribution("gumbel-softmax", parameters("gumbel-softmax", 3))
+
+    def rounded(z: Tensor) -> Tensor:
+        return z.detach().round().sum((-2, -1))
+
+    for estimator in (REBAR(), RELAX().double()):
+        with pytest.raises(ValueError, match=r"use RELAX\(coefficient=None\)"):
+            estimator(rounded, law)
+    assert RELAX(coefficient=None)(rounded, law).loss.isfinite()  # and a float32 network
+
+
+def test_no_gradient_is_formed_where_none_is_asked_for() -> None:
+    law = distribution("igr", parameters("igr", 2))
+    for mode in (torch.no_grad, torch.inference_mode):
+        for name in ESTIMATORS:
+            if exists(name, "igr"):
+                with mode():
+                    found = made(name)(OF, law, 2)
+                assert not found.loss.requires_grad
+                assert found.control_loss is None
+
+
+def test_a_law_that_is_kept_is_computed_once_and_never_without_its_graph() -> None:
+    leaf = torch.zeros(2, 3, requires_grad=True)
+    law = igr.InvertibleGaussian(leaf, 1.0, 0.5).keeping_exact_law()
+    with torch.no_grad():
+        assert not law.discrete().log_probs.requires_grad
+    first = law.discrete()
+    assert first.log_probs.requires_grad
+    assert law.discrete() is first
+    assert law.expand((5, 2)).discrete().batch_shape == (5, 2)
+    assert law.with_temperature(0.1).discrete() is not first
+    assert igr.InvertibleGaussian(leaf, 1.0, 0.5).discrete() is not first
+
+
+def test_control_losses_of_masked_laws_are_finite() -> None:
+    mask = torch.tensor([False, True, False])
+    for name in ("rebar", "relax"):
         leaf = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
         law = igr.GumbelSoftmax(0.5, logits=leaf, mask=mask)
         found = made(name)(lambda z: (z * torch.arange(3.0)).sum((-2, -1)), law, 20)
@@ -284,7 +394,8 @@ def test_masked_categories_are_never_drawn_and_have_no_gradient() -> None:
             assert found.control_loss.isfinite()
 
 
-def test_gradients_of_delta_and_of_a_temperature_in_the_threshold() -> None:
+@pytest.mark.parametrize("setting", ["delta", "temperature"])
+def test_gradients_of_delta_and_of_a_temperature_in_the_threshold(setting: str) -> None:
     # The law depends on them through the threshold alone; by enumeration.
     of = function("quadratic", 3)
     start = parameters("igr", 3)
@@ -293,23 +404,24 @@ def test_gradients_of_delta_and_of_a_temperature_in_the_threshold() -> None:
         [torch.stack([eye[a], eye[b], eye[c]]) for a in range(3) for b in range(3) for c in range(3)]
     )
 
-    def law(delta: Tensor) -> igr.InvertibleGaussian:
-        return igr.InvertibleGaussian(**start, temperature=0.5, delta=delta, validate_args=False)
+    settings = {"temperature": 0.5, "delta": 1.3}
 
-    delta = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
-    weight = torch.exp((points * law(delta).discrete().exact_logits).sum((-2, -1)))
-    (exact,) = torch.autograd.grad((weight * of(points)).sum(), delta)
+    def law(value: Tensor) -> igr.InvertibleGaussian:
+        return igr.InvertibleGaussian(**start, **{**settings, setting: value}, validate_args=False)
+
+    number = torch.tensor(settings[setting], dtype=torch.float64, requires_grad=True)
+    weight = torch.exp((points * law(number).discrete().exact_logits).sum((-2, -1)))
+    (exact,) = torch.autograd.grad((weight * of(points)).sum(), number)
     count = 20_000
     for estimator in (REBAR(), ScoreFunction()):
-        deltas = torch.full((count, 1), 1.3, dtype=torch.float64, requires_grad=True)
+        numbers = torch.full((count, 1), settings[setting], dtype=torch.float64, requires_grad=True)
         many = igr.InvertibleGaussian(
             **{key: p.expand(count, *p.shape) for key, p in start.items()},
-            temperature=0.5,
-            delta=deltas,
+            **{**settings, setting: numbers},
             validate_args=False,
         )
         found = estimator(of, many, generator=torch.Generator().manual_seed(0))
-        (rows,) = torch.autograd.grad(found.loss.sum(), deltas)
+        (rows,) = torch.autograd.grad(found.loss.sum(), numbers)
         z = (rows.mean() - exact) / (rows.std() / math.sqrt(count))
         assert abs(z) < 5.0
 
@@ -319,8 +431,10 @@ def test_half_precision_in_and_out(name: str, law: str) -> None:
     leaves = {key: p.bfloat16().requires_grad_() for key, p in parameters(law, 2).items()}
     found = estimators.by_name(name)(lambda z: z.square().sum((-2, -1)), distribution(law, leaves), 2)
     assert found.loss.isfinite()
-    for slope in torch.autograd.grad(found.loss, list(leaves.values()), allow_unused=True):
-        assert slope is None or (slope.dtype == torch.bfloat16 and slope.isfinite().all())
+    assert found.loss.dtype == torch.bfloat16
+    for slope in torch.autograd.grad(found.loss, list(leaves.values())):
+        assert slope.dtype == torch.bfloat16
+        assert slope.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

@@ -94,6 +94,12 @@ def test_state_and_mode_are_left_as_they_are() -> None:
     assert float(estimator.weight) == 0.0
 
 
+def test_a_discrete_law_is_taken() -> None:
+    weights = torch.arange(3.0, dtype=torch.float64)
+    found = probe(lambda d: (d @ weights).sum(-1), LAW.discrete(), [StraightThrough()], 1, 50)
+    assert found.rows[0].relative_bias < 1e-9  # exact, for a linear function
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match="at least one estimator"):
         probe(OF, LAW, [])
@@ -101,5 +107,7 @@ def test_errors() -> None:
         probe(OF, LAW, [ScoreFunction(), ScoreFunction("moving_average")])
     with pytest.raises(ValueError, match="num_gradients"):
         probe(OF, LAW, [ScoreFunction()], num_gradients=1)
+    with pytest.raises(ValueError, match="joint outcomes of all samples for VIMCO"):
+        probe(OF, LAW, [VIMCO()], 4)
     with pytest.raises(ValueError, match="Pathwise"):
         probe(lambda b: b.sum(-1), Bernoulli(logits=torch.zeros(2)), [Pathwise()])

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from igr import plot
 from igr.evaluation import ComparedRun, GroupedComparison, compare_groups
+from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, PRE_IMAGE
 from igr.training.config import TrainConfig
 from run_folders import evaluation
 
@@ -144,3 +145,36 @@ def test_rows_of_one_seed_have_no_band_and_may_have_few_figures(epochs: int) -> 
     figure = plot.grouped_figure(comparison)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["igr"]
     assert [len(axes.lines[0].get_xdata()) for axes in figure.axes] == [1, epochs]
+
+
+def test_a_figure_far_below_the_others_is_an_arrow_with_its_value() -> None:
+    runs = []
+    for number, (exact, pre_image) in enumerate([(-100.0, -1600.0), (-103.0, -105.0), (-108.0, -109.0)]):
+        config = TrainConfig(num_categories=3 + number).resolved()
+        found = evaluation([-200.0, -150.0, exact, pre_image])
+        runs.append(ComparedRun(config.run_name, config, found, []))
+    kinds = (IMPORTANCE_WEIGHTED, PRE_IMAGE)
+    (axes,) = plot.bounds_figure(compare_groups(runs), kinds, titles={"igr": "IGR-I"}).axes
+    low, high = axes.get_xlim()
+    assert -115 < low < -108
+    assert -100 < high < -95
+    assert [text.get_text() for text in axes.texts] == ["-1600"]
+    (arrow,) = [line for line in axes.lines if line.get_marker() == "<"]
+    assert low < arrow.get_xdata()[0] < low + 1
+    drawn = {float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("o", "s")}
+    assert drawn == {-100.0, -103.0, -105.0, -108.0, -109.0}
+
+
+def test_runs_that_meet_vertices_have_a_panel_of_their_own() -> None:
+    runs = []
+    for estimator in ("pathwise", "gumbel_straight_through", "reinmax"):
+        config = TrainConfig(estimator=estimator).resolved()
+        metrics = [{"epoch": 1, "validation_bound": -30.0}, {"epoch": 2, "validation_bound": -29.0}]
+        runs.append(ComparedRun(config.run_name, config, evaluation([-1.0] * 4, epoch=2), metrics))
+    figure = plot.grouped_figure(compare_groups(runs))
+    assert [(axes.get_title(), len(axes.lines)) for axes in figure.axes] == [
+        ("digits, trained with the KL of the discrete laws", 1),
+        ("digits, trained with vertices and the KL of the discrete laws", 2),
+    ]
+    assert "no bound" in figure.axes[0].get_ylabel()
+    assert figure.axes[1].get_ylabel().startswith("discrete ELBO")

@@ -298,12 +298,13 @@ class SimplexRelaxation(Distribution, ABC):
         if method == "exact":
             if num_nodes is not None and num_nodes < 3:
                 raise ValueError(f"discrete: expected num_nodes of at least 3; got {num_nodes}.")
-            kept = self._kept_law if num_nodes is None else None
-            if kept:
-                return kept[0]
+            # One that was computed without a graph is of no use to who needs one.
+            keeps = self._kept_law is not None and num_nodes is None and torch.is_grad_enabled()
+            if keeps and self._kept_law:
+                return self._kept_law[0]
             law = DiscreteLaw(self._exact_log_probs(num_nodes), dtype=self.dtype)
-            if kept is not None:
-                kept.append(law)
+            if keeps:
+                self._kept_law = [law]
             return law
         if method not in METHODS:
             raise ValueError(
@@ -313,7 +314,7 @@ class SimplexRelaxation(Distribution, ABC):
         return estimated_law(self, method, num_samples, generator, noise)
 
     def keeping_exact_law(self) -> Self:
-        """The same distribution, which computes its exact discrete law once.
+        """The same distribution, which computes its exact discrete law once while gradients are recorded.
 
         For several uses of the law in one graph, such as a divergence and a gradient estimator; a second
         backward pass needs ``retain_graph=True``, as through every shared tensor.

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from igr.estimators.coupling import Coupling, coupled
-from igr.estimators.estimator import Estimator, Function, Surrogate
+from igr.estimators.estimator import Estimator, Function, Surrogate, mean_surrogate
 from igr.estimators.laws import Law
 from igr.kernels import simplex
 from igr.kernels.tracing import is_traced
@@ -25,6 +25,10 @@ class _Controlled(Estimator):
 
     unbiased = True
 
+    def _own(self) -> list[str]:
+        """The names of the parameters that it learns."""
+        return [name for name, _ in self.named_parameters()]
+
     @abstractmethod
     def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
         """c with shape [S, *B], of scores [S, *B, V, K] and the parameters of the module by name."""
@@ -35,11 +39,10 @@ class _Controlled(Estimator):
         values = function(coupling.hard.to(dtype))
         reward = values.detach()
         parameters: Parameters = dict(self.named_parameters())
-        trained = [
-            name
-            for name, parameter in parameters.items()
-            if parameter.requires_grad and torch.is_grad_enabled()
-        ]
+        if not torch.is_grad_enabled():
+            return mean_surrogate(values)
+        # What tracers hand in for a parameter does not say whether it is trained.
+        trained = [name for name in self._own() if is_traced() or parameters[name].requires_grad]
 
         def control(scores: Tensor, parameters: Parameters) -> Tensor:
             return self._control(lambda points: function(points.to(dtype)), scores, parameters)
@@ -58,6 +61,7 @@ class _Controlled(Estimator):
             for name, slope in slopes.items():
                 parameter = parameters[name]
                 control_loss = control_loss + (slope.detach() * (parameter - parameter.detach())).sum()
+        loss = loss.to(values.dtype)
         return Surrogate(loss.detach(), loss, control_loss)
 
 
@@ -122,7 +126,9 @@ class REBAR(_Controlled):
     is far from zero its relaxation is a poor baseline, and with b a learned constant is among what can be
     learned. The function meets points inside the simplex as well.
 
-    For Gumbel-Softmax, Bernoulli and IGR-I laws. The temperature of the law has no part in it.
+    For Gumbel-Softmax, Bernoulli and IGR-I laws, whose own temperature has a part in it only as far as in the
+    discrete law of IGR-I (through the threshold, where delta is not one). The function has to be
+    differentiable inside the simplex.
 
     Cost: two evaluations of the function for each sample and its gradient at the relaxed one (and that
     differentiated once more, where a parameter of the module is trained).
@@ -161,12 +167,31 @@ class REBAR(_Controlled):
         self.baseline = nn.Parameter(torch.tensor(0.0))
 
     def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
-        relaxed = parameters["coefficient"] * function(_relaxed(scores, parameters))
-        return relaxed + parameters["baseline"]
+        answer = function(_relaxed(scores, parameters))
+        if not (is_traced() or answer.requires_grad):
+            raise ValueError(
+                f"{type(self).__name__}: expected a function with a gradient inside the simplex; got values "
+                "that have none; use RELAX(coefficient=None) or ScoreFunction, which need none."
+            )
+        return parameters["coefficient"] * answer + parameters["baseline"]
 
 
 def _relaxed(scores: Tensor, parameters: Parameters) -> Tensor:
     return simplex.softmax(scores / torch.exp(parameters["log_temperature"].to(scores.dtype)))
+
+
+class _LazyLinear(nn.LazyLinear):
+    """A first layer whose width is that of the first input."""
+
+    def reset_parameters(self) -> None:
+        # Called once before there are any weights, and again when there are.
+        if not self.has_uninitialized_params() and self.in_features:
+            _initialize(self)
+
+
+def _initialize(layer: nn.Linear, generator: Generator | None = None) -> None:
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
 
 
 class ControlNetwork(nn.Module):
@@ -188,12 +213,11 @@ class ControlNetwork(nn.Module):
     ) -> None:
         super().__init__()
         hidden = whole_number(type(self).__name__, "hidden", hidden, 1)
-        first = nn.LazyLinear(hidden) if num_inputs is None else nn.Linear(num_inputs, hidden)
-        self.layers = nn.Sequential(first, nn.ReLU(), nn.Linear(hidden, 1))
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear) and not isinstance(layer, nn.LazyLinear):
-                nn.init.xavier_uniform_(layer.weight, generator=generator)
-                nn.init.zeros_(layer.bias)
+        first = _LazyLinear(hidden) if num_inputs is None else nn.Linear(num_inputs, hidden)
+        last = nn.Linear(hidden, 1)
+        for layer in (last,) if num_inputs is None else (first, last):
+            _initialize(layer, generator)
+        self.layers = nn.Sequential(first, nn.ReLU(), last)
 
     def forward(self, points: Tensor) -> Tensor:
         found: Tensor = self.layers((2.0 * points - 1.0).flatten(-2))
@@ -205,9 +229,10 @@ class RELAX(REBAR):
 
     .. math:: c(s) = \eta f(z) + b + \alpha\, r(z), \quad z = \mathrm{softmax}(s / \tau)
 
-    with a network r; :math:`\alpha` starts at zero, so that RELAX starts as REBAR. Unbiased whatever the
-    parameters are; they are trained on ``control_loss``. With ``coefficient=None`` the function is never
-    asked inside the simplex and needs no gradient (the paper's form for black boxes).
+    with a network r; :math:`\alpha` starts at zero, so that RELAX starts as REBAR (at one where there is no
+    other term). Unbiased whatever the parameters are; they are trained on ``control_loss``. With
+    ``coefficient=None`` the function is never asked inside the simplex and needs no gradient (the paper's
+    form for black boxes).
 
     Cost: that of :class:`REBAR` and the network; with ``coefficient=None`` one evaluation of the function.
 
@@ -234,13 +259,19 @@ class RELAX(REBAR):
         # One without the function would have no gradient at zero.
         self.control_scale = nn.Parameter(torch.tensor(0.0 if self.asks_function else 1.0))
 
+    def _own(self) -> list[str]:
+        return [name for name in super()._own() if self.asks_function or name != "coefficient"]
+
     def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
         own = {
             name.removeprefix("control."): value
             for name, value in parameters.items()
             if name.startswith("control.")
         }
-        answer: Tensor = torch.func.functional_call(self.control, own, (_relaxed(scores, parameters),))
+        points = _relaxed(scores, parameters)
+        if own:
+            points = points.to(next(iter(own.values())).dtype)
+        answer: Tensor = torch.func.functional_call(self.control, own, (points,)).to(scores.dtype)
         learned = parameters["control_scale"] * answer
         if not self.asks_function:
             return learned + parameters["baseline"]

@@ -60,8 +60,9 @@ class _Gumbel(Coupling):
     """
 
     def __init__(self, law: GumbelSoftmax, noise: Tensor) -> None:
-        # The logits as they are, finite where they are masked.
-        self.parameters = (law._logits,)
+        # Finite where they are masked, and where a category is never taken.
+        lowest = max(LOWEST_LOGARITHM, torch.finfo(law.dtype).min)
+        self.parameters = (law._logits.clamp_min(lowest),)
         with torch.no_grad():
             scores = law._scores(noise).clamp_min(LOWEST_LOGARITHM)
             self.hard = simplex.nearest_vertex(scores)

@@ -24,10 +24,10 @@ class Surrogate(NamedTuple):
         value: The estimate of the expectation, with shape :math:`(*B)`, without gradient.
         loss: The same numbers, with shape :math:`(*B)`; its gradient is the estimate, for the parameters of
             the distribution and for whatever else the function depends on. It is differentiable once.
-        control_loss: What the estimator's own parameters are trained on, with shape :math:`()`: an estimate
-            of the variance of the gradient, summed over parameters and averaged over samples and batch. Its
-            gradient reaches those parameters alone. ``None`` where there are none, or no gradient is asked
-            for.
+        control_loss: What the estimator's own parameters are trained on, with shape :math:`()`: the mean
+            square of the gradient from one sample, summed over parameters and averaged over samples and
+            batch, which differs from its variance by a constant. Its gradient reaches those parameters alone.
+            ``None`` where there are none, or no gradient is asked for.
     """
 
     value: Tensor
@@ -61,6 +61,7 @@ class Estimator(nn.Module, ABC):
         NotImplementedError: where the estimator does not exist for the law; the message says why.
 
     Example:
+        >>> from igr.estimators import ScoreFunction
         >>> _ = torch.manual_seed(0)
         >>> law = torch.distributions.Bernoulli(logits=torch.zeros(1, requires_grad=True))
         >>> found = ScoreFunction()(lambda b: (b.sum(-1) - 0.45) ** 2, law, num_samples=2)
@@ -72,6 +73,8 @@ class Estimator(nn.Module, ABC):
     # Whether the function is a log-weight, and the estimate the bound of all samples together.
     of_log_weights: ClassVar[bool] = False
     least_samples: ClassVar[int] = 1
+    # Whether the temperature of the law has a part in it, beside that in the discrete law.
+    uses_temperature: ClassVar[bool] = False
     # Independent draws of the noise that one sample takes; with more than one they are a leading dimension.
     draws_per_sample: int = 1
 

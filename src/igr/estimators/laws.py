@@ -78,6 +78,9 @@ def with_leaves(owner: str, distribution: Distribution, leaves: Mapping[str, Ten
         return with_parameters(owner, distribution, leaves, distribution.temperature)
     if isinstance(distribution, RelaxedBernoulli):
         return RelaxedBernoulli(distribution.temperature, logits=leaves["logits"], validate_args=False)
+    if isinstance(distribution, OneHotCategorical):
+        # Of a DiscreteLaw too, whose own arguments are others.
+        return OneHotCategorical(logits=leaves["logits"], validate_args=False)
     made: Distribution = type(distribution)(logits=leaves["logits"], validate_args=False)  # type: ignore[call-arg]
     return made
 

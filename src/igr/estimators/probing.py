@@ -119,8 +119,9 @@ def probe(
 
     over all joint outcomes of the V variables, or, where there are more than :data:`MOST_OUTCOMES`, with a
     run of the score-function estimator with a leave-one-out baseline, whose own standard error is then part
-    of the z-scores. (Of VIMCO the exact gradient is that of its own bound.) State and parameters of the
-    estimators are left as they are.
+    of the z-scores. (Of VIMCO the exact gradient is that of its own bound.) Estimators are measured as they
+    stand, and left so: with the control variate that they have learned, and with the moving average that they
+    have, which is zero for one that has seen nothing.
 
     Arguments:
         function: As an :class:`~igr.estimators.Estimator` takes it; it is called with points that have one
@@ -138,8 +139,12 @@ def probe(
         >>> from igr.estimators import REBAR, ReinMax
         >>> law = torch.distributions.OneHotCategorical(logits=torch.zeros(2, 3))
         >>> weights = torch.tensor([0.0, 1.0, 3.0])
-        >>> found = probe(lambda d: (d @ weights).sum(-1).square(), law, [ScoreFunction(), REBAR(),
-        ReinMax()], ...               generator=Generator().manual_seed(0))
+        >>> found = probe(
+        ...     lambda d: (d @ weights).sum(-1).square(),
+        ...     law,
+        ...     [ScoreFunction(), REBAR(), ReinMax()],
+        ...     generator=Generator().manual_seed(0),
+        ... )
         >>> [row.worst_z < 5 for row in found.rows], found.rows[0].variance > found.rows[1].variance
         ([True, True, True], True)
     """
@@ -150,39 +155,36 @@ def probe(
     rows = []
     long_run: tuple[Tensor, Tensor] | None = None
     for name, estimator in named.items():
+        length = count if estimator.of_log_weights else 1
+        few = outcomes is not None and len(outcomes) ** length <= MOST_OUTCOMES
+        if not few and estimator.of_log_weights:
+            raise ValueError(
+                f"probe: expected at most {MOST_OUTCOMES} joint outcomes of all samples for {name}; got "
+                "more; use fewer variables, categories or samples."
+            )
+        if outcomes is not None and few:
+            exact = _exact(estimator, function, distribution, outcomes, length)
+            reference_error = torch.zeros_like(exact)
+        else:
+            if long_run is None:
+                best = ScoreFunction("leave_one_out")
+                settings = (function, distribution, 16, 4 * repetitions)
+                long_run = gradient_moments(best, *settings, generator=generator)[:2]
+            exact, reference_error = long_run
         was_training = estimator.training
         estimator.eval()
         try:
             mean, error, variance = gradient_moments(
                 estimator, function, distribution, count, repetitions, generator=generator
             )
-            exact = None
-            if outcomes is not None and len(outcomes) ** _tuple_length(estimator, count) <= MOST_OUTCOMES:
-                exact = _exact(estimator, function, distribution, outcomes, count)
-                reference_error = torch.zeros_like(exact)
-            if exact is None:
-                if _tuple_length(estimator, count) > 1:
-                    raise ValueError(
-                        f"probe: expected at most {MOST_OUTCOMES} joint outcomes of all samples for {name}; "
-                        f"got more; use fewer variables, categories or samples."
-                    )
-                if long_run is None:
-                    long_run = gradient_moments(
-                        ScoreFunction("leave_one_out"),
-                        function,
-                        distribution,
-                        16,
-                        4 * repetitions,
-                        generator=generator,
-                    )[:2]
-                exact, reference_error = long_run
             seconds = _seconds(estimator, function, distribution, count, generator)
         finally:
             estimator.train(was_training)
         bias = mean - exact
         norm = float(exact.norm())
-        floor = _ROUNDING * torch.finfo(leaf_dtype(distribution)).eps * (exact.abs().max() + mean.abs().max())
-        together = torch.sqrt(error.square() + reference_error.square()).clamp_min(float(floor))
+        dtype = next(iter(leaves_of(distribution).values())).dtype
+        floor = _ROUNDING * torch.finfo(dtype).eps * float(exact.abs().max() + mean.abs().max())
+        together = torch.sqrt(error.square() + reference_error.square()).clamp_min(floor)
         rows.append(
             ProbedEstimator(
                 name,
@@ -198,11 +200,6 @@ def probe(
         )
     reference = "exact enumeration" if long_run is None else "a long run of the score-function estimator"
     return Probe(_described(distribution), count, repetitions, reference, tuple(rows))
-
-
-def leaf_dtype(distribution: Distribution) -> torch.dtype:
-    """The dtype of the gradient."""
-    return next(iter(leaves_of(distribution).values())).dtype
 
 
 def _named(estimators: Mapping[str, Estimator] | Sequence[Estimator]) -> dict[str, Estimator]:
@@ -237,13 +234,8 @@ def _outcomes(distribution: Distribution) -> Tensor | None:
     return torch.nn.functional.one_hot(index, num_categories).to(law.device, law.dtype)
 
 
-def _tuple_length(estimator: Estimator, num_samples: int) -> int:
-    """How many samples an outcome of the objective has: one where it is a mean over them."""
-    return num_samples if estimator.of_log_weights else 1
-
-
 def _exact(
-    estimator: Estimator, function: Function, distribution: Distribution, outcomes: Tensor, num_samples: int
+    estimator: Estimator, function: Function, distribution: Distribution, outcomes: Tensor, length: int
 ) -> Tensor:
     leaves = {name: leaf.requires_grad_() for name, leaf in leaves_of(distribution).items()}
     with torch.enable_grad():
@@ -254,7 +246,6 @@ def _exact(
         points = points.expand(len(outcomes), *batch, *inner)
         log_prob = torch.where(points > 0, law.log_probs(), 0.0).sum((-2, -1)).double()
         values = function(law.points(points)).detach().double()
-        length = _tuple_length(estimator, num_samples)
         each = torch.cartesian_prod(*[torch.arange(len(outcomes), device=points.device)] * length)
         each = each.reshape(-1, length)
         objective = estimator.objective(values[each.mT])

@@ -18,6 +18,8 @@ from igr.validation import check_values, whole_number
 class _Relaxed(Estimator):
     """An estimator with a temperature: that of the law unless one is given."""
 
+    uses_temperature = True
+
     def __init__(self, temperature: float | None = None) -> None:
         super().__init__()
         if temperature is not None:
@@ -135,8 +137,9 @@ def _conditional_noise(logits: Tensor, winner: Tensor, gumbel: Tensor) -> Tensor
     total = torch.logsumexp(logits, -1, keepdim=True)
     top = torch.where(winner, gumbel, -torch.inf).amax(-1, keepdim=True) + total
     other = -torch.logaddexp(-(logits + gumbel), -top)
-    # A masked category has no perturbed logit; any noise does.
-    return torch.where(winner, top, other) - logits.clamp_min(torch.finfo(logits.dtype).min / 4)
+    noise = torch.where(winner, top, other) - logits
+    # A category that is never taken has no perturbed logit; any finite noise does.
+    return torch.where(torch.isfinite(logits), noise, 0.0)
 
 
 class _OverLaw(Estimator):

@@ -25,7 +25,7 @@ def _log_prob(law: Law, hard: Tensor) -> Tensor:
 
 def _with_score(values: Tensor, advantage: Tensor, log_prob: Tensor) -> Surrogate:
     """The mean of the values as loss, with the gradient of advantage times log-probability added."""
-    loss = (values + advantage.detach() * (log_prob - log_prob.detach())).mean(0)
+    loss = (values + advantage.detach() * (log_prob - log_prob.detach())).mean(0).to(values.dtype)
     return Surrogate(loss.detach(), loss)
 
 
@@ -133,12 +133,12 @@ class VIMCO(Estimator):
             own = own.reshape(count, count, *([1] * (values.dim() - 1)))
             replaced = torch.where(own, others.unsqueeze(0), values.unsqueeze(0))
             advantage = bound - self.objective(replaced.transpose(0, 1))
-        loss = bound + (advantage * (log_prob - log_prob.detach())).sum(0)
+        loss = (bound + (advantage * (log_prob - log_prob.detach())).sum(0)).to(values.dtype)
         return Surrogate(bound.detach(), loss)
 
 
 class DisARM(Estimator):
-    r"""The antithetic estimator for binary variables (also ARMS, U2G), over pairs of samples.
+    r"""The antithetic estimator for binary variables (also U2G), over pairs of samples.
 
     With logits :math:`\phi`, a pair b and b' from :math:`\epsilon` and its mirror image, for variable v
 
@@ -176,7 +176,8 @@ class DisARM(Estimator):
             # (-1)^b' where they differ is b - b'.
             half = 0.5 * (first - second).unsqueeze(-1) * (one - other)
             by_logit = half * torch.sigmoid(logit.abs())
-        loss = values.mean(0) + (by_logit.mean(0) * (logit - logit.detach())).sum(-1)
+        slope = (by_logit.mean(0) * (logit - logit.detach())).sum(-1)
+        loss = (values.mean(0) + slope).to(values.dtype)
         return Surrogate(loss.detach(), loss)
 
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr, reversed_hazard
-from igr.kernels.quadrature import default_num_nodes, nodes_for_maximum
+from igr.kernels.quadrature import default_num_nodes, enough_nodes, nodes_for_maximum
 from igr.kernels.tracing import is_traced
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -91,7 +91,7 @@ def gaussian_conditional(
         # As many as the hardest law needs for all, so that results do not depend on the chunks.
         if num_nodes is None:
             # No integral over a part is longer than the whole one.
-            num_nodes = nodes_for_maximum(rows[0], rows[1], None, rows[4]).offsets.shape[-1]
+            num_nodes = enough_nodes(rows[0], rows[1], rows[4])
         size = max(1, _CHUNK // (loc.shape[-1] * num_nodes))
         chunks = [
             _conditional(mu, sigma, epsilon, won, c, num_nodes)

@@ -128,6 +128,30 @@ def nodes_for_maximum(
         threshold: c, a float or a tensor with shape :math:`(*B, 1)`.
         limit: Where the integrals end, with shape :math:`(*B, 1)`; ``None`` for where all densities do.
     """
+    start, unit, span = _mesh(loc, scale, threshold, limit)
+    if num_nodes is None:
+        num_nodes = _longest(span, loc)
+    points, weights = clenshaw_curtis(num_nodes, loc.dtype, loc.device)
+    stretched = points * span
+    return Nodes(start, unit * torch.expm1(stretched), torch.log(weights * span * unit) + stretched)
+
+
+def enough_nodes(loc: Tensor, scale: Tensor, threshold: float | Tensor = 0.0) -> int:
+    """How many nodes the longest mesh of the batch needs, which is read from the parameters."""
+    return _longest(_mesh(loc, scale, threshold, None)[2], loc)
+
+
+def _longest(span: Tensor, loc: Tensor) -> int:
+    longest = span.amax().item() if span.numel() else 0.0
+    # Parameters that are not numbers give a law that is none with any number of nodes.
+    longest = longest if math.isfinite(longest) else 0.0
+    return sufficient_num_nodes(loc.dtype, loc.shape[-1] + 1, longest)
+
+
+def _mesh(
+    loc: Tensor, scale: Tensor, threshold: float | Tensor, limit: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each mesh starts, the unit of its distances, and its logarithmic length, each [*B, 1]."""
     dtype = loc.dtype
     top = loc + _ABOVE[dtype] * scale
     start = (loc - _BELOW[dtype] * scale).amax(-1, keepdim=True)
@@ -138,14 +162,6 @@ def nodes_for_maximum(
     length = torch.maximum(top.amax(-1, keepdim=True) - start, finest)
     if limit is not None:
         # One that lies below the start, which no draw in 10^18 does, leaves an interval of no importance.
-        length = torch.minimum(length, (limit - start).clamp(min=torch.finfo(dtype).eps))
+        length = torch.minimum(length, torch.maximum(limit - start, torch.finfo(dtype).eps * finest))
     unit = _GRADING * finest
-    span = torch.log1p(length / unit)
-    if num_nodes is None:
-        longest = span.amax().item() if span.numel() else 0.0
-        # Parameters that are not numbers give a law that is none with any number of nodes.
-        longest = longest if math.isfinite(longest) else 0.0
-        num_nodes = sufficient_num_nodes(dtype, loc.shape[-1] + 1, longest)
-    points, weights = clenshaw_curtis(num_nodes, dtype, loc.device)
-    stretched = points * span
-    return Nodes(start, unit * torch.expm1(stretched), torch.log(weights * span * unit) + stretched)
+    return start, unit, torch.log1p(length / unit)

@@ -41,8 +41,8 @@ class VAE(nn.Module):
     since z is relaxed and the KL is not, but it is what trains the better discrete model).
 
     The model is pure: noise, temperature and :math:`\beta` are arguments, nothing branches on the
-    value of a tensor, and so replicas can be stacked with ``torch.func``. The one exception is a truncated
-    latent, whose number of sticks depends on a draw.
+    value of a tensor, and so replicas can be stacked with ``torch.func``. Exceptions are a truncated latent,
+    whose number of sticks depends on a draw, and an estimator's moving average, which changes in training.
 
     Arguments:
         networks: The encoder and the decoder.

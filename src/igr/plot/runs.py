@@ -23,15 +23,29 @@ from igr.plot.style import (
     plain_frame,
     styled_curve,
 )
+from igr.tables import Measured
+from igr.training.config import TrainConfig
 
-# What the objective of training is, by the KL in it, and the title of a panel of such runs.
+# What the objective of training is, by the KL in it and by whether the decoder meets vertices, and the title
+# of a panel of such runs.
 OBJECTIVES = {
-    "relaxed": ("relaxed ELBO", "trained with the KL of the relaxed laws"),
-    "discrete": (
+    ("relaxed", False): ("relaxed ELBO", "trained with the KL of the relaxed laws"),
+    ("relaxed", True): (
+        "bound of the discrete model:\nvertices with the relaxed KL",
+        "trained with vertices and the KL of the relaxed laws",
+    ),
+    ("discrete", False): (
         "training objective, no bound:\nrelaxed latent with the discrete KL",
         "trained with the KL of the discrete laws",
     ),
+    ("discrete", True): ("discrete ELBO", "trained with vertices and the KL of the discrete laws"),
 }
+
+
+def objective(config: TrainConfig) -> tuple[str, bool]:
+    """Which of the objectives it is; figures of different ones are different quantities."""
+    return config.trained_kl, config.meets_vertices
+
 
 # What a band around a curve is.
 SEEDS_BAND = "± one standard error over seeds"
@@ -52,17 +66,17 @@ class Curve:
 
 
 def comparison_figure(runs: Sequence[ComparedRun]) -> Figure:
-    """The objective of each run over epochs, one panel for each data set and KL.
+    """The objective of each run over epochs, one panel for each data set and kind of objective.
 
-    Objectives with different KLs are different quantities and never share an axis.
+    Different objectives are different quantities and never share an axis.
     """
-    panels: dict[tuple[str, str], list[Curve]] = {}
+    panels: dict[tuple[tuple[str, bool], str], list[Curve]] = {}
     for position, run in enumerate(runs):
         curve = Curve(run.name, position, run.curve("train_bound"), run.curve("validation_bound"))
-        panels.setdefault((run.config.trained_kl, run.config.data), []).append(curve)
+        panels.setdefault((objective(run.config), run.config.data), []).append(curve)
     figure, all_axes = new_figure(5.2 * len(panels), 4.4, len(panels))
-    for axes, ((kl, data), curves) in zip(all_axes, sorted(panels.items()), strict=True):
-        quantity, title = OBJECTIVES[kl]
+    for axes, ((kind, data), curves) in zip(all_axes, sorted(panels.items()), strict=True):
+        quantity, title = OBJECTIVES[kind]
         bounds_over_epochs(axes, curves, title=f"{data}, {title}", quantity=quantity)
     return figure
 
@@ -115,9 +129,9 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
 def grouped_figure(comparison: GroupedComparison) -> Figure:
     """The validation objective of each row over epochs: the mean over its seeds, and one standard error.
 
-    There is one panel for each data set, or other thing that is learned, and KL: objectives with
-    different KLs are different quantities and never share an axis. Rows that differ in nothing else look
-    the same in every panel, and one legend below names them.
+    There is one panel for each data set, or other thing that is learned, and kind of objective: these are
+    different quantities and never share an axis. Rows that differ in nothing else look the same in every
+    panel, and one legend below names them.
     """
     learned = ("data", "likelihood", "binarization", "image_shape", "kl")
     rows = comparison.rows
@@ -135,7 +149,7 @@ def grouped_figure(comparison: GroupedComparison) -> Figure:
             middle=[mean.value for _, mean in curve],
             upper=[mean.value + error for (_, mean), error in zip(curve, errors, strict=True)],
         )
-        panel = tuple(getattr(row.config, field) for field in learned)
+        panel = (*(getattr(row.config, field) for field in learned[:-1]), objective(row.config))
         panels.setdefault(panel, {})[position_of[name]] = band
     columns = len(panels) if len(panels) < 4 else 2
     num_rows = -(-len(panels) // columns)
@@ -207,6 +221,9 @@ def bounds_figure(
 ) -> Figure:
     """Bounds of the rows of a comparison as points with their standard errors, a panel for each table.
 
+    The axis of a panel holds the highest figure of every row. A lower one that would squeeze them is an arrow
+    at the edge, with its value.
+
     Arguments:
         comparison: The rows.
         kinds: The kinds of bound, each with a colour and a marker of its own.
@@ -218,18 +235,38 @@ def bounds_figure(
     height = num_rows * (1.3 + 0.3 * longest)
     figure, panels = new_figure(1.6 + 4.2 * columns, height, len(comparison.sections), num_rows)
     for of, axes in zip(comparison.sections, panels, strict=True):
-        for place, kind in enumerate(kinds):
-            found = [(row, figure_of) for row in range(len(of.rows)) if (figure_of := of.figure(row, kind))]
+        found = {
+            (row, place): one
+            for row in range(len(of.rows))
+            for place, kind in enumerate(kinds)
+            if (one := of.figure(row, kind)) is not None
+        }
+        low, high = _span_of_best(found)
+        for (row, place), one in found.items():
+            height_of = row + 0.2 * (place - 0.5 * (len(kinds) - 1))
+            colour = COLOURS[place]
+            if one.value < low:
+                edge = low + 0.02 * (high - low)
+                axes.plot(edge, height_of, marker="<", color=colour, markersize=5, linestyle="none")
+                axes.annotate(
+                    f"{one.value:.0f}",
+                    (edge, height_of),
+                    xytext=(6, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                    color=colour,
+                )
+                continue
             axes.errorbar(
-                [one.value for _, one in found],
-                [row + 0.2 * (place - 0.5 * (len(kinds) - 1)) for row, _ in found],
-                xerr=[one.standard_error or 0.0 for _, one in found],
+                one.value,
+                height_of,
+                xerr=one.standard_error or 0.0,
                 fmt=MARKERS[place],
-                color=COLOURS[place],
+                color=colour,
                 markersize=5,
                 capsize=2,
                 linestyle="none",
-                label=kind.name,
             )
         names = [
             ", ".join([titles.get(row.config.latent, row.config.latent), *words(row.label)[1:]])
@@ -237,9 +274,27 @@ def bounds_figure(
         ]
         axes.set_yticks(range(len(of.rows)), names, fontsize=8)
         axes.set_ylim(len(of.rows) - 0.4, -0.6)
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(of.title.partition(":")[0], fontsize=10)
         axes.set_xlabel("nats per image (higher is better)")
         plain_frame(axes)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=9)
+    handles = [
+        Line2D([], [], color=COLOURS[place], marker=MARKERS[place], linestyle="none", label=kind.name)
+        for place, kind in enumerate(kinds)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=9)
     return figure
+
+
+def _span_of_best(found: Mapping[tuple[int, int], Measured]) -> tuple[float, float]:
+    """What the axis of a panel spans: the best figure of each row, with room for its error."""
+    best: dict[int, Measured] = {}
+    for (row, _), one in found.items():
+        if row not in best or one.value > best[row].value:
+            best[row] = one
+    ends = [
+        one.value + sign * (one.standard_error or 0.0) for one in best.values() for sign in (-1.0, 1.0)
+    ] or [0.0]
+    margin = max(0.15 * (max(ends) - min(ends)), 1.0)
+    return min(ends) - margin, max(ends) + margin

@@ -1,6 +1,8 @@
 """Discrete VAEs trained with each gradient estimator."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from igr import plot
 from igr.estimators import ESTIMATORS, by_name
@@ -8,10 +10,15 @@ from igr.evaluation.bounds import IMPORTANCE_WEIGHTED
 from igr.models.latents import LATENTS
 from igr.studies.report import Picture, Report
 from igr.studies.study import Findings, Study
+from igr.studies.toy import FAMILIES as TOY_FAMILIES
 from igr.studies.vae_grid import TITLES, Forms, VaeConfig, vae_groups
-from igr.studies.vae_table import curves
 from igr.sweeps import Group
 from igr.training.config import knows_noise
+
+# VIMCO belongs to the first family too; the toy problems have no place for it.
+FAMILIES = {
+    title: (*names, "vimco") if "score_function" in names else names for title, names in TOY_FAMILIES.items()
+}
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,7 @@ class EstimatorsConfig(VaeConfig):
 
 def groups(config: EstimatorsConfig) -> list[Group]:
     """One for each data set, latent, and estimator that the latent has."""
-    forms: Forms = {
-        f"-{name}": {
-            "estimator": name,
-            "num_samples": max(config.num_samples, by_name(name).least_samples),
-        }
-        for name in config.estimators
-    }
+    forms: Forms = {f"-{name}": _form(config, name) for name in config.estimators}
 
     def has(latent: str, ending: str) -> bool:
         name = ending.removeprefix("-")
@@ -67,6 +68,13 @@ def groups(config: EstimatorsConfig) -> list[Group]:
         return knows_noise(latent, name) and (name != "disarm" or is_binary)
 
     return vae_groups(config, forms, has=has)
+
+
+def _form(config: EstimatorsConfig, name: str) -> dict[str, Any]:
+    estimator = by_name(name)
+    form = {"estimator": name, "num_samples": max(config.num_samples, estimator.least_samples)}
+    # There is nothing to tune where the temperature has no part.
+    return form if estimator.uses_temperature else {**form, "temperature": None}
 
 
 def report(config: EstimatorsConfig, findings: Findings) -> Report:
@@ -77,14 +85,38 @@ def report(config: EstimatorsConfig, findings: Findings) -> Report:
         name="bounds",
         caption=(
             "Importance-weighted bounds on log p(x) of the discrete model, with the standard errors of the "
-            "table."
+            "table. An arrow at the edge stands for a figure beyond it."
         ),
         figure=figure,
     )
+    pictures = [
+        _curves(findings, latent, title, names)
+        for latent in config.latents
+        for title, names in FAMILIES.items()
+        if any(
+            run.config.latent == latent and run.config.estimator in names for run in findings.runs.finished
+        )
+    ]
     return Report(
         tables=comparison.tables(),
-        pictures=[bounds, curves(comparison)],
+        pictures=[bounds, *pictures],
         about=_ABOUT.format(epochs=config.epochs, tuned=config.tuned, samples=config.num_samples),
+    )
+
+
+def _curves(findings: Findings, latent: str, title: str, names: Collection[str]) -> Picture:
+    """Validation over the epochs, of one latent and of a few estimators, so that they are told apart."""
+    comparison = findings.runs.comparison(
+        lambda config: config.latent == latent and config.estimator in names
+    )
+    return Picture(
+        name=f"curves-{latent}-{title.split()[-1]}",
+        caption=(
+            f"{TITLES[latent]}, estimators {title}, on the validation split: the ELBO of the discrete model "
+            "(with pathwise the training objective, which is no bound), the mean over the seeds and one "
+            "standard error."
+        ),
+        figure=plot.grouped_figure(comparison),
     )
 
 

@@ -253,10 +253,9 @@ def report(config: ToyConfig, findings: Findings) -> Report:
     return Report(
         tables=[_table(config, problem, findings.records) for problem in config.problems],
         pictures=[
-            picture
+            _picture(config, problem, law, findings.records)
             for problem in config.problems
             for law in config.laws
-            for picture in (_picture(config, problem, law, findings.records),)
         ],
         about=_ABOUT.format(
             iterations=config.num_iterations,
@@ -314,14 +313,14 @@ def _table(config: ToyConfig, problem: str, records: Mapping[str, Record]) -> Ta
             "law": "",
             "estimator": "",
             "unbiased": "",
-            "loss at the end": ".4f",
+            "loss at the end": ".6f",
             f"seeds (of {len(config.seeds)}) that reach it": ".0f",
             f"variance at step {min(config.compared_at, config.num_iterations):,}": ".2e",
             "over the score function's": ".2e",
         },
         rows=rows,
         notes=[
-            f"To reach it is to end within 1 % of the way from even odds: at a loss of at most {near:.4f}."
+            f"To reach it is to end within 1 % of the way from even odds: at a loss of at most {near:.6f}."
         ],
     )
 

@@ -164,7 +164,8 @@ class VaeConfig(RunsConfig):
         )
 
 
-# How the runs of a study are trained: settings by the endings of the names of their groups.
+# How the runs of a study are trained: settings by the endings of the names of their groups. A temperature
+# among them is the only one, and None that of the latent.
 Forms = Mapping[str, Mapping[str, Any]]
 RELAXED: Forms = {"": {}}
 STRAIGHT_THROUGH: Forms = {"": {}, "-st": {"straight_through": True}}
@@ -206,9 +207,10 @@ def vae_groups(
                 "num_variables": num_variables,
                 "num_categories": num_categories,
                 "kl": kl,
-                **form,
+                **{key: value for key, value in form.items() if key != "temperature"},
             }
-            candidates = tuple(_candidates(config, data, network, shared, temperatures))
+            tried = (form["temperature"],) if "temperature" in form else temperatures
+            candidates = tuple(_candidates(config, data, network, shared, tried))
             key = f"{data}-{network}-{latent}-{kl}{ending}"
             groups.append(Group(key, candidates, config.seeds, tested=tested))
     return groups

@@ -70,7 +70,8 @@ def _bounds(comparison: GroupedComparison) -> Picture:
         caption=(
             "Importance-weighted bounds on log p(x) of the discrete model (of its own model for a Gaussian "
             "latent), with the standard errors of the table. Two bounds of one row are of the same model; "
-            "rows are compared by points of one kind only."
+            "rows are compared by points of one kind only. An arrow at the edge stands for a figure beyond "
+            "it."
         ),
         figure=figure,
     )

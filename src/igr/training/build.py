@@ -129,5 +129,10 @@ def available_device(name: str) -> torch.device:
 
 
 def num_parameters(model: torch.nn.Module) -> int:
-    """How many numbers are trained."""
-    return sum(math.prod(parameter.shape) for parameter in model.parameters())
+    """How many numbers are trained, those of a gradient estimator not counted."""
+    return sum(math.prod(model.get_parameter(name).shape) for name in own_parameters(model))
+
+
+def own_parameters(model: torch.nn.Module) -> list[str]:
+    """The names of the parameters of a model but for those of its gradient estimator."""
+    return [name for name, _ in model.named_parameters() if not name.startswith("estimator.")]

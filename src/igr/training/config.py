@@ -182,6 +182,11 @@ class TrainConfig:
         return self.straight_through or self.estimator == "gumbel_straight_through"
 
     @property
+    def meets_vertices(self) -> bool:
+        """Whether the decoder meets vertices in training, as it does in the discrete model."""
+        return self.uses_straight_through or self.estimator not in PATHWISE
+
+    @property
     def is_joint_vae(self) -> bool:
         """Whether the KLs are held to capacities."""
         return self.continuous_capacity is not None
@@ -220,11 +225,20 @@ class TrainConfig:
     def warnings(self) -> list[str]:
         """Sentences about settings of a resolved config that can be used but that most likely disappoint."""
         found = []
-        if self.scale == "free" and self.kl == "discrete":
+        if self.scale == "free" and self.kl == "discrete" and self.estimator in PATHWISE:
             found.append(
                 "scale free with kl discrete lets the encoder shrink the noise at no cost, and the "
                 "discrete model, which is the one evaluated, then collapses; use scale fixed, or "
                 "kl relaxed"
+            )
+        if (
+            self.has_categories
+            and self.temperature != LATENTS[self.latent].defaults(self.trained_kl)["temperature"]
+            and not by_name(self.estimator).uses_temperature
+        ):
+            found.append(
+                f"the temperature has no part in training with the estimator {self.estimator}; it is that of "
+                "the relaxed model that igr evaluate reports beside the discrete one"
             )
         most = self.num_variables * math.log(self.num_categories)
         if self.kl == "discrete" and self.discrete_capacity is not None and self.discrete_capacity[1] > most:

@@ -18,7 +18,7 @@ from igr.models.vae import VAETerms
 from igr.training import checkpoints
 from igr.training.adam import Adam
 from igr.training.board import Board
-from igr.training.build import available_device, build_model, num_parameters
+from igr.training.build import available_device, build_model, num_parameters, own_parameters
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.randomness import keyed_generator
@@ -123,6 +123,8 @@ class _Loop:
         self.num_steps = self.steps_per_epoch * config.epochs
         self.model = build_model(config, dataset.image_shape)
         self.parameters = list(self.model.parameters())
+        # Those of a gradient estimator, which come last, are no part of the model.
+        self.num_own = len(own_parameters(self.model))
         self.adam = Adam(dict(self.model.named_parameters()), config.learning_rate)
         self.capacities = config.capacities
         self.step = 0
@@ -214,7 +216,7 @@ class _Loop:
         sums = _sums(terms)
         if self.config.track_gradients:
             # As often as there are terms in the other sums, so that all are divided alike.
-            share = vanishing_share(gradients) * terms.log_likelihood.numel()
+            share = vanishing_share(gradients[: self.num_own]) * terms.log_likelihood.numel()
             sums = torch.cat([sums, share.unsqueeze(0)])
         self.recent[self.step + 1] = sums
         if len(self.recent) == STEPS_BETWEEN_CHECKS[self.device.type]:

@@ -29,6 +29,11 @@ class BernoulliLatent(GumbelSoftmaxLatent):
         prior_temperature: float | None = 0.5,
         stick_the_landing: bool = False,
     ) -> None:
+        if num_categories != 2:
+            raise ValueError(
+                f"{type(self).__name__}: expected num_categories of 2; got {num_categories}; for more there "
+                "is GumbelSoftmaxLatent."
+            )
         super().__init__(
             num_variables,
             num_categories,
