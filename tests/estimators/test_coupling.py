@@ -142,7 +142,7 @@ def conditional_twin(loc: Tensor, scale: Tensor, y: Tensor, winner: Tensor, thre
 
 @pytest.mark.parametrize("threshold", [0.0, 0.7])
 def test_the_difference_of_the_jacobians_is_that_of_the_two_maps(threshold: float) -> None:
-    noise, y, winner = draws(5, threshold, seed=3)
+    noise, y, winner = draws(3, threshold, seed=3)
     law = igr.InvertibleGaussian(LOC, SCALE, 1.0, delta=math.exp(threshold))
     step = 1e-4
     for row in range(len(y)):
