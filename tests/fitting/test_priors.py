@@ -54,7 +54,8 @@ def test_exact_laws_are_uniform(family, count):
 @pytest.mark.parametrize("family", ["igr-sb", "igr-sb-log"])
 @pytest.mark.parametrize("scale", [0.1, 1.0])
 def test_narrow_sticks_are_uniform_over_fifty_categories(family, scale):
-    assert fit_uniform_prior(50, family, scale=scale, cache=False).total_variation < 1e-9
+    # Newton's method stops within 1e-9 on its own mesh, and the law is measured on another one.
+    assert fit_uniform_prior(50, family, scale=scale, cache=False).total_variation < 2e-9
 
 
 def test_of_the_planar_flow_the_fit_says_how_far_it_is():

@@ -64,7 +64,7 @@ def uniform_prior(
     ============================ ======================================================= ================
     "gumbel-softmax"             logits of zero                                          exact
     "igr"                        :math:`\mu_k = -\sigma \Phi^{-1}(K^{-1/(K-1)})`         exact
-    "igr-sb-log"                 means by Newton's method on the exact law               exact to 1e-9
+    "igr-sb-log"                 means by Newton's method on the exact law               to about 1e-9
     "igr-sb"                     the same, in length space                               the same, but over
                                                                                          K - 1 categories
     "igr-planar"                 means, scales and flow fitted to relaxed samples, as    near: see below
