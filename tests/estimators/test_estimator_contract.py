@@ -530,3 +530,11 @@ def test_network_for_a_given_number_of_inputs_is_there_at_once() -> None:
     assert [p.shape for p in network.parameters()] == [(7, 12), (7,), (1, 7), (1,)]
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
     assert network(torch.rand(5, 3, 4)).shape == (5,)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_making_one_draws_nothing(name: str) -> None:
+    before = torch.get_rng_state()
+    estimators.by_name(name)
+    ControlNetwork(num_inputs=4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), before)

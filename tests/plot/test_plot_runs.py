@@ -174,7 +174,7 @@ def test_runs_that_meet_vertices_have_a_panel_of_their_own() -> None:
     figure = plot.grouped_figure(compare_groups(runs))
     assert [(axes.get_title(), len(axes.lines)) for axes in figure.axes] == [
         ("digits, trained with the KL of the discrete laws", 1),
-        ("digits, trained with vertices and the KL of the discrete laws", 2),
+        ("digits, trained with vertices, KL of the discrete laws", 2),
     ]
     assert "no bound" in figure.axes[0].get_ylabel()
     assert figure.axes[1].get_ylabel().startswith("discrete ELBO")

@@ -16,7 +16,14 @@ from igr.studies.vae_grid import TITLES, VaeConfig
 from igr.studies.vae_table import VaeTableConfig
 from igr.training.runs import RunFolder
 
-NAMES = ("vae-table", "elbo-curves", "jointvae", "posterior-proximity", "vanishing-gradients")
+NAMES = (
+    "vae-table",
+    "elbo-curves",
+    "jointvae",
+    "posterior-proximity",
+    "vanishing-gradients",
+    "estimators-vae",
+)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,9 @@ def config(**settings: Any) -> TrainConfig:
         "tensorboard": False,
         "checkpoint_every": 1,
     }
-    if settings.get("latent") == "bernoulli" or settings.get("estimator") == "disarm":
+    if settings.get("latent") == "bernoulli":
+        del small["num_categories"]
+    elif settings.get("estimator") == "disarm":
         small["num_categories"] = 2
     if settings.get("estimator") in ("vimco", "score_function_leave_one_out"):
         small["num_samples"] = 2
@@ -143,7 +145,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "twice": ({"estimator": "reinmax", "straight_through": True}, "leave one of them out"),
     "three categories": ({"estimator": "disarm", "num_categories": 3}, "num_categories of 2"),
     "one sample": ({"estimator": "vimco", "num_samples": 1}, "num_samples of at least 2"),
-    "many categories": ({"latent": "bernoulli", "num_categories": 10}, "num_categories of at most 2"),
+    "many categories": ({"latent": "bernoulli", "num_categories": 5}, "num_categories of 2"),
 }
 
 

@@ -123,7 +123,7 @@ class REBAR(_Controlled):
     :math:`\tilde s` equals s and only its gradient differs; for IGR-I that is the implicit gradient of its
     conditional distribution functions. Unbiased whatever :math:`\eta`, :math:`\tau` and b are; they are
     parameters of the module, to be trained on ``control_loss``. The constant b is not in the paper: where f
-    is far from zero its relaxation is a poor baseline, and with b a learned constant is among what can be
+    is far from zero its relaxation can be a poor baseline, and with b a learned constant is among what can be
     learned. The function meets points inside the simplex as well.
 
     For Gumbel-Softmax, Bernoulli and IGR-I laws, whose own temperature has a part in it only as far as in the
@@ -181,12 +181,19 @@ def _relaxed(scores: Tensor, parameters: Parameters) -> Tensor:
 
 
 class _LazyLinear(nn.LazyLinear):
-    """A first layer whose width is that of the first input."""
+    """A layer that takes what comes first, and draws its weights then."""
 
     def reset_parameters(self) -> None:
         # Called once before there are any weights, and again when there are.
         if not self.has_uninitialized_params() and self.in_features:
             _initialize(self)
+
+
+def _layer(num_inputs: int, num_outputs: int, generator: Generator | None) -> nn.Linear:
+    """A layer that was made on no device, since torch would draw its weights from the global generator."""
+    layer = nn.Linear(num_inputs, num_outputs, device="meta").to_empty(device="cpu")
+    _initialize(layer, generator)
+    return layer
 
 
 def _initialize(layer: nn.Linear, generator: Generator | None = None) -> None:
@@ -201,7 +208,7 @@ class ControlNetwork(nn.Module):
 
     Arguments:
         hidden: The number of units.
-        num_inputs: :math:`V K`; where it is ``None`` the first layer is made at the first call.
+        num_inputs: :math:`V K`; where it is ``None`` the weights are made at the first call.
         generator: The source of randomness of the weights, where they are made at once.
 
     Shapes:
@@ -213,11 +220,12 @@ class ControlNetwork(nn.Module):
     ) -> None:
         super().__init__()
         hidden = whole_number(type(self).__name__, "hidden", hidden, 1)
-        first = _LazyLinear(hidden) if num_inputs is None else nn.Linear(num_inputs, hidden)
-        last = nn.Linear(hidden, 1)
-        for layer in (last,) if num_inputs is None else (first, last):
-            _initialize(layer, generator)
-        self.layers = nn.Sequential(first, nn.ReLU(), last)
+        layers = (
+            (_LazyLinear(hidden), _LazyLinear(1))
+            if num_inputs is None
+            else (_layer(num_inputs, hidden, generator), _layer(hidden, 1, generator))
+        )
+        self.layers = nn.Sequential(layers[0], nn.ReLU(), layers[1])
 
     def forward(self, points: Tensor) -> Tensor:
         found: Tensor = self.layers((2.0 * points - 1.0).flatten(-2))

@@ -47,8 +47,7 @@ class ScoreFunction(Estimator):
     References:
         | Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning
           (Williams, 1992)
-        | Buy 4 REINFORCE Samples, Get a Baseline for Free! (Kool, van Hoof and Welling, 2019), for leave one
-        out
+        | Buy 4 REINFORCE Samples, Get a Baseline for Free! (Kool, van Hoof and Welling, 2019)
     """
 
     unbiased = True

@@ -17,11 +17,12 @@ from igr.plot.runs import (
     grouped_figure,
     validation_bands,
 )
-from igr.plot.style import LINES, legend_below_all, new_figure, save
+from igr.plot.style import GREY, LINES, legend_below_all, new_figure, save
 
 __all__ = [
     "BOX_LEVELS",
     "CELL",
+    "GREY",
     "LABELLED",
     "LINES",
     "SEEDS_BAND",

@@ -32,13 +32,13 @@ OBJECTIVES = {
     ("relaxed", False): ("relaxed ELBO", "trained with the KL of the relaxed laws"),
     ("relaxed", True): (
         "bound of the discrete model:\nvertices with the relaxed KL",
-        "trained with vertices and the KL of the relaxed laws",
+        "trained with vertices, KL of the relaxed laws",
     ),
     ("discrete", False): (
         "training objective, no bound:\nrelaxed latent with the discrete KL",
         "trained with the KL of the discrete laws",
     ),
-    ("discrete", True): ("discrete ELBO", "trained with vertices and the KL of the discrete laws"),
+    ("discrete", True): ("discrete ELBO", "trained with vertices, KL of the discrete laws"),
 }
 
 
@@ -113,17 +113,21 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
     handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1, label="training"))
     points = [point for curve in curves for point in (*curve.training, *curve.validation)]
     settled = [value for epoch, value in points if epoch > 1]
+    _over_epochs(axes, settled, title, f"{quantity}\n(nats per image)")
+    legend_below(axes, handles, columns=2)
+    return axes
+
+
+def _over_epochs(axes: Axes, settled: Sequence[float], title: str, ylabel: str) -> None:
+    """The frame of curves over epochs; figures from before much was learned may lie beyond it."""
     if settled:
-        # Figures of the first epoch, before much was learned, would squeeze all else.
         margin = max(0.05 * (max(settled) - min(settled)), 0.1)
         axes.set_ylim(min(settled) - margin, max(settled) + margin)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{quantity}\n(nats per image)")
+    axes.set_ylabel(ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_frame(axes)
-    legend_below(axes, handles, columns=2)
-    return axes
 
 
 def grouped_figure(comparison: GroupedComparison) -> Figure:
@@ -205,14 +209,7 @@ def validation_bands(axes: Axes, bands: Mapping[int, Band], *, title: str, quant
         for epoch, value in zip(band.x, edge, strict=True)
         if epoch > max(1, last / 5) or epoch == last
     ]
-    if settled:
-        margin = max(0.05 * (max(settled) - min(settled)), 0.1)
-        axes.set_ylim(min(settled) - margin, max(settled) + margin)
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{quantity}\nvalidation (nats per image)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    plain_frame(axes)
+    _over_epochs(axes, settled, title, f"{quantity}\nvalidation (nats per image)")
     return axes
 
 
@@ -233,8 +230,17 @@ def bounds_figure(
     num_rows = -(-len(comparison.sections) // columns)
     longest = max(len(of.rows) for of in comparison.sections)
     height = num_rows * (1.3 + 0.3 * longest)
-    figure, panels = new_figure(1.6 + 4.2 * columns, height, len(comparison.sections), num_rows)
-    for of, axes in zip(comparison.sections, panels, strict=True):
+    names_of = [
+        [
+            ", ".join([titles.get(row.config.latent, row.config.latent), *words(row.label)[1:]])
+            for row in of.rows
+        ]
+        for of in comparison.sections
+    ]
+    # A character of eight points, and the panel itself.
+    width = 0.065 * max(len(name) for names in names_of for name in names) + 3.3
+    figure, panels = new_figure(width * columns, height, len(comparison.sections), num_rows)
+    for of, names, axes in zip(comparison.sections, names_of, panels, strict=True):
         found = {
             (row, place): one
             for row in range(len(of.rows))
@@ -268,10 +274,6 @@ def bounds_figure(
                 capsize=2,
                 linestyle="none",
             )
-        names = [
-            ", ".join([titles.get(row.config.latent, row.config.latent), *words(row.label)[1:]])
-            for row in of.rows
-        ]
         axes.set_yticks(range(len(of.rows)), names, fontsize=8)
         axes.set_ylim(len(of.rows) - 0.4, -0.6)
         axes.set_xlim(low, high)

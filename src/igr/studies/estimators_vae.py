@@ -40,8 +40,15 @@ class EstimatorsConfig(VaeConfig):
     estimators: tuple[str, ...] = tuple(ESTIMATORS)
     """The estimators, by the names of igr.estimators."""
 
+    num_binary: int = 200
+    """Variables of the latent bernoulli, which has two categories."""
+
     num_samples: int = 1
     """Latent samples per image in training; two where an estimator needs as many."""
+
+    def sizes(self, latent: str) -> tuple[int, int]:
+        num_variables, num_categories = super().sizes(latent)
+        return self.num_binary if latent == "bernoulli" else num_variables, num_categories
 
     def check(self) -> None:
         good = (
@@ -64,8 +71,7 @@ def groups(config: EstimatorsConfig) -> list[Group]:
 
     def has(latent: str, ending: str) -> bool:
         name = ending.removeprefix("-")
-        is_binary = latent == "bernoulli" or config.num_categories == 2
-        return knows_noise(latent, name) and (name != "disarm" or is_binary)
+        return knows_noise(latent, name) and (name != "disarm" or config.sizes(latent)[1] == 2)
 
     return vae_groups(config, forms, has=has)
 
@@ -78,17 +84,7 @@ def _form(config: EstimatorsConfig, name: str) -> dict[str, Any]:
 
 
 def report(config: EstimatorsConfig, findings: Findings) -> Report:
-    """A table for each data set, the same as a picture, and the curves of validation."""
-    comparison = findings.runs.comparison()
-    figure = plot.bounds_figure(comparison, (IMPORTANCE_WEIGHTED,), titles=TITLES)
-    bounds = Picture(
-        name="bounds",
-        caption=(
-            "Importance-weighted bounds on log p(x) of the discrete model, with the standard errors of the "
-            "table. An arrow at the edge stands for a figure beyond it."
-        ),
-        figure=figure,
-    )
+    """A table for each data set, the same as pictures, and the curves of validation."""
     pictures = [
         _curves(findings, latent, title, names)
         for latent in config.latents
@@ -98,9 +94,22 @@ def report(config: EstimatorsConfig, findings: Findings) -> Report:
         )
     ]
     return Report(
-        tables=comparison.tables(),
-        pictures=[bounds, *pictures],
+        tables=findings.runs.comparison().tables(),
+        pictures=[*(_bounds(findings, latent) for latent in config.latents), *pictures],
         about=_ABOUT.format(epochs=config.epochs, tuned=config.tuned, samples=config.num_samples),
+    )
+
+
+def _bounds(findings: Findings, latent: str) -> Picture:
+    """The bounds of one latent."""
+    comparison = findings.runs.comparison(lambda config: config.latent == latent)
+    return Picture(
+        name=f"bounds-{latent}",
+        caption=(
+            f"{TITLES[latent]}: importance-weighted bounds on log p(x) of the discrete model, with the "
+            "standard errors of the table. An arrow at the edge stands for a figure beyond it."
+        ),
+        figure=plot.bounds_figure(comparison, (IMPORTANCE_WEIGHTED,), titles=TITLES),
     )
 
 

@@ -23,8 +23,6 @@ PROBLEMS: Mapping[str, tuple[float, ...]] = {
     "closest": (0.499,),
 }
 LAWS = {"bernoulli": "Bernoulli", "igr": "IGR-I"}
-# Its objective is the bound of several samples, and no expectation of a loss.
-LEFT_OUT = {"vimco"}
 # Without closed form for IGR-I.
 OF_BERNOULLI_ALONE = {"rao_blackwell_straight_through"}
 # In panels of their own, since they have one more thing in common than that they are biased.
@@ -46,6 +44,7 @@ FAMILIES = {
         "gapped_straight_through",
     ),
 }
+# VIMCO is not among them: its objective is the bound of several samples, and no expectation of a loss.
 TITLES = {
     "pathwise": "pathwise",
     "straight_through": "straight-through",
@@ -360,7 +359,7 @@ def _picture(config: ToyConfig, problem: str, law: str, records: Mapping[str, Re
             if log_scale:
                 axes.set_yscale("log", nonpositive="mask")
             else:
-                axes.axhline(best_loss(PROBLEMS[problem]), color="#4D4D4D", linestyle=":", linewidth=1)
+                axes.axhline(best_loss(PROBLEMS[problem]), color=plot.GREY, linestyle=":", linewidth=1)
             axes.set_title(f"{title}: {ylabel}", fontsize=10)
     targets = ", ".join(f"{t:g}" for t in PROBLEMS[problem])
     return Picture(

@@ -64,9 +64,6 @@ class RunsConfig(StudyConfig):
     most_categories: int = 50
     """The same of igr-sb-truncated, which takes as many as a batch needs."""
 
-    num_binary: int = 200
-    """Variables of the latent bernoulli, which has two categories."""
-
     continuous_dim: int | None = None
     """Dimensions of a Gaussian latent; None: 10 (of a JointVAE of celeba 32)."""
 
@@ -96,6 +93,11 @@ class RunsConfig(StudyConfig):
 
     eval_every: int = 10
     """Epochs between two validation figures."""
+
+    def sizes(self, latent: str) -> tuple[int, int]:
+        """How many variables a categorical latent has, and how many categories each."""
+        counts = {"igr-sb-truncated": self.most_categories, "bernoulli": 2}
+        return self.num_variables, counts.get(latent, self.num_categories)
 
     def check(self) -> None:
         super().check()
@@ -193,11 +195,7 @@ def vae_groups(
             candidates = tuple(_candidates(config, data, network, shared, (None,)))
             groups.append(Group(f"{data}-{network}-{latent}", candidates, config.seeds, tested=tested))
             continue
-        counts = {
-            "igr-sb-truncated": (config.num_variables, config.most_categories),
-            "bernoulli": (config.num_binary, 2),
-        }
-        num_variables, num_categories = counts.get(latent, (config.num_variables, config.num_categories))
+        num_variables, num_categories = config.sizes(latent)
         temperatures = getattr(config, TEMPERATURES.get(latent, "igr_temperatures"))
         for kl, (ending, form) in itertools.product(config.kls, forms.items()):
             if kl not in LATENTS[latent].kls or not has(latent, ending):

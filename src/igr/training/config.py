@@ -57,7 +57,7 @@ class TrainConfig:
     """Categorical latent variables."""
 
     num_categories: int = 10
-    """Categories of each of them; igr-sb-truncated: the most there can be, 50 in the paper."""
+    """Categories of each of them (bernoulli: 2); igr-sb-truncated: the most there can be, 50 in the paper."""
 
     continuous_dim: int | None = None
     """Dimensions of a Gaussian latent, beside the categorical one if there is one; None: 0 (gaussian 10)."""
@@ -164,6 +164,7 @@ class TrainConfig:
         if self.is_joint_vae:
             defaults["capacity_weight"] = CAPACITY_WEIGHT
         filled = {key: value for key, value in defaults.items() if getattr(known, key) is None}
+        filled["num_categories"] = self._effective_categories
         for key in ("data_dir", "prior"):
             path = getattr(self, key)
             if path is not None:
@@ -175,6 +176,12 @@ class TrainConfig:
     def has_categories(self) -> bool:
         """Whether there is a categorical latent."""
         return self.latent != GAUSSIAN
+
+    @property
+    def _effective_categories(self) -> int:
+        """The number of categories, which a latent may have the last word on."""
+        own = LATENTS[self.latent].fixed_categories if self.has_categories else None
+        return self.num_categories if own is None else own
 
     @property
     def uses_straight_through(self) -> bool:
@@ -352,11 +359,11 @@ class TrainConfig:
                 f"expected num_categories of at least {least} with the latent {self.latent}; "
                 f"got {self.num_categories}; change num_categories"
             )
-        most = LATENTS[self.latent].most_categories if self.has_categories else None
-        if most is not None and self.num_categories > most:
+        count = self._effective_categories
+        if self.num_categories not in (count, defaults.num_categories):
             raise UserError(
-                f"expected num_categories of at most {most} with the latent {self.latent}; "
-                f"got {self.num_categories}; change num_categories"
+                f"expected num_categories of {count} with the latent {self.latent}; got "
+                f"{self.num_categories}; leave num_categories out"
             )
         if not self.has_categories and self.continuous_dim == 0:
             raise UserError(
@@ -404,7 +411,7 @@ class TrainConfig:
                 f"expected a latent whose noise given the category is known with the estimator {name}; got "
                 f"{self.latent}; use gumbel-softmax, or an estimator for every latent, such as reinmax"
             )
-        if name == "disarm" and self.num_categories != 2:
+        if name == "disarm" and self._effective_categories != 2:
             raise UserError(
                 f"expected num_categories of 2 with the estimator disarm, which is for binary variables; got "
                 f"{self.num_categories}; change num_categories, or use rebar"

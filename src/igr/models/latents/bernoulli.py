@@ -1,7 +1,6 @@
 """Bernoulli variables as a latent."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ class BernoulliLatent(GumbelSoftmaxLatent):
     :math:`(*, V, 2)`. Arguments are those of :class:`GumbelSoftmaxLatent`.
     """
 
-    most_categories: ClassVar[int | None] = 2
+    fixed_categories = 2
 
     def __init__(
         self,

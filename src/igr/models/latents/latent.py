@@ -184,7 +184,8 @@ class DiscreteLatent(Latent):
     # Families of :func:`igr.fitting.fit` of which its prior may be, the usual one first.
     prior_families: ClassVar[tuple[str, ...]]
     least_categories: ClassVar[int] = 2
-    most_categories: ClassVar[int | None] = None
+    # The only number of categories that there can be, if there is one.
+    fixed_categories: ClassVar[int | None] = None
     # Whether its posterior is one law, and not another one at each draw; gradient estimators need that.
     has_fixed_law: ClassVar[bool] = True
     # Whether the law of the noise given the category is known, and whether it can be drawn from.
