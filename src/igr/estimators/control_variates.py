@@ -24,6 +24,7 @@ class _Controlled(Estimator):
     """The score-function estimator with a coupled control variate."""
 
     unbiased = True
+    conditional_noise = "coupled"
 
     def _own(self) -> list[str]:
         """The names of the parameters that it learns."""

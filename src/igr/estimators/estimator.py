@@ -75,6 +75,10 @@ class Estimator(nn.Module, ABC):
     least_samples: ClassVar[int] = 1
     # Whether the temperature of the law has a part in it, beside that in the discrete law.
     uses_temperature: ClassVar[bool] = False
+    # What has to be known of the noise given the category: "coupled" for the gradient of a draw of it that
+    # equals the free one, "drawn" for draws of their own, nothing for None.
+    conditional_noise: ClassVar[str | None] = None
+    only_binary: ClassVar[bool] = False
     # Independent draws of the noise that one sample takes; with more than one they are a leading dimension.
     draws_per_sample: int = 1
 

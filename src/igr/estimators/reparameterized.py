@@ -107,6 +107,7 @@ class RaoBlackwellStraightThrough(_Relaxed):
     """
 
     unbiased = False
+    conditional_noise = "drawn"
 
     def __init__(self, num_conditional: int = 10, temperature: float | None = None) -> None:
         super().__init__(temperature)

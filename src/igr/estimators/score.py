@@ -156,6 +156,7 @@ class DisARM(Estimator):
     """
 
     unbiased = True
+    only_binary = True
 
     def _estimate(self, function: Function, law: Law, noise: Tensor) -> Surrogate:
         relaxation = law.relaxation

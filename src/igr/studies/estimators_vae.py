@@ -13,7 +13,7 @@ from igr.studies.study import Findings, Study
 from igr.studies.toy import FAMILIES as TOY_FAMILIES
 from igr.studies.vae_grid import TITLES, Forms, VaeConfig, vae_groups
 from igr.sweeps import Group
-from igr.training.config import knows_noise
+from igr.training.checks import fits
 
 # VIMCO belongs to the first family too; the toy problems have no place for it.
 FAMILIES = {
@@ -70,8 +70,7 @@ def groups(config: EstimatorsConfig) -> list[Group]:
     forms: Forms = {f"-{name}": _form(config, name) for name in config.estimators}
 
     def has(latent: str, ending: str) -> bool:
-        name = ending.removeprefix("-")
-        return knows_noise(latent, name) and (name != "disarm" or config.sizes(latent)[1] == 2)
+        return fits(ending.removeprefix("-"), latent, config.sizes(latent)[1])
 
     return vae_groups(config, forms, has=has)
 

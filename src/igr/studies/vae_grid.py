@@ -10,7 +10,8 @@ from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.networks import NETWORKS
 from igr.studies.study import StudyConfig
 from igr.sweeps import EvaluationSettings, Group
-from igr.training.config import CONTINUOUS_DIM, KLS, TrainConfig
+from igr.training.checks import KLS
+from igr.training.config import CONTINUOUS_DIM, TrainConfig
 
 # The law of a pixel of each data set, as in the paper; the others are binary images.
 LIKELIHOODS = {"fmnist": "normal", "celeba": "normal"}

@@ -15,7 +15,8 @@ from igr.models.latents import LATENTS, DiscreteLatent, GaussianLatent, JointLat
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS, Sizes
 from igr.models.vae import VAE
-from igr.training.config import PATHWISE, TrainConfig
+from igr.training.checks import PATHWISE
+from igr.training.config import TrainConfig
 from igr.training.randomness import keyed_generator
 
 

@@ -3,29 +3,24 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Self, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
 
-from igr.data import BINARIZATIONS, SOURCES
+from igr.data import SOURCES
 from igr.errors import UserError, unknown_name
-from igr.estimators import ESTIMATORS, by_name
+from igr.estimators import by_name
 from igr.models.joint_vae import Capacity
 from igr.models.latents import GAUSSIAN, LATENTS
-from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS
+from igr.training.checks import PATHWISE, PRECISIONS, check
 
-KLS = ("relaxed", "discrete")
-# Estimators whose gradient goes through relaxed points; all others are of the discrete model, with its KL.
-PATHWISE = ("pathwise", "gumbel_straight_through")
 RELAXED_WARMUP = 5
-SCALES = ("fixed", "free")
 CAPACITY_WEIGHT = 30.0
 CONTINUOUS_DIM = 10
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,7 @@ class TrainConfig:
         Raises:
             UserError: A setting has a value that cannot be used.
         """
-        self._check_values()
+        check(self)
         kl = self.kl or (LATENTS[self.latent].kls[0] if self.has_categories else "relaxed")
         known = dataclasses.replace(self, kl=kl)
         defaults: dict[str, object] = {
@@ -164,7 +159,7 @@ class TrainConfig:
         if self.is_joint_vae:
             defaults["capacity_weight"] = CAPACITY_WEIGHT
         filled = {key: value for key, value in defaults.items() if getattr(known, key) is None}
-        filled["num_categories"] = self._effective_categories
+        filled["num_categories"] = self.effective_categories
         for key in ("data_dir", "prior"):
             path = getattr(self, key)
             if path is not None:
@@ -178,7 +173,7 @@ class TrainConfig:
         return self.latent != GAUSSIAN
 
     @property
-    def _effective_categories(self) -> int:
+    def effective_categories(self) -> int:
         """The number of categories, which a latent may have the last word on."""
         own = LATENTS[self.latent].fixed_categories if self.has_categories else None
         return self.num_categories if own is None else own
@@ -299,176 +294,6 @@ class TrainConfig:
             typed[key] = _typed(key, value, _members(hints[key]))
         return dataclasses.replace(cls() if base is None else base, **typed)
 
-    def _check_values(self) -> None:
-        choices: dict[str, Collection[str]] = {
-            "data": SOURCES,
-            "network": NETWORKS,
-            "likelihood": LIKELIHOODS,
-            "binarization": BINARIZATIONS,
-            "latent": (*LATENTS, GAUSSIAN),
-            "kl": KLS,
-            "scale": SCALES,
-            "estimator": ESTIMATORS,
-            "precision": PRECISIONS,
-        }
-        for key, allowed in choices.items():
-            value = getattr(self, key)
-            if value not in allowed and not (value is None and key in ("kl", "scale")):
-                raise unknown_name(key, value, allowed)
-        for key, (accept, expected) in _RANGES.items():
-            value = getattr(self, key)
-            if value is not None and not accept(value):
-                raise UserError(f"expected {key} to be {expected}; got {value}; change {key}")
-        self._check_applicable()
-        self._check_estimator()
-        self._check_capacities()
-        self._check_device()
-        # Refuses images that the network does not take.
-        _ = self.image_shape
-
-    def _check_applicable(self) -> None:
-        own = LATENTS[self.latent].options if self.has_categories else frozenset()
-        every = frozenset().union(*(latent.options for latent in LATENTS.values()))
-        foreign = set(every - own)
-        if not self.has_categories:
-            foreign |= {
-                "num_variables",
-                "num_categories",
-                "temperature",
-                "prior",
-                "straight_through",
-                "estimator",
-            }
-        defaults = type(self)()
-        for key in sorted(foreign):
-            value = getattr(self, key)
-            if value != getattr(defaults, key):
-                raise UserError(
-                    f"expected no {key} with the latent {self.latent}, which has none; "
-                    f"got {value}; leave {key} out"
-                )
-        kls = LATENTS[self.latent].kls if self.has_categories else ("relaxed",)
-        if self.kl is not None and self.kl not in kls:
-            raise UserError(
-                f"expected kl {' or '.join(kls)} with the latent {self.latent}, of which no exact discrete "
-                f"law is known; got {self.kl}; leave kl out"
-            )
-        least = LATENTS[self.latent].least_categories if self.has_categories else 0
-        if self.num_categories < least:
-            raise UserError(
-                f"expected num_categories of at least {least} with the latent {self.latent}; "
-                f"got {self.num_categories}; change num_categories"
-            )
-        count = self._effective_categories
-        if self.num_categories not in (count, defaults.num_categories):
-            raise UserError(
-                f"expected num_categories of {count} with the latent {self.latent}; got "
-                f"{self.num_categories}; leave num_categories out"
-            )
-        if not self.has_categories and self.continuous_dim == 0:
-            raise UserError(
-                "expected continuous_dim of at least 1 with the latent gaussian; got 0; change continuous_dim"
-            )
-        if self.stick_the_landing and (self.kl or kls[0]) == "discrete":
-            raise UserError(
-                "expected no stick_the_landing with kl discrete, which is not sampled; got true; "
-                "use kl relaxed"
-            )
-        if self.binarization != "fixed" and not LIKELIHOODS[self.likelihood].binary_images:
-            raise UserError(
-                f"expected no binarization with the likelihood {self.likelihood}, which is one of grey "
-                f"images; got {self.binarization}; leave binarization out, or use the likelihood bernoulli"
-            )
-
-    def _check_estimator(self) -> None:
-        name = self.estimator
-        if name == "pathwise":
-            return
-        if self.straight_through:
-            raise UserError(
-                f"expected no straight_through beside the estimator {name}; got true; leave one of them out"
-            )
-        if name in PATHWISE:
-            return
-        latent = LATENTS[self.latent]
-        if self.continuous_dim:
-            raise UserError(
-                f"expected the estimator {' or '.join(PATHWISE)} beside a Gaussian latent; got {name}; leave "
-                "estimator or continuous_dim out"
-            )
-        if "discrete" not in latent.kls or self.kl == "relaxed":
-            raise UserError(
-                f"expected kl discrete, and a latent that has it, with the estimator {name}, which trains "
-                f"the discrete model; got {self.kl or 'no kl'} with {self.latent}; change kl or latent"
-            )
-        if not latent.has_fixed_law:
-            raise UserError(
-                f"expected another latent with the estimator {name}, which needs one law for each image; got "
-                f"{self.latent}, which draws its number of sticks; use igr-sb"
-            )
-        if not knows_noise(self.latent, name):
-            raise UserError(
-                f"expected a latent whose noise given the category is known with the estimator {name}; got "
-                f"{self.latent}; use gumbel-softmax, or an estimator for every latent, such as reinmax"
-            )
-        if name == "disarm" and self._effective_categories != 2:
-            raise UserError(
-                f"expected num_categories of 2 with the estimator disarm, which is for binary variables; got "
-                f"{self.num_categories}; change num_categories, or use rebar"
-            )
-        least = by_name(name).least_samples
-        if self.num_samples < least:
-            raise UserError(
-                f"expected num_samples of at least {least} with the estimator {name}; got "
-                f"{self.num_samples}; change num_samples"
-            )
-
-    def _check_capacities(self) -> None:
-        given = [
-            key for key in ("continuous_capacity", "discrete_capacity") if getattr(self, key) is not None
-        ]
-        if not given:
-            if self.capacity_weight is not None:
-                raise UserError(
-                    "expected capacities beside capacity_weight; got none; give continuous_capacity and "
-                    "discrete_capacity, each as LOWER UPPER STEPS, or leave capacity_weight out"
-                )
-            return
-        if len(given) == 1 or not self.has_categories or not self.continuous_dim:
-            raise UserError(
-                "expected continuous_capacity and discrete_capacity together, with a categorical latent and "
-                f"a continuous_dim of at least 1; got {' and '.join(given)} with the latent {self.latent} "
-                f"and continuous_dim {self.continuous_dim or 0}; give what is missing, or leave them out"
-            )
-        for key in given:
-            lower, upper, steps = getattr(self, key)
-            if not (0 <= lower <= upper < math.inf and steps >= 1):
-                raise UserError(
-                    f"expected {key} to rise from LOWER to UPPER nats, both at least 0, over STEPS of at "
-                    f"least 1; got {lower:g} {upper:g} {steps}; change {key}"
-                )
-
-    def _check_device(self) -> None:
-        try:
-            device = torch.device(self.device)
-        except RuntimeError as error:
-            raise UserError(
-                f"expected device to be cpu, cuda or cuda:N; got {self.device!r}; change device"
-            ) from error
-        if device.type not in ("cpu", "cuda"):
-            raise unknown_name("device", self.device, ("cpu", "cuda"))
-
-
-def knows_noise(latent: str, estimator: str) -> bool:
-    """Whether what an estimator needs to know of the noise given the category is known of a latent."""
-    known = LATENTS[latent]
-    needs = {
-        "rebar": known.knows_conditional_noise,
-        "relax": known.knows_conditional_noise,
-        "rao_blackwell_straight_through": known.draws_conditional_noise,
-    }
-    return needs.get(estimator, True)
-
 
 def smoke(config: TrainConfig) -> TrainConfig:
     """The config made small, for a check of everything in seconds.
@@ -487,38 +312,6 @@ def smoke(config: TrainConfig) -> TrainConfig:
         checkpoint_every=1,
     )
 
-
-def _positive(value: float) -> bool:
-    return 0 < value < math.inf
-
-
-def _at_least(bound: int) -> tuple[Callable[[float], bool], str]:
-    return lambda value: value >= bound, f"a whole number of at least {bound}"
-
-
-_FINITE_POSITIVE = (_positive, "a finite number above 0")
-
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "max_images": _at_least(1),
-    "num_variables": _at_least(1),
-    "num_categories": _at_least(2),
-    "temperature": _FINITE_POSITIVE,
-    "prior_temperature": _FINITE_POSITIVE,
-    "num_samples": _at_least(1),
-    "num_eval_samples": _at_least(1),
-    "epochs": _at_least(1),
-    "batch_size": _at_least(1),
-    "learning_rate": _FINITE_POSITIVE,
-    "kl_warmup": _at_least(0),
-    "continuous_dim": _at_least(0),
-    "capacity_weight": _FINITE_POSITIVE,
-    "flow_layers": _at_least(1),
-    "stick_threshold": (lambda value: 0 < value < 1, "a number between 0 and 1"),
-    "stick_quantile": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
-    "seed": _at_least(0),
-    "eval_every": _at_least(1),
-    "checkpoint_every": _at_least(1),
-}
 
 _TYPE_NAMES = {
     bool: "true or false",

@@ -25,8 +25,7 @@ class GumbelSoftmaxLatent(DiscreteLatent):
     has_pre_image = False
     prior_families = ("gumbel-softmax",)
     options = frozenset({"prior_temperature", "stick_the_landing"})
-    knows_conditional_noise = True
-    draws_conditional_noise = True
+    conditional_noise = frozenset({"coupled", "drawn"})
 
     def __init__(
         self,

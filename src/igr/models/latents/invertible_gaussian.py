@@ -113,7 +113,7 @@ class InvertibleGaussianLatent(NormalLatent):
 
     prior_families = ("igr",)
     options = frozenset({"prior_temperature", "scale"})
-    knows_conditional_noise = True
+    conditional_noise = frozenset({"coupled"})
 
     def __init__(
         self,

@@ -188,9 +188,8 @@ class DiscreteLatent(Latent):
     fixed_categories: ClassVar[int | None] = None
     # Whether its posterior is one law, and not another one at each draw; gradient estimators need that.
     has_fixed_law: ClassVar[bool] = True
-    # Whether the law of the noise given the category is known, and whether it can be drawn from.
-    knows_conditional_noise: ClassVar[bool] = False
-    draws_conditional_noise: ClassVar[bool] = False
+    # Ways in which the law of the noise given the category is known; see :class:`igr.estimators.Estimator`.
+    conditional_noise: ClassVar[frozenset[str]] = frozenset()
     outputs_per_variable: int
     continuous = None
 
