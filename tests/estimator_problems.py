@@ -86,8 +86,10 @@ def sampled_gradients(
     """Mean and standard deviation of estimates, all parameters in one vector."""
     generator = torch.Generator().manual_seed(0)
     sums, squares = [], []
-    for first in range(0, num_gradients, 50_000):
-        size = min(50_000, num_gradients - first)
+    # Several calls, so that a state of the estimator has a part in it.
+    at_once = min(50_000, -(-num_gradients // 4))
+    for first in range(0, num_gradients, at_once):
+        size = min(at_once, num_gradients - first)
         leaves = {
             name: p.to(dtype).expand(size, *p.shape).clone().requires_grad_()
             for name, p in parameters(law, num_categories).items()

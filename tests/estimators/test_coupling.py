@@ -35,8 +35,12 @@ def draws(count: int, threshold: float, seed: int = 0) -> tuple[Tensor, Tensor, 
 
 @pytest.mark.parametrize("law", ["gumbel-softmax", "igr"])
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
-def test_the_discrete_sample_is_the_largest_of_the_relaxed_one(law: str, temperature: float) -> None:
-    relaxation = distribution(law, parameters(law, 5))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_discrete_sample_is_the_largest_of_the_relaxed_one(
+    law: str, temperature: float, dtype: torch.dtype
+) -> None:
+    values = {name: value.to(dtype) for name, value in parameters(law, 5).items()}
+    relaxation = distribution(law, values)
     estimator = REBAR(temperature)
     noise = estimator.draw_noise(relaxation, 2000, generator=torch.Generator().manual_seed(0))
     met: list[Tensor] = []
@@ -49,12 +53,13 @@ def test_the_discrete_sample_is_the_largest_of_the_relaxed_one(law: str, tempera
     hard, relaxed = met
     # From the definitions of the laws, with none of the code under test.
     if law == "gumbel-softmax":
-        scores = parameters(law, 5)["logits"] + noise
+        scores = values["logits"] + noise
     else:
-        y = parameters(law, 5)["loc"] + parameters(law, 5)["scale"] * noise
+        y = torch.addcmul(values["loc"], values["scale"], noise)
         scores = torch.nn.functional.pad(y, (0, 1), value=0.5 * math.log(1.3))
-    assert torch.equal(hard, torch.nn.functional.one_hot(scores.argmax(-1), 5).double())
-    torch.testing.assert_close(relaxed, torch.softmax(scores / temperature, -1), rtol=1e-6, atol=1e-12)
+    assert torch.equal(hard, torch.nn.functional.one_hot(scores.argmax(-1), 5).to(dtype))
+    rtol = 1e-6 if dtype == torch.float64 else 1e-4
+    torch.testing.assert_close(relaxed, torch.softmax(scores / temperature, -1), rtol=rtol, atol=1e-12)
     # Where entries round to the same number, each of them is a largest one.
     assert ((relaxed == relaxed.amax(-1, keepdim=True)) & hard.bool()).any(-1).all()
 

@@ -48,6 +48,14 @@ SMALL, LARGE = 20_000, 1_000_000
 QUICKER = torch.float32
 
 
+def test_every_estimator_is_held_to_what_it_says() -> None:
+    held = {type(make()) for make, _ in UNBIASED.values()} | {estimators.VIMCO}
+    others = {type(make()) for make in BIASED.values()}
+    for name in estimators.ESTIMATORS:
+        estimator = estimators.by_name(name)
+        assert type(estimator) in (held if estimator.unbiased else others)
+
+
 def cases() -> list[pytest.ParameterSet]:
     found = []
     for law in ("gumbel-softmax", "igr", "igr-sb"):

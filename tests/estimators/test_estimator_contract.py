@@ -8,7 +8,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical
+from torch.distributions import (
+    Bernoulli,
+    Independent,
+    Normal,
+    OneHotCategorical,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
 
 import igr
 from cases import tracing
@@ -276,8 +283,37 @@ def test_second_derivatives_pass_through_the_stand_ins() -> None:
             assert float(second[0, 1]) == pytest.approx(float(ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-8)
 
 
+@tracing
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_laws_of_torch_under_vmap(name: str) -> None:
+    estimator = made(name).eval()
+    start = parameters("gumbel-softmax", 2)["logits"]
+    laws: list[Callable[[Tensor], torch.distributions.Distribution]] = [
+        lambda x: RelaxedOneHotCategorical(torch.tensor(0.5), logits=x, validate_args=False),
+        lambda x: RelaxedBernoulli(torch.tensor(0.5), logits=x[..., 1] - x[..., 0], validate_args=False),
+    ]
+    for law, of in zip(laws, (OF, lambda b: (b - 0.4).square().sum(-1)), strict=True):
+        estimator(of, law(start), 2)
+        noise = torch.stack([estimator.draw_noise(law(start), 2) for _ in range(3)])
+
+        def loss(leaf: Tensor, noise: Tensor, estimator=estimator, law=law, of=of) -> Tensor:  # type: ignore[no-untyped-def]
+            return estimator(of, law(leaf), 2, noise=noise).loss
+
+        found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(start, noise)
+        for slope, one in zip(found, noise, strict=True):
+            leaf = start.clone().requires_grad_()
+            (expected,) = torch.autograd.grad(loss(leaf, one), leaf)
+            torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-7)
+        if name == "relax":
+            estimator = made(name).eval()
+
+
 def test_laws_of_torch_are_taken() -> None:
     logits = parameters("gumbel-softmax", 2)["logits"]
+    relaxed = RelaxedOneHotCategorical(torch.tensor(0.5, dtype=torch.float64), logits=logits)
+    noise = estimators.Pathwise().draw_noise(relaxed)
+    expected = estimators.Pathwise()(OF, distribution("gumbel-softmax", {"logits": logits}), noise=noise)
+    torch.testing.assert_close(estimators.Pathwise()(OF, relaxed, noise=noise).value, expected.value)
     noise = ScoreFunction().draw_noise(OneHotCategorical(logits=logits))
     expected = ScoreFunction()(OF, distribution("gumbel-softmax", {"logits": logits}), noise=noise)
     found = ScoreFunction()(OF, OneHotCategorical(logits=logits), noise=noise)
@@ -338,12 +374,184 @@ def test_masked_categories_have_no_gradient_and_the_rest_that_of_a_law_without_t
     assert by_temperature is None or by_temperature.isfinite()
 
 
-def test_a_category_without_a_chance_is_as_good_as_masked() -> None:
-    for name in ("rebar", "relax", "score_function", "reinmax", "gapped_straight_through"):
-        leaf = torch.tensor([[0.0, 1.0, -torch.inf]], dtype=torch.float64, requires_grad=True)
-        law = OneHotCategorical(logits=leaf, validate_args=False)
-        found = made(name)(lambda z: (z * torch.arange(3.0)).sum((-2, -1)).square(), law, 20)
-        assert found.loss.isfinite()
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "disarm"])
+def test_a_category_without_a_chance_is_as_good_as_masked(name: str) -> None:
+    # With no gradient of its own, and the value and gradient of a law that masks it for the others.
+    start = torch.tensor([[0.0, 1.0, -0.5], [0.3, -0.2, 0.1]], dtype=torch.float64)
+    lost = torch.tensor([[False, False, True], [False, False, False]])
+
+    def of(z: Tensor) -> Tensor:
+        return (z * torch.tensor([1.0, 2.0, 5.0])).sum((-2, -1)).square()
+
+    def slope(law: igr.GumbelSoftmax, leaf: Tensor) -> tuple[Tensor, Tensor]:
+        estimator = made(name).eval()
+        noise = estimator.draw_noise(law, 20, generator=torch.Generator().manual_seed(1))
+        found = estimator(of, law, 20, noise=noise)
+        return found.value, torch.autograd.grad(found.loss, leaf)[0]
+
+    leaf = start.clone().requires_grad_()
+    never = torch.where(lost, -torch.inf, leaf)
+    value, found = slope(igr.GumbelSoftmax(0.5, logits=never, validate_args=False), leaf)
+    other = start.clone().requires_grad_()
+    expected_value, expected = slope(igr.GumbelSoftmax(0.5, logits=other, mask=lost), other)
+    torch.testing.assert_close(value, expected_value)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    assert found[0, 2] == 0
+    assert (found[1] != 0).all()
+
+
+COUNTS: dict[str, Callable[[], Estimator]] = {
+    "score_function": ScoreFunction,
+    "score_function_leave_one_out": lambda: ScoreFunction("leave_one_out"),
+    "vimco": VIMCO,
+    "disarm": DisARM,
+    "relax": lambda: RELAX(ControlNetwork(5, 6, torch.Generator().manual_seed(0)), coefficient=None),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_and_truth_values_are_numbers_too(name: str) -> None:
+    start = parameters("gumbel-softmax", 2)["logits"]
+
+    def slope(of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        leaf = start.clone().requires_grad_()
+        law = distribution("gumbel-softmax", {"logits": leaf})
+        found = COUNTS[name]()(of, law, 50, generator=torch.Generator().manual_seed(0))
+        return found.value, torch.autograd.grad(found.loss, leaf)[0]
+
+    def count(z: Tensor) -> Tensor:
+        return z[..., 1].long().sum(-1)
+
+    def most(z: Tensor) -> Tensor:
+        return count(z) > 1
+
+    for of in (count, most):
+        value, found = slope(of)
+        expected_value, expected = slope(lambda z, of=of: of(z).double())
+        assert value.is_floating_point()
+        assert torch.equal(value, expected_value)
+        assert torch.equal(found, expected)
+        assert (found != 0).any()
+
+
+@pytest.mark.parametrize("law", ["gumbel-softmax", "igr"])
+def test_relaxed_points_have_a_temperature_of_their_own_and_the_vertices_of_the_law(law: str) -> None:
+    relaxation = distribution(law, parameters(law, 3))  # of IGR-I with a delta that is not one
+    for temperature in (0.1, 2.0):
+        for make in (estimators.GumbelStraightThrough, estimators.RaoBlackwellStraightThrough):
+            if make is estimators.RaoBlackwellStraightThrough and law == "igr":
+                continue
+            seen: list[Tensor] = []
+
+            def of(points: Tensor, seen: list[Tensor] = seen) -> Tensor:
+                seen.append(points.detach())
+                return points.sum((-2, -1))
+
+            estimator = make(temperature=temperature)
+            noise = estimator.draw_noise(relaxation, 2000, generator=torch.Generator().manual_seed(0))
+            estimator(of, relaxation, 2000, noise=noise)
+            one_draw = noise if noise.dim() == 3 else noise[0]
+            assert torch.equal(seen[0], relaxation.vertex(one_draw))
+        noise = relaxation.draw_noise((2000,), generator=torch.Generator().manual_seed(0))
+        seen = []
+        estimators.Pathwise(temperature)(of_last(seen), relaxation, 2000, noise=noise)
+        hottest = torch.nn.functional.one_hot(seen[0].argmax(-1), 3).double()
+        assert torch.equal(hottest, relaxation.vertex(noise))
+        if law == "gumbel-softmax":
+            scores = parameters(law, 3)["logits"] + noise
+            torch.testing.assert_close(seen[0], torch.softmax(scores / temperature, -1))
+
+
+def of_last(seen: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    def of(points: Tensor) -> Tensor:
+        seen.append(points.detach())
+        return points.sum((-2, -1))
+
+    return of
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_autocast_changes_nothing_of_a_law(name: str) -> None:
+    for law in ("gumbel-softmax", "igr"):
+        if not exists(name, law):
+            continue
+
+        def slopes(enabled: bool, law: str = law) -> list[Tensor]:
+            leaves = {key: p.float().requires_grad_() for key, p in parameters(law, 2).items()}
+            torch.manual_seed(0)
+            estimator = estimators.by_name(name).eval()
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                found = estimator(
+                    lambda z: (z * torch.tensor([0.3, 1.7])).sum((-2, -1)).square(),
+                    distribution(law, leaves),
+                    4,
+                    generator=torch.Generator().manual_seed(0),
+                )
+            return list(torch.autograd.grad(found.loss, list(leaves.values())))
+
+        for found, expected in zip(slopes(True), slopes(False), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_terms_of_the_control_variate_can_be_left_out() -> None:
+    law = distribution("gumbel-softmax", parameters("gumbel-softmax", 2))
+    noise = REBAR().draw_noise(law, 4, generator=torch.Generator().manual_seed(0))
+    papers = REBAR(baseline=None).double()
+    assert set(papers.learned()) == {"temperature", "coefficient"}
+    assert set(RELAX(coefficient=None).learned()) == {"temperature", "baseline"}
+    found = papers(OF, law, 4, noise=noise)
+    assert found.control_loss is not None
+    found.control_loss.backward()
+    assert papers.baseline.grad is None
+    assert papers.coefficient.grad is not None
+    # At its start, the constant is zero.
+    assert torch.equal(found.loss, REBAR().double()(OF, law, 4, noise=noise).loss)
+    moved = REBAR(temperature=0.7, coefficient=0.3, baseline=-2.0)
+    assert moved.learned() == pytest.approx({"temperature": 0.7, "coefficient": 0.3, "baseline": -2.0})
+
+
+def test_a_network_is_made_at_the_first_call_whatever_the_mode_and_never_under_a_tracer() -> None:
+    law = distribution("gumbel-softmax", parameters("gumbel-softmax", 2))
+    for mode in (torch.no_grad, torch.inference_mode):
+        estimator = RELAX()
+        with mode():
+            estimator(OF, law)
+        assert all(p.requires_grad and not p.is_inference() for p in estimator.control.parameters())
+        assert next(estimator.control.parameters()).shape == (50, 6)
+        found = estimator(OF, law)
+        assert found.control_loss is not None
+        found.control_loss.backward()
+    noise = RELAX().draw_noise(law, 1).expand(2, 1, 3, 2)
+    fresh = RELAX()
+    with pytest.raises(
+        ValueError, match=r"under torch.func or a tracer.*ControlNetwork\(num_inputs=V \* K\)"
+    ):
+        torch.func.vmap(lambda noise: fresh(OF, law, noise=noise).loss)(noise)
+    with pytest.raises(ValueError, match=r"variables times categories are 6.*got shape \(1, 3, 3\)"):
+        estimator(lambda z: z.sum((-2, -1)), distribution("gumbel-softmax", parameters("gumbel-softmax", 3)))
+    torch.manual_seed(0)
+    first, again = (ControlNetwork(4, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    torch.manual_seed(1)
+    assert torch.equal(first(torch.ones(1, 3, 2)), again(torch.ones(1, 3, 2)))
+
+
+def test_gradients_that_would_be_missing_are_refused() -> None:
+    leaves = {key: p.requires_grad_() for key, p in parameters("gumbel-softmax", 3).items()}
+    law = distribution("gumbel-softmax", leaves)
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    def rounded(z: Tensor) -> Tensor:
+        return z.detach().round().sum((-2, -1))
+
+    for name in ("pathwise", "straight_through", "gumbel_straight_through", "reinmax"):
+        with pytest.raises(ValueError, match="a function with a gradient, which is what this estimator"):
+            made(name)(rounded, law)
+        with torch.no_grad():
+            assert made(name)(rounded, law).value.isfinite()
+    # A parameter of the function has a gradient, but nothing inside the simplex does.
+    for name in CONTROLLED:
+        with pytest.raises(ValueError, match="a gradient inside the simplex; got values that have none"):
+            made(name)(lambda z: weight * rounded(z), law)
 
 
 def test_functions_without_a_gradient_are_refused_where_one_is_needed() -> None:
@@ -430,7 +638,11 @@ def test_gradients_of_delta_and_of_a_temperature_in_the_threshold(setting: str) 
 @pytest.mark.parametrize(("name", "law"), EXISTING)
 def test_half_precision_in_and_out(name: str, law: str) -> None:
     leaves = {key: p.bfloat16().requires_grad_() for key, p in parameters(law, 2).items()}
-    found = estimators.by_name(name)(lambda z: z.square().sum((-2, -1)), distribution(law, leaves), 2)
+    # No constant on the vertices, where some estimators would have nothing to do.
+    weights = torch.tensor([0.3, 1.7]).bfloat16()
+    found = estimators.by_name(name)(
+        lambda z: (z * weights).sum((-2, -1)).square(), distribution(law, leaves), 2
+    )
     assert found.loss.isfinite()
     assert found.loss.dtype == torch.bfloat16
     for slope in torch.autograd.grad(found.loss, list(leaves.values())):
@@ -447,7 +659,10 @@ def test_gradients_are_finite_at_extreme_parameters(name: str) -> None:
         if not exists(name, law):
             continue
         leaves = {key: p.clone().requires_grad_() for key, p in values.items()}
-        found = estimators.by_name(name)(lambda z: z.square().sum((-2, -1)), distribution(law, leaves), 3)
+        weights = torch.tensor([0.3, 1.7])
+        found = estimators.by_name(name)(
+            lambda z, weights=weights: (z * weights).sum((-2, -1)).square(), distribution(law, leaves), 3
+        )
         slopes = torch.autograd.grad(found.loss, list(leaves.values()))
         assert all(slope.isfinite().all() for slope in slopes)
         assert found.control_loss is None or found.control_loss.isfinite()
@@ -492,6 +707,12 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         r"make it Pathwise\(temperature=",
     ),
     "a temperature of zero": (lambda: REBAR(temperature=0.0), ValueError, "temperature"),
+    "a coefficient that is no number": (lambda: REBAR(coefficient=math.nan), ValueError, "coefficient"),
+    "a temperature that leaves no delta": (
+        lambda: estimators.Pathwise(1e-4)(OF, distribution("igr", parameters("igr", 2))),
+        ValueError,
+        r"leaves delta a number; got 0.0001, with which it would be exp\(1312\)",
+    ),
     "three categories": (
         lambda: DisARM()(lambda z: z.sum((-2, -1)), OneHotCategorical(logits=torch.zeros(2, 3))),
         NotImplementedError,

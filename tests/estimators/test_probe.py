@@ -8,7 +8,17 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from estimator_problems import distribution, exact_gradient, function, parameters
-from igr.estimators import REBAR, VIMCO, Estimator, Pathwise, ScoreFunction, StraightThrough, probe, probing
+from igr.estimators import (
+    REBAR,
+    VIMCO,
+    Estimator,
+    Pathwise,
+    ScoreFunction,
+    StraightThrough,
+    gradient_moments,
+    probe,
+    probing,
+)
 
 OF = function("network", 3)
 LAW = distribution("gumbel-softmax", parameters("gumbel-softmax", 3))
@@ -111,3 +121,26 @@ def test_errors() -> None:
         probe(OF, LAW, [VIMCO()], 4)
     with pytest.raises(ValueError, match="Pathwise"):
         probe(lambda b: b.sum(-1), Bernoulli(logits=torch.zeros(2)), [Pathwise()])
+
+
+def test_names_stand_for_estimators() -> None:
+    found = probe(OF, LAW, ["reinmax", ScoreFunction()], 1, 100, generator=generator())
+    assert [row.name for row in found.rows] == ["reinmax", "ScoreFunction"]
+    assert [row.name for row in probe(OF, LAW, "rebar", 1, 100, generator=generator()).rows] == ["rebar"]
+    with pytest.raises(ValueError, match="did you mean reinmax"):
+        probe(OF, LAW, ["rienmax"])
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is() -> None:
+    calls = 0
+
+    def counted(z: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return OF(z)
+
+    with pytest.raises(ValueError, match=r"num_samples for vimco.*at least 2"):
+        probe(counted, LAW, ["reinmax", "vimco"], 1)
+    with pytest.raises(ValueError, match="each of parameters to be one of logits; got 'loc'"):
+        gradient_moments(ScoreFunction(), counted, LAW, parameters=["loc"])
+    assert calls == 0

@@ -138,6 +138,17 @@ def test_notes_say_over_how_many_seeds_and_what_columns_are() -> None:
     silent = {"discrete_kl": Estimate(0.01, 0.1)}
     notes = " ".join(compare_groups([run([-1.0] * 4, measured=silent)]).tables()[0].notes)
     assert "Collapsed: in igr, discrete KL the" in notes
+    many = [run([-1.0] * 4, measured=silent, num_variables=count) for count in (1, 2, 3, 4, 5)]
+    notes = " ".join(compare_groups(many).tables()[0].notes)
+    assert "; igr, discrete KL, variables 3; and 2 more the discrete posterior" in notes
+    assert "variables 4" not in notes
+
+
+def test_a_temperature_without_a_part_in_training_is_said_to_be_none() -> None:
+    names = ("pathwise", "reinmax", "rebar", "gumbel_straight_through")
+    table = compare_groups([run([-1.0] * 4, estimator=name) for name in names]).tables()[0]
+    assert "In rows with the estimator reinmax, rebar the temperature had no part" in " ".join(table.notes)
+    assert "no part" not in " ".join(compare_groups([run([-1.0] * 4)]).tables()[0].notes)
 
 
 def test_what_was_measured_otherwise_has_a_table_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def test_eight_rows_look_different_and_the_same_in_every_panel() -> None:
     assert looks[0] == looks[1]
     assert len(set(looks[0])) == len({look[:2] for look in looks[0]}) == 8
     (legend,) = figure.legends
-    names = [f"igr, num_categories {3 + number}" for number in range(8)]
+    names = [f"igr, categories {3 + number}" for number in range(8)]
     assert [text.get_text() for text in legend.get_texts()] == [*names, plot.SEEDS_BAND]
     figure.draw_without_rendering()
     for axes in figure.axes:
@@ -178,3 +178,23 @@ def test_runs_that_meet_vertices_have_a_panel_of_their_own() -> None:
     ]
     assert "no bound" in figure.axes[0].get_ylabel()
     assert figure.axes[1].get_ylabel().startswith("discrete ELBO")
+
+
+def test_words_that_all_rows_have_in_common_are_said_once() -> None:
+    runs = []
+    for settings in (
+        {"estimator": "reinmax"},
+        {"estimator": "rebar"},
+        {"estimator": "vimco", "num_samples": 2},
+    ):
+        config = TrainConfig(**settings).resolved()
+        runs.append(ComparedRun(config.run_name, config, evaluation([-1.0] * 4), []))
+    (axes,) = plot.bounds_figure(compare_groups(runs), (IMPORTANCE_WEIGHTED,), titles={"igr": "IGR-I"}).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "estimator reinmax, samples 1",
+        "estimator rebar, samples 1",
+        "estimator vimco, samples 2",
+    ]
+    assert axes.get_title() == "digits, IGR-I, discrete KL"
+    (axes,) = plot.bounds_figure(compare_groups(runs[:1]), (IMPORTANCE_WEIGHTED,), titles={}).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["igr, discrete KL"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from igr.estimators import by_name
-from igr.studies.toy import PROBLEMS, TITLES, ToyConfig, _one_seed, best_loss, exact_loss, items
+from igr.studies.toy import MAKERS, PROBLEMS, TITLES, ToyConfig, _one_seed, best_loss, exact_loss, items
 
-UNBIASED = [name for name in TITLES if by_name(name).unbiased]
+UNBIASED = [name for name in TITLES if MAKERS[name]().unbiased]
 
 
 def test_exact_loss_is_the_expectation() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -16,7 +17,7 @@ from igr.estimators import ESTIMATORS
 from igr.models.latents import LATENTS, BernoulliLatent
 from igr.training.build import build_model
 from igr.training.checks import fits
-from igr.training.config import TrainConfig
+from igr.training.config import TrainConfig, smoke
 from igr.training.failures import Interrupted
 from igr.training.loop import resume, train
 from igr.training.runs import load_run
@@ -164,3 +165,35 @@ def test_relaxed_straight_through_is_the_flag() -> None:
     assert build_model(wanted, (1, 8, 8)).straight_through
     assert "gumbel_straight_through" in wanted.run_name
     assert "bernoulli" in LATENTS
+
+
+def test_what_an_estimator_learns_stands_in_the_metrics(tmp_path: Path) -> None:
+    wanted = config(estimator="rebar", latent="gumbel-softmax")
+    train(wanted, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    loaded = load_run(tmp_path / "run").model.estimator
+    assert loaded is not None
+    assert {key: lines[-1][f"estimator_{key}"] for key in loaded.learned()} == loaded.learned()
+    assert lines[0]["estimator_coefficient"] != lines[-1]["estimator_coefficient"]
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_smoke_configs_have_the_samples_that_an_estimator_needs(name: str) -> None:
+    small = smoke(config(estimator=name, latent="gumbel-softmax", num_samples=4)).resolved()
+    assert small.num_samples == (2 if name in ("vimco", "score_function_leave_one_out") else 1)
+
+
+def test_figures_of_vimco_are_those_of_single_samples() -> None:
+    # What is trained is the bound of all samples; what is written down is comparable with all others.
+    wanted = config(estimator="vimco", latent="gumbel-softmax").resolved()
+    model = build_model(wanted, (1, 8, 8)).double()
+    x = torch.bernoulli(torch.full((3, 1, 8, 8), 0.5, dtype=torch.float64))
+    noise = model.latent.draw_noise((2, 3), torch.Generator().manual_seed(0)).double()
+    terms = model(x, noise, 0.67, 0.5)
+    posterior = model.encode(x, 0.67)
+    points = posterior.vertex(noise)
+    log_likelihood = model.decode(points).log_prob(x)
+    torch.testing.assert_close(terms.log_likelihood, log_likelihood)
+    ratio = model.latent.log_ratio(posterior, points)
+    bound = torch.logsumexp(log_likelihood + 0.5 * ratio, 0) - math.log(2)
+    torch.testing.assert_close(terms.loss, -bound.mean())

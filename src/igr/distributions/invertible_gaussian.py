@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -289,9 +290,36 @@ class InvertibleGaussian(SimplexRelaxation):
         return self.loc.device
 
     def with_temperature(self, temperature: float | Tensor) -> Self:
+        return self._with(temperature, self.delta)
+
+    def with_point_temperature(self, temperature: float | Tensor) -> Self:
+        r"""With relaxed points at another temperature, and the same vertices from the same noise.
+
+        The threshold :math:`c = \tau \log\delta` stays, so delta becomes another one.
+
+        Raises:
+            ValueError: that delta is no number above zero in the floating-point type of the law.
+        """
+        if not isinstance(self.delta, Tensor) and self.delta == 1.0:
+            return self._with(temperature, self.delta)
+        log_delta = self.threshold(torch.float64) / temperature
+        if isinstance(log_delta, Tensor):
+            delta: float | Tensor = torch.exp(log_delta).to(self.dtype)
+        else:
+            limits = torch.finfo(torch.float64)
+            if not math.log(limits.tiny) < log_delta < math.log(limits.max):
+                raise ValueError(
+                    f"{type(self).__name__}: expected a temperature that leaves delta a number; got "
+                    f"{temperature:.4g}, with which it would be exp({log_delta:.4g}) beside the same "
+                    "threshold; take a higher one."
+                )
+            delta = math.exp(log_delta)
+        return self._with(temperature, delta)
+
+    def _with(self, temperature: float | Tensor, delta: float | Tensor) -> Self:
         scale = self.scale[..., :1] if self._equal_scales else self.scale
         return type(self)(
-            self.loc, scale, temperature, self.transform, self.delta, self._validate_args, self._mask
+            self.loc, scale, temperature, self.transform, delta, self._validate_args, self._mask
         )
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:

@@ -95,6 +95,10 @@ class SimplexRelaxation(Distribution, ABC):
     def with_temperature(self, temperature: float | Tensor) -> Self:
         """The same distribution at another temperature."""
 
+    def with_point_temperature(self, temperature: float | Tensor) -> Self:
+        """With relaxed points at another temperature, and the same vertices from the same noise."""
+        return self.with_temperature(temperature)
+
     @abstractmethod
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         """A view with another batch shape, as for every torch distribution."""

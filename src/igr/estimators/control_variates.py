@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from igr.estimators.coupling import Coupling, coupled
 from igr.estimators.estimator import Estimator, Function, Surrogate, mean_surrogate
@@ -26,9 +27,13 @@ class _Controlled(Estimator):
     unbiased = True
     conditional_noise = "coupled"
 
-    def _own(self) -> list[str]:
-        """The names of the parameters that it learns."""
-        return [name for name, _ in self.named_parameters()]
+    def __init__(self) -> None:
+        super().__init__()
+        # Parameters of terms that the control variate does not have.
+        self._absent: set[str] = set()
+
+    def _prepare(self, vertices: Tensor) -> None:
+        """Makes what is made at the first call, for points [S, *B, V, K]."""
 
     @abstractmethod
     def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
@@ -37,19 +42,30 @@ class _Controlled(Estimator):
     def _estimate(self, function: Function, law: Law, noise: Tensor) -> Surrogate:
         coupling = coupled(type(self).__name__, law.relaxation, noise)
         dtype = law.relaxation.dtype
+        self._prepare(coupling.hard)
         values = function(coupling.hard.to(dtype))
-        reward = values.detach()
-        parameters: Parameters = dict(self.named_parameters())
         if not torch.is_grad_enabled():
             return mean_surrogate(values)
+        reward = values.detach()
+        parameters: Parameters = dict(self.named_parameters())
         # What tracers hand in for a parameter does not say whether it is trained.
-        trained = [name for name in self._own() if is_traced() or parameters[name].requires_grad]
+        trained = [
+            name
+            for name, parameter in parameters.items()
+            if name not in self._absent and (is_traced() or parameter.requires_grad)
+        ]
+        asked = _Asked(function, dtype)
 
         def control(scores: Tensor, parameters: Parameters) -> Tensor:
-            return self._control(lambda points: function(points.to(dtype)), scores, parameters)
+            return self._control(asked, scores, parameters)
 
         found = _by_transforms if is_traced() else _by_autograd
         gradients, square, slopes = found(control, coupling, reward, parameters, trained)
+        if asked.points > asked.slopes and not is_traced():
+            raise ValueError(
+                f"{type(self).__name__}: expected a function with a gradient inside the simplex; got values "
+                "that have none there; use RELAX(coefficient=None) or ScoreFunction, which need none."
+            )
         loss = values.mean(0)
         for parameter, gradient in zip(coupling.parameters, gradients, strict=True):
             step = parameter - parameter.detach()
@@ -64,6 +80,28 @@ class _Controlled(Estimator):
                 control_loss = control_loss + (slope.detach() * (parameter - parameter.detach())).sum()
         loss = loss.to(values.dtype)
         return Surrogate(loss.detach(), loss, control_loss)
+
+
+class _Asked:
+    """The user's function inside the simplex, which has to have a gradient there to be a control variate.
+
+    Attributes:
+        points: How often it was asked.
+        slopes: How often a gradient came back to its points.
+    """
+
+    def __init__(self, function: Function, dtype: torch.dtype) -> None:
+        self._function, self._dtype = function, dtype
+        self.points = self.slopes = 0
+
+    def __call__(self, points: Tensor) -> Tensor:
+        if not is_traced():
+            self.points += 1
+            points.register_hook(self._came_back)  # type: ignore[no-untyped-call]
+        return self._function(points.to(self._dtype))
+
+    def _came_back(self, slope: Tensor) -> None:
+        self.slopes += 1
 
 
 Control = Callable[[Tensor, Parameters], Tensor]
@@ -81,7 +119,9 @@ def _by_autograd(
     with torch.enable_grad():
         scores = coupling.scores.requires_grad_()
         values = control(scores, parameters)
-        (slope,) = torch.autograd.grad(values.sum(), scores, create_graph=bool(trained))
+        (slope,) = torch.autograd.grad(
+            values.sum(), scores, create_graph=bool(trained), allow_unused=True, materialize_grads=True
+        )
         gradients = coupling.gradients(reward - values, slope)
         square = _mean_square(gradients, reward)
         if not trained:
@@ -124,8 +164,11 @@ class REBAR(_Controlled):
     :math:`\tilde s` equals s and only its gradient differs; for IGR-I that is the implicit gradient of its
     conditional distribution functions. Unbiased whatever :math:`\eta`, :math:`\tau` and b are; they are
     parameters of the module, to be trained on ``control_loss``. The constant b is not in the paper: where f
-    is far from zero its relaxation can be a poor baseline, and with b a learned constant is among what can be
-    learned. The function meets points inside the simplex as well.
+    is nearly constant, what a relaxation of it follows is small beside the constant itself, which
+    :math:`\eta f` cannot stand for. The function meets points inside the simplex as well.
+
+    A gradient of ``control_loss`` takes all parameters of the law, also those that are not trained, such as
+    a fixed scale.
 
     For Gumbel-Softmax, Bernoulli and IGR-I laws, whose own temperature has a part in it only as far as in the
     discrete law of IGR-I (through the threshold, where delta is not one). The function has to be
@@ -136,7 +179,8 @@ class REBAR(_Controlled):
 
     Arguments:
         temperature: :math:`\tau`, where its training starts.
-        coefficient: :math:`\eta`, likewise; b starts at zero.
+        coefficient: :math:`\eta`, likewise.
+        baseline: b, likewise; ``None`` for no such term, as in the paper.
 
     Attributes:
         log_temperature: :math:`\log \tau`.
@@ -160,20 +204,34 @@ class REBAR(_Controlled):
         (torch.Size([3, 4]), torch.Size([]))
     """
 
-    def __init__(self, temperature: float = 0.5, coefficient: float = 1.0) -> None:
+    def __init__(
+        self, temperature: float = 0.5, coefficient: float = 1.0, baseline: float | None = 0.0
+    ) -> None:
         super().__init__()
         check_values(type(self).__name__, "temperature", temperature, positive=True)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
-        self.coefficient = nn.Parameter(torch.tensor(float(coefficient)))
-        self.baseline = nn.Parameter(torch.tensor(0.0))
+        self.coefficient = self._term("coefficient", coefficient)
+        self.baseline = self._term("baseline", baseline)
+
+    def _term(self, name: str, value: float | None) -> nn.Parameter:
+        """A number to be trained, or zero for good where there is no such term."""
+        if value is None:
+            self._absent.add(name)
+            return nn.Parameter(torch.tensor(0.0), requires_grad=False)
+        check_values(type(self).__name__, name, value)
+        return nn.Parameter(torch.tensor(float(value)))
+
+    def learned(self) -> dict[str, float]:
+        """Temperature, coefficient and baseline, those that there are."""
+        found = {
+            "temperature": math.exp(self.log_temperature.item()),
+            "coefficient": self.coefficient.item(),
+            "baseline": self.baseline.item(),
+        }
+        return {name: value for name, value in found.items() if name not in self._absent}
 
     def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
         answer = function(_relaxed(scores, parameters))
-        if not (is_traced() or answer.requires_grad):
-            raise ValueError(
-                f"{type(self).__name__}: expected a function with a gradient inside the simplex; got values "
-                "that have none; use RELAX(coefficient=None) or ScoreFunction, which need none."
-            )
         return parameters["coefficient"] * answer + parameters["baseline"]
 
 
@@ -184,10 +242,14 @@ def _relaxed(scores: Tensor, parameters: Parameters) -> Tensor:
 class _LazyLinear(nn.LazyLinear):
     """A layer that takes what comes first, and draws its weights then."""
 
+    # A number and not the generator, which cannot be copied or pickled with the module.
+    seed: int | None = None
+
     def reset_parameters(self) -> None:
         # Called once before there are any weights, and again when there are.
         if not self.has_uninitialized_params() and self.in_features:
-            _initialize(self)
+            generator = None if self.seed is None else Generator().manual_seed(self.seed)
+            _initialize(self, generator)
 
 
 def _layer(num_inputs: int, num_outputs: int, generator: Generator | None) -> nn.Linear:
@@ -197,8 +259,20 @@ def _layer(num_inputs: int, num_outputs: int, generator: Generator | None) -> nn
     return layer
 
 
+def _lazy_layer(num_outputs: int, generator: Generator | None) -> nn.Linear:
+    layer = _LazyLinear(num_outputs)
+    if generator is not None:
+        layer.seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    return layer
+
+
 def _initialize(layer: nn.Linear, generator: Generator | None = None) -> None:
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    # Drawn where the generator is, which may be another device than that of the weights.
+    device = layer.weight.device if generator is None else generator.device
+    weight = torch.empty_like(layer.weight, device=device)
+    nn.init.xavier_uniform_(weight, generator=generator)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
     nn.init.zeros_(layer.bias)
 
 
@@ -210,10 +284,13 @@ class ControlNetwork(nn.Module):
     Arguments:
         hidden: The number of units.
         num_inputs: :math:`V K`; where it is ``None`` the weights are made at the first call.
-        generator: The source of randomness of the weights, where they are made at once.
+        generator: The source of randomness of the weights; torch's default one if ``None``.
 
     Shapes:
         Points :math:`(*, V, K)` to numbers :math:`(*)`.
+
+    Raises:
+        ValueError: for points of another number of variables and categories.
     """
 
     def __init__(
@@ -221,15 +298,24 @@ class ControlNetwork(nn.Module):
     ) -> None:
         super().__init__()
         hidden = whole_number(type(self).__name__, "hidden", hidden, 1)
-        layers = (
-            (_LazyLinear(hidden), _LazyLinear(1))
-            if num_inputs is None
-            else (_layer(num_inputs, hidden, generator), _layer(hidden, 1, generator))
-        )
+        layers: list[nn.Linear]
+        if num_inputs is None:
+            layers = [_lazy_layer(hidden, generator), _lazy_layer(1, generator)]
+        else:
+            layers = [_layer(num_inputs, hidden, generator), _layer(hidden, 1, generator)]
         self.layers = nn.Sequential(layers[0], nn.ReLU(), layers[1])
 
     def forward(self, points: Tensor) -> Tensor:
-        found: Tensor = self.layers((2.0 * points - 1.0).flatten(-2))
+        inputs = (2.0 * points - 1.0).flatten(-2)
+        expected = cast(nn.Linear, self.layers[0]).in_features
+        # Zero before the first call.
+        if expected not in (0, inputs.shape[-1]):
+            raise ValueError(
+                f"{type(self).__name__}: expected points whose variables times categories are {expected}, as "
+                f"they were at the first call or as num_inputs says; got shape {tuple(points.shape)}; make "
+                "another network for them."
+            )
+        found: Tensor = self.layers(inputs)
         return found.squeeze(-1)
 
 
@@ -246,11 +332,12 @@ class RELAX(REBAR):
     Cost: that of :class:`REBAR` and the network; with ``coefficient=None`` one evaluation of the function.
 
     Arguments:
-        control: r, a module that maps points :math:`(S, *B, V, K)` to numbers :math:`(S, *B)`;
-            :class:`ControlNetwork` if ``None``, whose parameters are made at the first call, so make that
-            before an optimizer.
+        control: r, a module that maps points :math:`(S, *B, V, K)` to numbers :math:`(S, *B)`, those of a
+            Bernoulli law as two categories; :class:`ControlNetwork` if ``None``, whose parameters are made at
+            the first call, so make that before an optimizer.
         temperature: :math:`\tau`, where its training starts.
         coefficient: :math:`\eta`, likewise; ``None`` for no such term.
+        baseline: b, likewise; ``None`` for no such term.
 
     References:
         Backpropagation through the Void: Optimizing Control Variates for Black-Box Gradient Estimation
@@ -258,18 +345,41 @@ class RELAX(REBAR):
     """
 
     def __init__(
-        self, control: nn.Module | None = None, temperature: float = 0.5, coefficient: float | None = 1.0
+        self,
+        control: nn.Module | None = None,
+        temperature: float = 0.5,
+        coefficient: float | None = 1.0,
+        baseline: float | None = 0.0,
     ) -> None:
-        super().__init__(temperature, 0.0 if coefficient is None else coefficient)
-        self.asks_function = coefficient is not None
-        if not self.asks_function:
-            self.coefficient.requires_grad_(False)
+        super().__init__(temperature, 0.0, baseline)
+        self.coefficient = self._term("coefficient", coefficient)
         self.control = ControlNetwork() if control is None else control
         # One without the function would have no gradient at zero.
-        self.control_scale = nn.Parameter(torch.tensor(0.0 if self.asks_function else 1.0))
+        self.control_scale = nn.Parameter(torch.tensor(1.0 if coefficient is None else 0.0))
 
-    def _own(self) -> list[str]:
-        return [name for name in super()._own() if self.asks_function or name != "coefficient"]
+    @property
+    def asks_function(self) -> bool:
+        """Whether the function is asked inside the simplex."""
+        return "coefficient" not in self._absent
+
+    def _prepare(self, vertices: Tensor) -> None:
+        if torch.compiler.is_compiling():
+            # Which does not know parameters that are not there yet, and says so.
+            return
+        lazy = [parameter for parameter in self.parameters() if is_lazy(parameter)]
+        if not lazy:
+            return
+        if is_traced():
+            raise ValueError(
+                f"{type(self).__name__}: expected a network with parameters under torch.func or a tracer; "
+                "got one that makes them at its first call; call the estimator once before, or give "
+                "control=ControlNetwork(num_inputs=V * K)."
+            )
+        # Also where no gradient is asked for, so that a dry run makes them; in inference mode as well, unless
+        # the module was made in it.
+        with torch.inference_mode(self.log_temperature.is_inference()), torch.no_grad():
+            size = vertices.shape[-2:]
+            self.control(torch.zeros(1, *size, dtype=lazy[0].dtype, device=lazy[0].device))
 
     def _control(self, function: Function, scores: Tensor, parameters: Parameters) -> Tensor:
         own = {

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from igr.distributions import SimplexRelaxation
 from igr.estimators.laws import Law, law_of
+from igr.kernels.tracing import is_traced
 from igr.validation import compute_dtype, whole_number
 
 Function = Callable[[Tensor], Tensor]
@@ -46,8 +47,8 @@ class Estimator(nn.Module, ABC):
             its own, which have their gradient from ``loss`` too.
         distribution: The law of V independent variables of K categories for each of a batch, with batch shape
             :math:`(*B, V)`: a :class:`~igr.SimplexRelaxation`, or of torch a ``OneHotCategorical``, a
-            ``Bernoulli`` or a ``RelaxedBernoulli``. Of the latter two, points are numbers from 0 to 1, with
-            shape :math:`(S, *B, V)`.
+            ``RelaxedOneHotCategorical``, a ``Bernoulli`` or a ``RelaxedBernoulli``. Of the latter two, points
+            are numbers from 0 to 1, with shape :math:`(S, *B, V)`.
         num_samples: The number S of samples.
         noise: The noise, as :meth:`draw_noise` gives it; with it the estimate is a function of tensors and
             works under ``torch.func.vmap`` and ``torch.compile``.
@@ -57,7 +58,8 @@ class Estimator(nn.Module, ABC):
 
     Raises:
         ValueError: for fewer samples than the estimator needs, noise or values of the function of another
-            shape, or a distribution without a dimension for variables.
+            shape, values without a gradient where the estimator passes one on, or a distribution without a
+            dimension for variables.
         NotImplementedError: where the estimator does not exist for the law; the message says why.
 
     Example:
@@ -115,9 +117,16 @@ class Estimator(nn.Module, ABC):
                     f"{(points.shape[0], *batch)}, one for each sample and datum; got "
                     f"{tuple(values.shape)}."
                 )
-            return values
+            # Counts and truth values are numbers too.
+            return values if values.is_floating_point() else values.to(law.relaxation.dtype)
 
-        return self._estimate(checked, law, noise)
+        found = self._estimate(checked, law, noise)
+        if not found.loss.requires_grad and self._asks_gradient(law.relaxation):
+            raise ValueError(
+                f"{owner}: expected a function with a gradient, which is what this estimator passes on; got "
+                "values that have none; use ScoreFunction or RELAX(coefficient=None), which need none."
+            )
+        return found
 
     def draw_noise(
         self, distribution: Distribution, num_samples: int = 1, generator: Generator | None = None
@@ -135,9 +144,20 @@ class Estimator(nn.Module, ABC):
         """What the estimate is of, given the values [S, *B] of one draw of all samples: their mean."""
         return values.mean(0)
 
+    def learned(self) -> dict[str, float]:
+        """Single numbers that it learns, by name, for records; empty where there are none."""
+        return {}
+
     @abstractmethod
     def _estimate(self, function: Function, law: Law, noise: Tensor) -> Surrogate:
         """The estimate, from checked arguments."""
+
+    @staticmethod
+    def _asks_gradient(relaxation: SimplexRelaxation) -> bool:
+        """Whether a gradient in the parameters will be asked for, as far as one can tell."""
+        if is_traced() or not torch.is_grad_enabled():
+            return False
+        return any(getattr(relaxation, name).requires_grad for name in relaxation.arg_constraints)
 
     def _checked_count(self, num_samples: int) -> int:
         return whole_number(type(self).__name__, "num_samples", num_samples, self.least_samples)

@@ -13,6 +13,7 @@ from torch.distributions import (
     Independent,
     OneHotCategorical,
     RelaxedBernoulli,
+    RelaxedOneHotCategorical,
 )
 
 from igr.distributions import GumbelSoftmax, SimplexRelaxation
@@ -78,6 +79,10 @@ def with_leaves(owner: str, distribution: Distribution, leaves: Mapping[str, Ten
         return with_parameters(owner, distribution, leaves, distribution.temperature)
     if isinstance(distribution, RelaxedBernoulli):
         return RelaxedBernoulli(distribution.temperature, logits=leaves["logits"], validate_args=False)
+    if isinstance(distribution, RelaxedOneHotCategorical):
+        return RelaxedOneHotCategorical(
+            distribution.temperature, logits=leaves["logits"], validate_args=False
+        )
     if isinstance(distribution, OneHotCategorical):
         # Of a DiscreteLaw too, whose own arguments are others.
         return OneHotCategorical(logits=leaves["logits"], validate_args=False)
@@ -90,6 +95,9 @@ def _law_of(owner: str, distribution: Distribution) -> Law:
         return Law(distribution, is_binary=False, has_temperature=True)
     if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == 1:
         return _law_of(owner, distribution.base_dist)
+    if isinstance(distribution, RelaxedOneHotCategorical):
+        relaxation = GumbelSoftmax(distribution.temperature, logits=distribution.logits, validate_args=False)
+        return Law(relaxation, is_binary=False, has_temperature=True)
     if isinstance(distribution, OneHotCategorical):
         relaxation = GumbelSoftmax(1.0, logits=distribution.logits, validate_args=False)
         return Law(relaxation, is_binary=False, has_temperature=False)
@@ -99,6 +107,6 @@ def _law_of(owner: str, distribution: Distribution) -> Law:
         temperature = distribution.temperature if isinstance(distribution, RelaxedBernoulli) else 1.0
         return Law(GumbelSoftmax(temperature, logits=logits, validate_args=False), True, is_relaxed)
     raise TypeError(
-        f"{owner}: expected a SimplexRelaxation, or of torch a OneHotCategorical, Bernoulli or "
-        f"RelaxedBernoulli; got {type(distribution).__name__}."
+        f"{owner}: expected a SimplexRelaxation, or of torch a OneHotCategorical, RelaxedOneHotCategorical, "
+        f"Bernoulli or RelaxedBernoulli; got {type(distribution).__name__}."
     )

@@ -16,8 +16,9 @@ from torch.distributions import Distribution
 
 from igr.estimators.estimator import Estimator, Function
 from igr.estimators.laws import law_of, leaves_of, with_leaves
+from igr.estimators.names import by_name
 from igr.estimators.score import ScoreFunction
-from igr.validation import whole_number
+from igr.validation import check_name, whole_number
 
 # Joint outcomes that are enumerated; beyond, a long run stands in for the exact gradient.
 MOST_OUTCOMES = 2**14
@@ -104,7 +105,7 @@ class Probe:
 def probe(
     function: Function,
     distribution: Distribution,
-    estimators: Mapping[str, Estimator] | Sequence[Estimator],
+    estimators: Mapping[str, Estimator] | Sequence[Estimator | str],
     num_samples: int = 1,
     num_gradients: int = 10_000,
     *,
@@ -127,22 +128,23 @@ def probe(
         function: As an :class:`~igr.estimators.Estimator` takes it; it is called with points that have one
             more batch dimension, in front of the others.
         distribution: The law.
-        estimators: Estimators, with names; a list takes those of their classes.
+        estimators: Estimators, with names; a list takes those of their classes. In a list, the name of one of
+            :data:`~igr.estimators.ESTIMATORS` stands for it.
         num_samples: Samples of one estimate.
         num_gradients: Estimates of each, at least two.
         generator: The source of randomness; torch's default one if ``None``.
 
     Raises:
-        ValueError: for no estimator, or numbers that are too small.
+        ValueError: for no estimator, a name that there is none of, or numbers that are too small.
 
     Example:
-        >>> from igr.estimators import REBAR, ReinMax
+        >>> from igr.estimators import REBAR
         >>> law = torch.distributions.OneHotCategorical(logits=torch.zeros(2, 3))
         >>> weights = torch.tensor([0.0, 1.0, 3.0])
         >>> found = probe(
         ...     lambda d: (d @ weights).sum(-1).square(),
         ...     law,
-        ...     [ScoreFunction(), REBAR(), ReinMax()],
+        ...     [ScoreFunction(), REBAR(), "reinmax"],
         ...     generator=Generator().manual_seed(0),
         ... )
         >>> [row.worst_z < 5 for row in found.rows], found.rows[0].variance > found.rows[1].variance
@@ -151,6 +153,8 @@ def probe(
     named = _named(estimators)
     count = whole_number("probe", "num_samples", num_samples, 1)
     repetitions = whole_number("probe", "num_gradients", num_gradients, 2)
+    for name, estimator in named.items():
+        whole_number("probe", f"num_samples for {name}", count, estimator.least_samples)
     outcomes = _outcomes(distribution)
     rows = []
     long_run: tuple[Tensor, Tensor] | None = None
@@ -202,16 +206,19 @@ def probe(
     return Probe(_described(distribution), count, repetitions, reference, tuple(rows))
 
 
-def _named(estimators: Mapping[str, Estimator] | Sequence[Estimator]) -> dict[str, Estimator]:
+def _named(estimators: Mapping[str, Estimator] | Sequence[Estimator | str]) -> dict[str, Estimator]:
+    if isinstance(estimators, str):
+        estimators = [estimators]
     if not isinstance(estimators, Mapping):
-        names = [type(estimator).__name__ for estimator in estimators]
+        names = [one if isinstance(one, str) else type(one).__name__ for one in estimators]
+        made = [by_name(one) if isinstance(one, str) else one for one in estimators]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(
                 f"probe: expected a name for each of several estimators of one class; got {len(names)} with "
                 f"{sorted(twice)[0]} more than once; give a dict."
             )
-        estimators = dict(zip(names, estimators, strict=True))
+        estimators = dict(zip(names, made, strict=True))
     if not estimators:
         raise ValueError("probe: expected at least one estimator; got none.")
     return dict(estimators)
@@ -282,10 +289,15 @@ def gradient_moments(
 
     Arguments are those of :func:`probe`; ``parameters`` names those of the distribution that count, ``None``
     for all of them.
+
+    Raises:
+        ValueError: The distribution has no parameter of a name.
     """
     repetitions = num_gradients
     leaves = leaves_of(distribution)
     wanted = list(leaves) if parameters is None else list(parameters)
+    for name in wanted:
+        check_name("gradient_moments", "each of parameters", name, leaves)
     law = law_of("probe", distribution).relaxation
     per_gradient = estimator.draws_per_sample * num_samples * law.batch_shape.numel() * law.num_categories
     at_once = max(1, min(repetitions, _AT_ONCE // per_gradient))

@@ -28,7 +28,7 @@ class _Relaxed(Estimator):
 
     def _relaxation(self, law: Law) -> SimplexRelaxation:
         if self.temperature is not None:
-            return law.relaxation.with_temperature(self.temperature)
+            return law.relaxation.with_point_temperature(self.temperature)
         if not law.has_temperature:
             raise ValueError(
                 f"{type(self).__name__}: expected a relaxation, or a temperature; got a distribution without "
@@ -49,7 +49,7 @@ class Pathwise(_Relaxed):
     Cost: one evaluation of the function and of its gradient for each sample.
 
     Arguments:
-        temperature: Of the relaxation; that of the law if ``None``.
+        temperature: Of the relaxation; that of the law if ``None``. The vertices stay those of the law.
 
     References:
         | Auto-Encoding Variational Bayes (Kingma and Welling, 2014)

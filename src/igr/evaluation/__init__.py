@@ -11,7 +11,7 @@ from igr.evaluation.evaluation import (
     temperature_of,
 )
 from igr.evaluation.grouped import GroupedComparison, compare_groups, has_groups
-from igr.evaluation.rows import Row, Section, labels, words
+from igr.evaluation.rows import Row, Section, in_words, labels, words
 from igr.evaluation.selection import selection_bound
 from igr.evaluation.temperature import (
     CalibratedTemperature,
@@ -40,6 +40,7 @@ __all__ = [
     "failed_runs",
     "has_groups",
     "images_of_split",
+    "in_words",
     "labels",
     "per_datum_bounds",
     "posterior_samples",

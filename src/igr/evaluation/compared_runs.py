@@ -238,8 +238,11 @@ def about_silent(names: Sequence[str], configs: Collection[TrainConfig]) -> str:
         names: What they are called.
         configs: Their configs.
     """
+    named = "; ".join(names[:MOST_NAMED])
+    if len(names) > MOST_NAMED:
+        named += f"; and {len(names) - MOST_NAMED} more"
     said = (
-        f"Collapsed: in {'; '.join(names)} the discrete posterior is within {SILENT} nats of the prior, so "
+        f"Collapsed: in {named} the discrete posterior is within {SILENT} nats of the prior, so "
         "the categorical latent says next to nothing about the image"
     )
     beside = any(config.continuous_dim for config in configs)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from igr.estimators import by_name
 from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate
 from igr.evaluation.compared_runs import SILENT, ComparedRun, about_bounds, about_silent, differing_settings
 from igr.evaluation.ranking import best
@@ -12,7 +13,12 @@ from igr.tables import Cell, Measured, Table
 from igr.training.config import TrainConfig
 
 # Headings of settings that are not called as they are in a config.
-HEADINGS = {"kl": "trained KL"}
+HEADINGS = {
+    "kl": "trained KL",
+    "num_variables": "variables",
+    "num_categories": "categories",
+    "num_samples": "samples",
+}
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,13 @@ class Section:
                 "Of a row with one setting nothing was tuned, so that its rank is one of that setting and "
                 "not of the latent at its best."
             )
+        idle = [row for row in self.rows if not _uses_temperature(row.config)]
+        if idle and len(idle) < len(self.rows):
+            names = ", ".join(dict.fromkeys(row.config.estimator for row in idle))
+            notes.append(
+                f"In rows with the estimator {names} the temperature had no part in training; it is that of "
+                "the relaxed ELBO alone."
+            )
         silent = [row for row in self.rows if row.discrete_kl is not None and row.discrete_kl.value < SILENT]
         if silent:
             notes.append(about_silent([row.name for row in silent], [row.config for row in silent]))
@@ -224,6 +237,10 @@ def section(title: str, choices: Sequence[Choice]) -> Section:
         if positions := best(figures):
             ranked[kind.key] = positions
     return Section(title, tuple(rows), ranked)
+
+
+def _uses_temperature(config: TrainConfig) -> bool:
+    return not config.has_categories or by_name(config.estimator).uses_temperature
 
 
 def _all_single(rows: Sequence[Row]) -> bool:

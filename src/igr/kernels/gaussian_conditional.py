@@ -79,7 +79,8 @@ def gaussian_conditional(
         threshold: c, a float or a tensor with shape :math:`(*, 1)`.
         num_nodes: Quadrature nodes of either integral; ``None`` for as many as the parameters need.
     """
-    with torch.no_grad():
+    # Autocast would take the matrix products in half precision.
+    with torch.no_grad(), torch.autocast(loc.device.type, enabled=False):
         edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device)
         edge = edge.expand(*loc.shape[:-1], 1)
         loc, scale, noise = loc.detach(), scale.detach(), noise.detach()

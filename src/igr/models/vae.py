@@ -154,13 +154,17 @@ class VAE(nn.Module):
         if estimator.draws_per_sample > 1:
             noise = noise.reshape(estimator.draws_per_sample, count, *noise.shape[1:])
         if estimator.of_log_weights:
-            # The KL is in the weights, and what is reported is the bound of all samples.
+            # The KL is in the weights. What is reported is not the bound of all samples, which is trained,
+            # but what all others report.
+            log_likelihoods = []
+
             def log_weight(points: Tensor) -> Tensor:
-                ratio = latent.log_ratio(posterior, points)
-                return self.decode(points).log_prob(x) + kl_weight * ratio
+                log_likelihood = self.decode(points).log_prob(x)
+                log_likelihoods.append(log_likelihood.detach())
+                return log_likelihood + kl_weight * latent.log_ratio(posterior, points)
 
             found = estimator(log_weight, posterior, count, noise=noise)
-            loss, value = -found.loss.mean(), found.value + kl.detach()
+            loss, (value,) = -found.loss.mean(), log_likelihoods
         else:
             found = estimator(lambda points: self.decode(points).log_prob(x), posterior, count, noise=noise)
             loss, value = (kl_weight * kl - found.loss).mean(), found.value

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from igr.evaluation import BoundKind, ComparedRun, GroupedComparison, labels, words
+from igr.evaluation import BoundKind, ComparedRun, GroupedComparison, Row, in_words, labels, words
 from igr.plot.curves import Band
 from igr.plot.style import (
     COLOURS,
@@ -230,17 +230,15 @@ def bounds_figure(
     num_rows = -(-len(comparison.sections) // columns)
     longest = max(len(of.rows) for of in comparison.sections)
     height = num_rows * (1.3 + 0.3 * longest)
-    names_of = [
-        [
-            ", ".join([titles.get(row.config.latent, row.config.latent), *words(row.label)[1:]])
-            for row in of.rows
-        ]
-        for of in comparison.sections
-    ]
+    names_of, common_of = [], []
+    for of in comparison.sections:
+        names, common = _names(of.rows, titles)
+        names_of.append(names)
+        common_of.append(common)
     # A character of eight points, and the panel itself.
     width = 0.065 * max(len(name) for names in names_of for name in names) + 3.3
     figure, panels = new_figure(width * columns, height, len(comparison.sections), num_rows)
-    for of, names, axes in zip(comparison.sections, names_of, panels, strict=True):
+    for of, names, common, axes in zip(comparison.sections, names_of, common_of, panels, strict=True):
         found = {
             (row, place): one
             for row in range(len(of.rows))
@@ -278,7 +276,7 @@ def bounds_figure(
         axes.set_ylim(len(of.rows) - 0.4, -0.6)
         axes.set_xlim(low, high)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_title(of.title.partition(":")[0], fontsize=10)
+        axes.set_title(", ".join([of.title.partition(":")[0], *common]), fontsize=10)
         axes.set_xlabel("nats per image (higher is better)")
         plain_frame(axes)
     handles = [
@@ -287,6 +285,30 @@ def bounds_figure(
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=9)
     return figure
+
+
+def _names(rows: Sequence[Row], titles: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """What tells the rows apart, and the words that they have in common, which need not be said of each."""
+    said = [
+        {
+            heading: titles.get(row.config.latent, row.config.latent)
+            if heading == "latent"
+            else in_words(heading, value)
+            for heading, value in row.label.items()
+            if value is not False
+        }
+        for row in rows
+    ]
+    common = {
+        heading: word
+        for heading, word in said[0].items()
+        if len(rows) > 1 and all(of_row.get(heading) == word for of_row in said)
+    }
+    names = [
+        ", ".join(word for heading, word in of_row.items() if heading not in common) or of_row["latent"]
+        for of_row in said
+    ]
+    return names, list(common.values())
 
 
 def _span_of_best(found: Mapping[tuple[int, int], Measured]) -> tuple[float, float]:

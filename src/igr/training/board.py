@@ -53,7 +53,9 @@ class Board:
         scalars = {}
         for key, value in metrics.items():
             part, _, figure = key.partition("_")
-            if part in ("train", "validation"):
+            if part == "estimator":
+                scalars[f"estimator/{figure}"] = value
+            elif part in ("train", "validation"):
                 scalars[f"{names.get(figure, figure.replace('_', ' '))}/{part}"] = value
         scalars["seconds per epoch"] = seconds
         for tag, value in scalars.items():

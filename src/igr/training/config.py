@@ -12,7 +12,7 @@ import torch
 
 from igr.data import SOURCES
 from igr.errors import UserError, unknown_name
-from igr.estimators import by_name
+from igr.estimators import ESTIMATORS, by_name
 from igr.models.joint_vae import Capacity
 from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.networks import NETWORKS
@@ -298,15 +298,15 @@ class TrainConfig:
 def smoke(config: TrainConfig) -> TrainConfig:
     """The config made small, for a check of everything in seconds.
 
-    Five epochs of at most 500 images in batches of at most 50, one sample per image in training and
-    ten in evaluation, a checkpoint after each epoch; all else as it was.
+    Five epochs of at most 500 images in batches of at most 50, one sample per image in training (or as many
+    as the estimator needs) and ten in evaluation, a checkpoint after each epoch; all else as it was.
     """
     return dataclasses.replace(
         config,
         max_images=min(config.max_images or 500, 500),
         epochs=5,
         batch_size=min(config.batch_size, 50),
-        num_samples=1,
+        num_samples=by_name(config.estimator).least_samples if config.estimator in ESTIMATORS else 1,
         num_eval_samples=10,
         eval_every=1,
         checkpoint_every=1,

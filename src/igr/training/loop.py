@@ -246,6 +246,7 @@ class _Loop:
             "kl": self.config.kl,
             **_means("train", self.train_figures, self.sums, self._count(self.train_images)),
             **_means("validation", self.figures, *(self._validate() if due else (None, 0))),
+            **{f"estimator_{name}": value for name, value in self._learned().items()},
         }
         self.sums.zero_()
         return metrics
@@ -263,6 +264,11 @@ class _Loop:
             sums += _sums(self.model(x, noise, self.config.posterior_temperature))
         self.model.train()
         return sums, self._count(self.validation_images)
+
+    def _learned(self) -> dict[str, float]:
+        """Single numbers that the gradient estimator has learned."""
+        estimator = self.model.estimator
+        return {} if estimator is None else estimator.learned()
 
     def _count(self, images: Sized) -> int:
         """How many terms a sum over the samples of images has."""

@@ -112,8 +112,8 @@ class RunFolder:
 
         Each has ``epoch``, ``step``, ``kl`` (which KL the others use), and ``bound``,
         ``log_likelihood`` and ``kl`` with the prefixes ``train_`` (the mean over the epoch) and
-        ``validation_`` (after it; ``None`` where it was not measured), in nats per image; then the parts
-        that the latent reports. What is
+        ``validation_`` (after it; ``None`` where it was not measured), in nats per image; the parts that the
+        latent reports; and with the prefix ``estimator_`` what the gradient estimator has learned. What is
         named ``bound`` is the log-likelihood less the KL: for ``kl`` ``"relaxed"`` a lower bound on
         log p(x), for ``"discrete"`` the objective of training and no bound.
         """
