@@ -1,6 +1,7 @@
 """What holds for every test; the presence of this file also puts tests/ on the import path, for cases.py."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from torch.distributions import Distribution
 # The same examples on every run, and no limit on the time of one: machines are shared.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all processes that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files of MNIST, Fashion-MNIST and Omniglot, where a machine has them, in the layout of docs/data.md.
 REAL_DATA = Path(os.environ.get("IGR_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
