@@ -38,12 +38,11 @@ def test_control_variates_cut_the_variance_of_the_score_function_to_a_fifth(name
 
 @pytest.mark.slow
 @pytest.mark.parametrize("law", ["bernoulli", "igr"])
-@pytest.mark.parametrize(("problem", "num_iterations"), [("one", 3000), ("three", 10_000)])
+@pytest.mark.parametrize("problem", ["one", "three"])
 @pytest.mark.parametrize("name", UNBIASED)
-def test_unbiased_estimators_reach_the_optimum(
-    name: str, problem: str, num_iterations: int, law: str
-) -> None:
-    config = ToyConfig(num_iterations=num_iterations, num_readings=1, num_gradients=2)
+def test_unbiased_estimators_reach_the_optimum(name: str, problem: str, law: str) -> None:
+    # The reference's problems and its iterations; it has none for the two that are harder.
+    config = ToyConfig(num_iterations=10_000, num_readings=1, num_gradients=2)
     targets = PROBLEMS[problem]
     best = best_loss(targets)
     start = exact_loss(targets, torch.full((len(targets),), 0.5, dtype=torch.float64))
