@@ -13,7 +13,7 @@ from igr import atomic
 
 # Okabe and Ito's palette without black and yellow (too pale on white), and shapes beside it: no
 # curve is told from another by its colour alone.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#4D4D4D"
 

@@ -352,9 +352,16 @@ def _picture(config: ToyConfig, problem: str, law: str, records: Mapping[str, Re
             (("losses", "expected loss", False), ("variances", "variance of the gradient", True))
         ):
             bands = []
-            for name in names:
+            read = {name: torch.tensor(records[f"{problem}.{law}.{name}"][key]) for name in names}
+            if log_scale:
+                # A variance of which nothing was seen has no place on the axis but its lower edge.
+                least = min(
+                    (float(values[values > 0].min()) for values in read.values() if (values > 0).any()),
+                    default=1.0,
+                )
+                read = {name: values.clamp_min(least) for name, values in read.items()}
+            for name, values in read.items():
                 record = records[f"{problem}.{law}.{name}"]
-                values = torch.tensor(record[key])
                 bands.append(
                     Band(
                         TITLES[name],
@@ -367,7 +374,7 @@ def _picture(config: ToyConfig, problem: str, law: str, records: Mapping[str, Re
             axes = panels[row * len(families) + column]
             plot.quantile_bands(axes, bands, xlabel="step", ylabel=ylabel, columns=2)
             if log_scale:
-                axes.set_yscale("log", nonpositive="mask")
+                axes.set_yscale("log")
             else:
                 axes.axhline(best_loss(PROBLEMS[problem]), color=plot.GREY, linestyle=":", linewidth=1)
             axes.set_title(f"{title}: {ylabel}", fontsize=10)
@@ -376,7 +383,8 @@ def _picture(config: ToyConfig, problem: str, law: str, records: Mapping[str, Re
         name=f"{problem}-{law}",
         caption=(
             f"{LAWS[law]}, targets {targets}: the median over the seeds, and all of them in the band. The "
-            "dotted line is the best loss."
+            "dotted line is the best loss. Variances that were measured as zero stand at the least of the "
+            "others."
         ),
         figure=figure,
     )
