@@ -442,19 +442,14 @@ def test_relaxed_points_have_a_temperature_of_their_own_and_the_vertices_of_the_
             if make is estimators.RaoBlackwellStraightThrough and law == "igr":
                 continue
             seen: list[Tensor] = []
-
-            def of(points: Tensor, seen: list[Tensor] = seen) -> Tensor:
-                seen.append(points.detach())
-                return points.sum((-2, -1))
-
             estimator = make(temperature=temperature)
             noise = estimator.draw_noise(relaxation, 2000, generator=torch.Generator().manual_seed(0))
-            estimator(of, relaxation, 2000, noise=noise)
+            estimator(_noting(seen), relaxation, 2000, noise=noise)
             one_draw = noise if noise.dim() == 3 else noise[0]
             assert torch.equal(seen[0], relaxation.vertex(one_draw))
         noise = relaxation.draw_noise((2000,), generator=torch.Generator().manual_seed(0))
         seen = []
-        estimators.Pathwise(temperature)(of_last(seen), relaxation, 2000, noise=noise)
+        estimators.Pathwise(temperature)(_noting(seen), relaxation, 2000, noise=noise)
         hottest = torch.nn.functional.one_hot(seen[0].argmax(-1), 3).double()
         assert torch.equal(hottest, relaxation.vertex(noise))
         if law == "gumbel-softmax":
@@ -462,7 +457,7 @@ def test_relaxed_points_have_a_temperature_of_their_own_and_the_vertices_of_the_
             torch.testing.assert_close(seen[0], torch.softmax(scores / temperature, -1))
 
 
-def of_last(seen: list[Tensor]) -> Callable[[Tensor], Tensor]:
+def _noting(seen: list[Tensor]) -> Callable[[Tensor], Tensor]:
     def of(points: Tensor) -> Tensor:
         seen.append(points.detach())
         return points.sum((-2, -1))

@@ -61,7 +61,7 @@ class _Controlled(Estimator):
 
         found = _by_transforms if is_traced() else _by_autograd
         gradients, square, slopes = found(control, coupling, reward, parameters, trained)
-        if asked.points > asked.slopes and not is_traced():
+        if asked.points > asked.slopes:
             raise ValueError(
                 f"{type(self).__name__}: expected a function with a gradient inside the simplex; got values "
                 "that have none there; use RELAX(coefficient=None) or ScoreFunction, which need none."
@@ -86,8 +86,8 @@ class _Asked:
     """The user's function inside the simplex, which has to have a gradient there to be a control variate.
 
     Attributes:
-        points: How often it was asked.
-        slopes: How often a gradient came back to its points.
+        points: How often it was asked in eager code; a tracer's points have no hooks.
+        slopes: How often a gradient came back to them.
     """
 
     def __init__(self, function: Function, dtype: torch.dtype) -> None:

@@ -72,7 +72,7 @@ class GumbelStraightThrough(_Relaxed):
     Cost: one evaluation of the function and of its gradient for each sample.
 
     Arguments:
-        temperature: Of the relaxation; that of the law if ``None``.
+        temperature: Of the relaxation; that of the law if ``None``. The vertices stay those of the law.
 
     References:
         Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), section 2.2
@@ -99,7 +99,7 @@ class RaoBlackwellStraightThrough(_Relaxed):
 
     Arguments:
         num_conditional: The number M of draws of the noise given the vertex.
-        temperature: Of the relaxation; that of the law if ``None``.
+        temperature: Of the relaxation; that of the law if ``None``. The vertices stay those of the law.
 
     References:
         Rao-Blackwellizing the Straight-Through Gumbel-Softmax Gradient Estimator
