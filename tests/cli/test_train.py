@@ -104,6 +104,12 @@ def test_smoke_is_a_whole_small_run_outside_the_current_folder(capsys, tmp_path_
     assert not list(Path().iterdir())
 
 
+@pytest.mark.parametrize("smoke", [(), ("--smoke",)])
+def test_an_estimator_of_two_samples_needs_no_other_flag(smoke):
+    path = trained("run", *smoke, "--estimator", "vimco")
+    assert RunFolder(path).config().num_samples == 2
+
+
 def test_a_free_scale_under_the_discrete_kl_is_warned_of_in_one_line(capsys):
     trained("run", "--scale", "free")
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]

@@ -122,7 +122,7 @@ def _cost(config: EstimatorsConfig, findings: Findings) -> Table:
             statistics.fmean(end[key] for end in ends) if key in ends[0] else None
             for key in ("estimator_temperature", "estimator_coefficient", "estimator_baseline")
         ]
-        rows.append([TITLES[latent], estimator, runs[0].config.num_samples, *learned])
+        rows.append([TITLES[latent], estimator, runs[0].config.samples_per_image, *learned])
     for row, (latent, _), own in zip(rows, list(seconds), list(seconds.values()), strict=True):
         plain = seconds.get((latent, "pathwise"))
         row[3:3] = [own, own / plain if plain else None]

@@ -150,10 +150,10 @@ def _check_estimator(config: TrainConfig) -> None:
             f"{config.num_categories}; change num_categories, or use rebar"
         )
     least = estimator.least_samples
-    if config.num_samples < least:
+    if config.num_samples is not None and config.num_samples < least:
         raise UserError(
             f"expected num_samples of at least {least} with the estimator {name}; got "
-            f"{config.num_samples}; change num_samples"
+            f"{config.num_samples}; change num_samples, or leave it out"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 
 from igr.data import SOURCES
 from igr.errors import UserError, unknown_name
-from igr.estimators import ESTIMATORS, by_name
+from igr.estimators import by_name
 from igr.models.joint_vae import Capacity
 from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.networks import NETWORKS
@@ -99,8 +99,8 @@ class TrainConfig:
     capacity_weight: float | None = None
     """JointVAE: weight of the distances of both KLs from their capacities; None: 30."""
 
-    num_samples: int = 1
-    """Latent samples per image in training and validation."""
+    num_samples: int | None = None
+    """Latent samples per image in training and validation; None: 1 (vimco and leave-one-out: 2)."""
 
     num_eval_samples: int = 100
     """Latent samples per image that `igr evaluate` takes if it is not told otherwise."""
@@ -153,6 +153,7 @@ class TrainConfig:
         defaults: dict[str, object] = {
             "kl_warmup": known.default_warmup,
             "continuous_dim": 0 if self.has_categories else CONTINUOUS_DIM,
+            "num_samples": by_name(self.estimator).least_samples,
         }
         if self.has_categories:
             defaults |= LATENTS[self.latent].defaults(kl)
@@ -213,6 +214,11 @@ class TrainConfig:
     def trained_kl(self) -> str:
         """The KL of a resolved config."""
         return cast(str, self.kl)
+
+    @property
+    def samples_per_image(self) -> int:
+        """The latent samples per image in training of a resolved config."""
+        return cast(int, self.num_samples)
 
     @property
     def default_warmup(self) -> int:
@@ -298,15 +304,15 @@ class TrainConfig:
 def smoke(config: TrainConfig) -> TrainConfig:
     """The config made small, for a check of everything in seconds.
 
-    Five epochs of at most 500 images in batches of at most 50, one sample per image in training (or as many
-    as the estimator needs) and ten in evaluation, a checkpoint after each epoch; all else as it was.
+    Five epochs of at most 500 images in batches of at most 50, as few samples per image in training as the
+    estimator takes and ten in evaluation, a checkpoint after each epoch; all else as it was.
     """
     return dataclasses.replace(
         config,
         max_images=min(config.max_images or 500, 500),
         epochs=5,
         batch_size=min(config.batch_size, 50),
-        num_samples=by_name(config.estimator).least_samples if config.estimator in ESTIMATORS else 1,
+        num_samples=None,
         num_eval_samples=10,
         eval_every=1,
         checkpoint_every=1,

@@ -206,7 +206,7 @@ class _Loop:
         generator = keyed_generator(self.config.seed, "noise", self.step, self.device)
         # Drawn for a whole batch also where the last one is smaller, so that the noise of an image
         # depends on its place and not on how many follow it.
-        shape = (self.config.num_samples * self.model.draws_per_sample, self.config.batch_size)
+        shape = (self.config.samples_per_image * self.model.draws_per_sample, self.config.batch_size)
         noise = self.model.latent.draw_noise(shape, generator)
         if len(x) < self.config.batch_size:
             noise = noise[:, : len(x)]
@@ -260,7 +260,7 @@ class _Loop:
         for block, first in enumerate(range(0, len(self.validation_images), VALIDATION_BATCH)):
             x = self.validation_images[first : first + VALIDATION_BATCH].to(self.device)
             generator = keyed_generator(self.config.seed, "validation", block, self.device)
-            noise = self.model.latent.draw_noise((self.config.num_samples, len(x)), generator)
+            noise = self.model.latent.draw_noise((self.config.samples_per_image, len(x)), generator)
             sums += _sums(self.model(x, noise, self.config.posterior_temperature))
         self.model.train()
         return sums, self._count(self.validation_images)
@@ -272,7 +272,7 @@ class _Loop:
 
     def _count(self, images: Sized) -> int:
         """How many terms a sum over the samples of images has."""
-        return len(images) * self.config.num_samples
+        return len(images) * self.config.samples_per_image
 
     def _show(self, board: Board, metrics: dict[str, Any], seconds: float) -> None:
         board.figures(metrics, seconds)
