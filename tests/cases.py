@@ -119,13 +119,14 @@ class Case:
 
     @property
     def has_exact_law(self) -> bool:
-        return not self.has_transform or isinstance(self.settings.get("transform"), Sticks)
+        sticks = isinstance(self.settings.get("transform"), Sticks)
+        return not self.has_transform or sticks or self.parameters["loc"].shape[-1] == 1
 
 
 def has_exact_law(law: igr.SimplexRelaxation) -> bool:
     """Whether ``law.discrete()`` is exact."""
     transform = getattr(law, "transform", None)
-    return transform is None or isinstance(transform, Sticks)
+    return transform is None or isinstance(transform, Sticks) or law.num_categories == 2
 
 
 def generator(key: str | int) -> torch.Generator:
@@ -266,6 +267,53 @@ CASES: dict[str, Case] = {
     "sb-log-K3-cold": gaussian(3, (2,), temperature=1e-3, transform=Sticks("log")),
     "planar-K2": planar(2, (3,), temperature=0.5),
     "planar-K4-flow-delta": planar(4, (3,), num_layers=2, temperature=0.7, delta=0.5, scale=0.6),
+}
+
+
+def binary_planar(
+    loc: Tensor, u: Tensor, w: Tensor, b: Tensor, temperature: Any, **settings: Any
+) -> igr.BinaryInvertibleGaussian:
+    """The planar form as a function of the tensors of its one layer, [*B] each."""
+    tensors = (u.unsqueeze(-1), w.unsqueeze(-1), b)
+    transform = igr.PlanarTransform.from_tensors(*tensors)
+    return igr.BinaryInvertibleGaussian(loc, settings.pop("scale", 1.0), temperature, transform, **settings)
+
+
+def _binary(
+    constructor: Callable[..., Any], names: str, batch: tuple[int, ...] = (), **settings: Any
+) -> Case:
+    """A binary law with standard normal parameters, but for the scale."""
+    source = generator(f"{constructor.__name__} {batch}")
+    parameters = {name: torch.randn(batch, dtype=torch.float64, generator=source) for name in names.split()}
+    if constructor is igr.BinaryInvertibleGaussian and "scale" not in settings:
+        parameters["scale"] = 0.3 * 10.0 ** torch.rand(batch, dtype=torch.float64, generator=source)
+    return _case(constructor, parameters, settings)
+
+
+BINARY: dict[str, Case] = {
+    "concrete": _binary(igr.BinaryConcrete, "logits", temperature=0.5),
+    "concrete-batch2-temperatures": _binary(
+        igr.BinaryConcrete, "logits", (2, 3), temperature=tensor(0.2, 0.5, 2.0)
+    ),
+    "concrete-hot": _binary(igr.BinaryConcrete, "logits", (3,), temperature=10.0),
+    "concrete-cold": _binary(igr.BinaryConcrete, "logits", (3,), temperature=1e-3),
+    "concrete-probs": Case(igr.BinaryConcrete, {"probs": tensor(0.1, 0.6, 0.3)}, {"temperature": 0.5}),
+    "igr": _binary(igr.BinaryInvertibleGaussian, "loc", temperature=0.5),
+    "igr-batch2-temperatures": _binary(
+        igr.BinaryInvertibleGaussian, "loc", (2, 3), temperature=tensor(0.2, 0.5, 2.0)
+    ),
+    "igr-float-scale-hot": _binary(igr.BinaryInvertibleGaussian, "loc", (3,), scale=0.8, temperature=10.0),
+    "igr-cold": _binary(igr.BinaryInvertibleGaussian, "loc", (3,), temperature=1e-3),
+    "igr-falling": _binary(
+        igr.BinaryInvertibleGaussian, "loc", (3,), temperature=0.5, transform=AffineTransform(0.3, -2.0)
+    ),
+    "igr-sinh": _binary(
+        igr.BinaryInvertibleGaussian, "loc", (3,), scale=0.7, temperature=0.9, transform=Sinh()
+    ),
+    "planar": _binary(binary_planar, "loc u w b", (3,), temperature=0.5),
+    "planar-temperatures": _binary(
+        binary_planar, "loc u w b", (2, 3), temperature=tensor(0.2, 0.5, 2.0), scale=0.6
+    ),
 }
 
 

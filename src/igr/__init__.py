@@ -8,6 +8,9 @@ discrete law behind each relaxation. Importing this package changes nothing in t
 from igr import estimators, fitting, functional, schedules
 from igr.diagnostics import diagnose
 from igr.distributions import (
+    BinaryConcrete,
+    BinaryInvertibleGaussian,
+    BinaryRelaxation,
     DiscreteLaw,
     GumbelSoftmax,
     InvertibleGaussian,
@@ -24,6 +27,9 @@ from igr.transforms import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BinaryConcrete",
+    "BinaryInvertibleGaussian",
+    "BinaryRelaxation",
     "DiscreteLaw",
     "GumbelSoftmax",
     "InvertibleGaussian",

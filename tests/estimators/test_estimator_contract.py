@@ -322,6 +322,51 @@ def test_laws_of_torch_are_taken() -> None:
     assert DisARM()(lambda b: b.sum(-1), binary, 5).value.shape == (4,)
 
 
+BINARY = {
+    "concrete": lambda x: igr.BinaryConcrete(0.5, x, validate_args=False),
+    "igr": lambda x: igr.BinaryInvertibleGaussian(x, 0.8, 0.5, validate_args=False),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        for name in ESTIMATORS
+        for kind in BINARY
+        # Its network sees one number of one law and two of the other.
+        if name != "relax" and (kind == "concrete" or exists(name, "igr"))
+    ],
+)
+def test_binary_relaxations_are_taken_as_numbers(name: str, kind: str) -> None:
+    """They give what the law over two categories gives for a function of its first coordinate."""
+    start = parameters("gumbel-softmax", 2)["logits"][..., 0]
+    leaves = [start.clone().requires_grad_() for _ in range(2)]
+    law, simplex = BINARY[kind](leaves[0]), BINARY[kind](leaves[1]).as_simplex()
+    estimator, other = (made(name).eval() for _ in range(2))
+    noise = estimator.draw_noise(law, 2)
+    found = estimator(lambda b: (b - 0.4).square().sum(-1), law, 2, noise=noise)
+    expected = other(lambda d: (d[..., 0] - 0.4).square().sum(-1), simplex, 2, noise=noise)
+    torch.testing.assert_close(found.value, expected.value)
+    slopes = [
+        torch.autograd.grad(one.loss.sum(), leaf)[0]
+        for one, leaf in zip((found, expected), leaves, strict=True)
+    ]
+    torch.testing.assert_close(*slopes)
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_binary_relaxations_are_probed(kind: str) -> None:
+    law = BINARY[kind](torch.tensor([0.3, -0.6], dtype=torch.float64))
+    report = estimators.probe(
+        lambda b: (b - 0.45).square().sum(-1),
+        law,
+        ["score_function", "rebar", "relax", "disarm"],
+        num_gradients=20_000,
+    )
+    assert all(row.worst_z < 5 for row in report.rows)
+
+
 MASKED = [
     (name, law)
     for name in ESTIMATORS

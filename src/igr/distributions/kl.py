@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, OneHotCategorical, register_kl
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical, register_kl
 
+from igr.distributions.binary import BinaryInvertibleGaussian
+from igr.distributions.binary_relaxation import BinaryRelaxation
 from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.pre_image import name_of
@@ -128,6 +130,39 @@ def _check_masks(p: InvertibleGaussian, q: InvertibleGaussian) -> None:
             "density with respect to each other; give both the same mask, as one tensor object where its "
             "values cannot be read (under a tracer or on a device)."
         )
+
+
+@register_kl(BinaryInvertibleGaussian, BinaryInvertibleGaussian)
+def _kl_binary_invertible_gaussian(p: BinaryInvertibleGaussian, q: BinaryInvertibleGaussian) -> Tensor:
+    return _kl_invertible_gaussian(p.as_simplex(), q.as_simplex())
+
+
+@register_kl(BinaryRelaxation, BinaryRelaxation)
+def _kl_binary_relaxations(p: BinaryRelaxation, q: BinaryRelaxation) -> Tensor:
+    raise NotImplementedError(
+        f"KL({p!r} || {q!r}) has no closed form; estimate it as the mean of p.log_prob_of_logit(x) - "
+        "q.log_prob_of_logit(x) over x = p.rsample_logit(), or take the divergence of the discrete laws, "
+        "kl_divergence(p.discrete(), q.discrete()), which is another quantity."
+    )
+
+
+@register_kl(BinaryRelaxation, SimplexRelaxation)
+@register_kl(SimplexRelaxation, BinaryRelaxation)
+@register_kl(BinaryRelaxation, Distribution)
+@register_kl(Distribution, BinaryRelaxation)
+def _kl_binary_with_another_law(p: Distribution, q: Distribution) -> Tensor:
+    relaxation, other = (p, q) if isinstance(p, BinaryRelaxation) else (q, p)
+    advice = (
+        "take the discrete law on both sides, by discrete(), and of a Bernoulli one over two categories"
+        if isinstance(other, Bernoulli | OneHotCategorical)
+        else "take as_simplex() of it beside another law on the simplex"
+        if isinstance(other, SimplexRelaxation)
+        else "estimate it as the mean of p.log_prob(z) - q.log_prob(z) over draws z of p"
+    )
+    raise NotImplementedError(
+        f"KL({type(p).__name__} || {type(q).__name__}) has no closed form: {type(relaxation).__name__} is a "
+        f"law of a number between zero and one and {type(other).__name__} is none of its family; {advice}."
+    )
 
 
 @register_kl(SimplexRelaxation, SimplexRelaxation)

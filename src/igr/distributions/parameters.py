@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from igr.distributions.relaxation import SimplexRelaxation
+from igr.distributions.reparameterized import Reparameterized
 from igr.validation import compute_dtype
 
+_Law = TypeVar("_Law", bound=Reparameterized)
 
-def parameters_of(law: SimplexRelaxation) -> dict[str, Tensor]:
-    """Copies of the parameters [*B, n] in the precision of the computation, which ask for no gradient."""
+
+def parameters_of(law: Reparameterized) -> dict[str, Tensor]:
+    """Copies of the parameters in the precision of the computation, which ask for no gradient."""
     dtype = compute_dtype(law.dtype)
     return {name: getattr(law, name).detach().to(dtype, copy=True) for name in law.arg_constraints}
 
 
 def with_parameters(
-    owner: str, law: SimplexRelaxation, parameters: Mapping[str, Tensor], temperature: float | Tensor
-) -> SimplexRelaxation:
+    owner: str, law: _Law, parameters: Mapping[str, Tensor], temperature: float | Tensor
+) -> _Law:
     """The law with other parameters, of any batch shape that its settings broadcast against.
 
     Settings are the other arguments of the constructor that the law keeps or every relaxation has; thus not

@@ -49,18 +49,16 @@ def check_reference_loses(delta: float | Tensor) -> None:
         )
 
 
-def on_vectors(transform: Transform, size: int) -> Transform:
+def on_vectors(transform: Transform, size: int, owner: str = "InvertibleGaussian") -> Transform:
     """The transform as a map of vectors, or ValueError if it is not a bijection of R^(K-1)."""
     name = type(transform).__name__
     if not isinstance(transform, Transform):
-        raise TypeError(
-            f"InvertibleGaussian: expected transform to be a torch Transform or None; got {name}."
-        )
+        raise TypeError(f"{owner}: expected transform to be a torch Transform or None; got {name}.")
     if not transform.bijective:
-        raise ValueError(f"InvertibleGaussian: expected a bijective transform; got {name}, which is not.")
+        raise ValueError(f"{owner}: expected a bijective transform; got {name}, which is not.")
     if not _is_all(transform.domain):
         raise ValueError(
-            f"InvertibleGaussian: expected a transform that is defined for all real numbers; got {name}, "
+            f"{owner}: expected a transform that is defined for all real numbers; got {name}, "
             f"whose domain is {transform.domain}."
         )
     if transform.domain.event_dim == 0 and transform.codomain.event_dim == 0:
@@ -68,7 +66,7 @@ def on_vectors(transform: Transform, size: int) -> Transform:
     dims = transform.domain.event_dim, transform.codomain.event_dim
     if dims != (1, 1) or transform.forward_shape((size,)) != (size,):
         raise ValueError(
-            f"InvertibleGaussian: expected a transform that maps vectors of {size} numbers to vectors of "
+            f"{owner}: expected a transform that maps vectors of {size} numbers to vectors of "
             f"{size} numbers; got {name}, with event dimensions {dims}."
         )
     return transform

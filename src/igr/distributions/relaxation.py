@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution
 
 from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.estimates import METHODS, MeanEstimate, estimated_law, estimated_mean
+from igr.distributions.reparameterized import Reparameterized
 from igr.distributions.support import Simplex
 from igr.kernels import simplex
 from igr.kernels.numbers import column
 from igr.kernels.tracing import is_traced
-from igr.validation import check_float_tensor, compute_dtype
+from igr.validation import check_float_tensor
 
 
-class SimplexRelaxation(Distribution, ABC):
+class SimplexRelaxation(Reparameterized):
     r"""A reparameterizable distribution on the simplex whose largest coordinate follows a discrete law.
 
     A point is a deterministic, differentiable function of the parameters and of base noise whose law
@@ -54,7 +54,6 @@ class SimplexRelaxation(Distribution, ABC):
         4. Add instances to ``tests/cases.py``: every law of the test suite then applies.
     """
 
-    has_rsample = True
     support = Simplex()
 
     def __init__(
@@ -66,54 +65,25 @@ class SimplexRelaxation(Distribution, ABC):
         validate_args: bool,
         mask: Tensor | None = None,
     ) -> None:
-        self._temperature = temperature
         self._mask = mask
         # The exact law, or a place for it, where it is to be computed once.
         self._kept_law: list[DiscreteLaw] | None = None
-        # Torch's own check of the arguments is replaced by ours, which names what came.
-        super().__init__(batch_shape, Size([num_categories]), validate_args=False)
-        self._validate_args = validate_args
+        super().__init__(
+            batch_shape=batch_shape,
+            event_shape=Size([num_categories]),
+            temperature=temperature,
+            validate_args=validate_args,
+        )
 
-    # What a relaxation states.
-
-    @property
-    @abstractmethod
-    def noise_shape(self) -> Size:
-        """Shape of the noise of one draw of one variable."""
-
-    @property
-    @abstractmethod
-    def dtype(self) -> torch.dtype:
-        """The dtype of the parameters and of every result."""
-
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """The device of the parameters."""
-
-    @abstractmethod
-    def with_temperature(self, temperature: float | Tensor) -> Self:
-        """The same distribution at another temperature."""
+    # What a relaxation states, beside what every law does.
 
     def with_point_temperature(self, temperature: float | Tensor) -> Self:
         """With relaxed points at another temperature, and the same vertices from the same noise."""
         return self.with_temperature(temperature)
 
     @abstractmethod
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        """A view with another batch shape, as for every torch distribution."""
-
-    @abstractmethod
-    def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
-        """Base noise of the given full shape."""
-
-    @abstractmethod
     def _noise_of_uniform(self, uniform: Tensor) -> Tensor:
         """Base noise from uniform numbers of the open unit interval, entry by entry."""
-
-    @abstractmethod
-    def _sample(self, noise: Tensor) -> Tensor:
-        """z [*, K] from noise [*, n]."""
 
     @abstractmethod
     def _log_sample(self, noise: Tensor) -> Tensor:
@@ -143,60 +113,9 @@ class SimplexRelaxation(Distribution, ABC):
         return self._event_shape[0]
 
     @property
-    def temperature(self) -> float | Tensor:
-        """The temperature as it was given; a tensor broadcasts against the batch."""
-        return self._temperature
-
-    @property
     def mask(self) -> Tensor | None:
         """True where a category is not available, as it was given; it broadcasts against the batch."""
         return self._mask
-
-    def draw_noise(
-        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draws base noise: the only random step.
-
-        Arguments:
-            sample_shape: The shape :math:`S` of independent draws.
-            generator: The source of randomness; torch's default one if ``None``.
-
-        Returns:
-            Tensor with shape :math:`(*S, *B)` + :attr:`noise_shape`; float32 for half-precision parameters.
-        """
-        shape = Size(sample_shape) + self._batch_shape + self.noise_shape
-        return self._draw(shape, compute_dtype(self.dtype), generator)
-
-    def rsample(
-        self,
-        sample_shape: Sequence[int] = (),
-        generator: torch.Generator | None = None,
-        noise: Tensor | None = None,
-    ) -> Tensor:
-        """Points of the simplex, differentiable in every parameter.
-
-        Arguments:
-            sample_shape: The shape :math:`S` of independent draws; not needed where noise is given.
-            generator: The source of randomness where no noise is given.
-            noise: Base noise as :meth:`draw_noise` returns it.
-
-        Shapes:
-            Result :math:`(*S, *B, K)`.
-
-        Raises:
-            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
-        """
-        return self._sample(self._noise(sample_shape, generator, noise)).to(self.dtype)
-
-    def sample(
-        self,
-        sample_shape: Sequence[int] = (),
-        generator: torch.Generator | None = None,
-        noise: Tensor | None = None,
-    ) -> Tensor:
-        """:meth:`rsample` without gradient."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator, noise)
 
     def rsample_log(
         self,
@@ -373,29 +292,6 @@ class SimplexRelaxation(Distribution, ABC):
             "softmax; estimate it by mean_estimate('monte_carlo')."
         )
 
-    def _noise(
-        self,
-        sample_shape: Sequence[int],
-        generator: torch.Generator | None,
-        noise: Tensor | None,
-    ) -> Tensor:
-        if noise is None:
-            return self.draw_noise(sample_shape, generator)
-        check_float_tensor(type(self).__name__, "noise", noise)
-        per_draw = self._batch_shape + self.noise_shape
-        drawn = noise.shape[: max(0, noise.dim() - len(per_draw))]
-        free = len(sample_shape) == 0
-        if noise.shape != drawn + per_draw or not (free or drawn == Size(sample_shape)):
-            wanted = ", ".join(str(n) for n in (*(["*S"] if free else sample_shape), *per_draw))
-            raise ValueError(
-                f"{type(self).__name__}: expected noise of shape ({wanted}), as draw_noise returns it; "
-                f"got {tuple(noise.shape)}."
-            )
-        return noise.to(compute_dtype(self.dtype))
-
-    def _common_dtype(self, value: Tensor) -> torch.dtype:
-        return torch.promote_types(compute_dtype(self.dtype), compute_dtype(value.dtype))
-
     def _divide_by_temperature(self, x: Tensor) -> Tensor:
         """x / temperature for x [*, n]."""
         return x / column(self._temperature, x.dtype)
@@ -420,28 +316,13 @@ class SimplexRelaxation(Distribution, ABC):
             ) from None
 
     def _expanded(self, batch_shape: Sequence[int], instance: Any, *names: str) -> Any:
-        """A copy whose named parameters have the batch shape; the temperature broadcasts as it is."""
-        new = self._get_checked_instance(type(self), instance)
-        new.__dict__.update(self.__dict__)
+        new = super()._expanded(batch_shape, instance, *names)
         new._kept_law = None
-        for name in names:
-            value: Tensor = getattr(self, name)
-            setattr(new, name, value.expand(Size(batch_shape) + value.shape[-1:]))
-        new._batch_shape = Size(batch_shape)
         return new
 
-    def __repr__(self) -> str:
-        temperature = self._temperature
-        if isinstance(temperature, Tensor):
-            plain = temperature.dim() == 0 and not is_traced()
-            shown = f"{temperature.item():.4g}" if plain else f"tensor{tuple(temperature.shape)}"
-        else:
-            shown = f"{temperature:.4g}"
-        return (
-            f"{type(self).__name__}(num_categories={self.num_categories}, "
-            f"batch_shape={tuple(self._batch_shape)}, temperature={shown}{self._extra_repr()}"
-            f"{'' if self._mask is None else ', masked'})"
-        )
+    def _shown(self) -> str:
+        masked = "" if self._mask is None else ", masked"
+        return f"num_categories={self.num_categories}, {super()._shown()}{self._extra_repr()}{masked}"
 
     def _extra_repr(self) -> str:
         return ""

@@ -16,7 +16,7 @@ from torch.distributions import (
     RelaxedOneHotCategorical,
 )
 
-from igr.distributions import GumbelSoftmax, SimplexRelaxation
+from igr.distributions import BinaryRelaxation, GumbelSoftmax, SimplexRelaxation
 from igr.distributions.parameters import parameters_of, with_parameters
 from igr.kernels.numbers import LOWEST_LOGARITHM
 
@@ -26,17 +26,18 @@ class Law(NamedTuple):
 
     Arguments:
         relaxation: With batch shape :math:`(*B, V)`.
-        is_binary: Whether a point stands for a number, the weight of the second of two categories.
+        number: The category whose weight is the number that a point stands for; ``None`` where it stands for
+            itself.
         has_temperature: Whether the relaxation has a temperature of its own, or one that means nothing.
     """
 
     relaxation: SimplexRelaxation
-    is_binary: bool
+    number: int | None
     has_temperature: bool
 
     def points(self, points: Tensor) -> Tensor:
         """Points as the user's function takes them."""
-        return points[..., 1] if self.is_binary else points
+        return points if self.number is None else points[..., self.number]
 
     def log_probs(self) -> Tensor:
         """Normalized log-probabilities of the categories, with shape :math:`(*B, V, K)`.
@@ -66,7 +67,7 @@ def leaves_of(distribution: Distribution) -> dict[str, Tensor]:
     """Copies of the parameters, by name."""
     if isinstance(distribution, Independent):
         return leaves_of(distribution.base_dist)
-    if isinstance(distribution, SimplexRelaxation):
+    if isinstance(distribution, SimplexRelaxation | BinaryRelaxation):
         return parameters_of(distribution)
     return {"logits": distribution.logits.detach().clone()}  # type: ignore[attr-defined]
 
@@ -75,7 +76,7 @@ def with_leaves(owner: str, distribution: Distribution, leaves: Mapping[str, Ten
     """The distribution with other parameters, whose batch shape may have dimensions in front."""
     if isinstance(distribution, Independent):
         return with_leaves(owner, distribution.base_dist, leaves)
-    if isinstance(distribution, SimplexRelaxation):
+    if isinstance(distribution, SimplexRelaxation | BinaryRelaxation):
         return with_parameters(owner, distribution, leaves, distribution.temperature)
     if isinstance(distribution, RelaxedBernoulli):
         return RelaxedBernoulli(distribution.temperature, logits=leaves["logits"], validate_args=False)
@@ -92,21 +93,23 @@ def with_leaves(owner: str, distribution: Distribution, leaves: Mapping[str, Ten
 
 def _law_of(owner: str, distribution: Distribution) -> Law:
     if isinstance(distribution, SimplexRelaxation):
-        return Law(distribution, is_binary=False, has_temperature=True)
+        return Law(distribution, number=None, has_temperature=True)
+    if isinstance(distribution, BinaryRelaxation):
+        return Law(distribution.as_simplex(), number=0, has_temperature=True)
     if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == 1:
         return _law_of(owner, distribution.base_dist)
     if isinstance(distribution, RelaxedOneHotCategorical):
         relaxation = GumbelSoftmax(distribution.temperature, logits=distribution.logits, validate_args=False)
-        return Law(relaxation, is_binary=False, has_temperature=True)
+        return Law(relaxation, number=None, has_temperature=True)
     if isinstance(distribution, OneHotCategorical):
         relaxation = GumbelSoftmax(1.0, logits=distribution.logits, validate_args=False)
-        return Law(relaxation, is_binary=False, has_temperature=False)
+        return Law(relaxation, number=None, has_temperature=False)
     if isinstance(distribution, Bernoulli | RelaxedBernoulli):
         logits = torch.stack([torch.zeros_like(distribution.logits), distribution.logits], dim=-1)
         is_relaxed = isinstance(distribution, RelaxedBernoulli)
         temperature = distribution.temperature if isinstance(distribution, RelaxedBernoulli) else 1.0
-        return Law(GumbelSoftmax(temperature, logits=logits, validate_args=False), True, is_relaxed)
+        return Law(GumbelSoftmax(temperature, logits=logits, validate_args=False), 1, is_relaxed)
     raise TypeError(
-        f"{owner}: expected a SimplexRelaxation, or of torch a OneHotCategorical, RelaxedOneHotCategorical, "
-        f"Bernoulli or RelaxedBernoulli; got {type(distribution).__name__}."
+        f"{owner}: expected a SimplexRelaxation or BinaryRelaxation, or of torch a OneHotCategorical, "
+        f"RelaxedOneHotCategorical, Bernoulli or RelaxedBernoulli; got {type(distribution).__name__}."
     )

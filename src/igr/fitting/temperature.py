@@ -99,7 +99,8 @@ def calibrate_temperature(
     if not isinstance(distribution, SimplexRelaxation):
         raise TypeError(
             f"{OWNER}: expected distribution to be a SimplexRelaxation; got {type(distribution).__name__}; "
-            "build igr.GumbelSoftmax or igr.InvertibleGaussian from its parameters."
+            "build igr.GumbelSoftmax or igr.InvertibleGaussian from its parameters, or take as_simplex() "
+            "of a binary law."
         )
     if distribution.batch_shape.numel() == 0:
         raise ValueError(

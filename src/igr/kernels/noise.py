@@ -67,6 +67,19 @@ def standard_gumbel(
     return exponential.log_().neg_()
 
 
+def standard_logistic(
+    shape: torch.Size,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Standard logistic variables, the difference of two Gumbel ones, of one uniform each."""
+    exponential = standard_exponential(shape, dtype=dtype, device=device, generator=generator)
+    # log(e^x - 1), which is log(u / (1 - u)) for x = -log(1 - u).
+    return torch.expm1(-exponential).neg_().log_().add_(exponential)
+
+
 def standard_normal(
     shape: torch.Size,
     *,

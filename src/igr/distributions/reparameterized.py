@@ -1,0 +1,176 @@
+"""What every law of the library is: a distribution that is pure given its noise."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+from igr.kernels.tracing import is_traced
+from igr.validation import check_float_tensor, compute_dtype
+
+
+class Reparameterized(Distribution, ABC):
+    """A distribution whose points are a function of its parameters and of base noise.
+
+    The base of :class:`~igr.SimplexRelaxation` and of :class:`~igr.BinaryRelaxation`. The noise and what is
+    computed of it are float32 or float64; results have the :attr:`dtype` of the parameters.
+
+    Arguments:
+        batch_shape: The batch shape.
+        event_shape: The event shape.
+        temperature: A float or a tensor that broadcasts against the batch.
+        validate_args: Whether values given to methods are checked; those given to the constructor are its own
+            to check.
+    """
+
+    has_rsample = True
+
+    def __init__(
+        self,
+        *,
+        batch_shape: Size,
+        event_shape: Size,
+        temperature: float | Tensor,
+        validate_args: bool,
+    ) -> None:
+        self._temperature = temperature
+        # Torch's own check of the arguments is replaced by ours, which names what came.
+        super().__init__(batch_shape, event_shape, validate_args=False)
+        self._validate_args = validate_args
+
+    # What a law states.
+
+    @property
+    @abstractmethod
+    def noise_shape(self) -> Size:
+        """Shape of the noise of one draw of one variable."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters and of every result."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+
+    @abstractmethod
+    def with_temperature(self, temperature: float | Tensor) -> Self:
+        """The same distribution at another temperature."""
+
+    @abstractmethod
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        """A view with another batch shape, as for every torch distribution."""
+
+    @abstractmethod
+    def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
+        """Base noise of the given full shape."""
+
+    @abstractmethod
+    def _sample(self, noise: Tensor) -> Tensor:
+        """Points [*, *event] from noise [*] + noise_shape."""
+
+    # What follows.
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """The temperature as it was given; a tensor broadcasts against the batch."""
+        return self._temperature
+
+    def draw_noise(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws base noise: the only random step.
+
+        Arguments:
+            sample_shape: The shape :math:`S` of independent draws.
+            generator: The source of randomness; torch's default one if ``None``.
+
+        Returns:
+            Tensor with shape :math:`(*S, *B)` + :attr:`noise_shape`; float32 for half-precision parameters.
+        """
+        shape = Size(sample_shape) + self._batch_shape + self.noise_shape
+        return self._draw(shape, compute_dtype(self.dtype), generator)
+
+    def rsample(
+        self,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Points of the support, differentiable in every parameter.
+
+        Arguments:
+            sample_shape: The shape :math:`S` of independent draws; not needed where noise is given.
+            generator: The source of randomness where no noise is given.
+            noise: Base noise as :meth:`draw_noise` returns it.
+
+        Shapes:
+            Result :math:`(*S, *B)` and the event shape.
+
+        Raises:
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
+        """
+        return self._sample(self._noise(sample_shape, generator, noise)).to(self.dtype)
+
+    def sample(
+        self,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """:meth:`rsample` without gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator, noise)
+
+    def _noise(
+        self,
+        sample_shape: Sequence[int],
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        if noise is None:
+            return self.draw_noise(sample_shape, generator)
+        check_float_tensor(type(self).__name__, "noise", noise)
+        per_draw = self._batch_shape + self.noise_shape
+        drawn = noise.shape[: max(0, noise.dim() - len(per_draw))]
+        free = len(sample_shape) == 0
+        if noise.shape != drawn + per_draw or not (free or drawn == Size(sample_shape)):
+            wanted = ", ".join(str(n) for n in (*(["*S"] if free else sample_shape), *per_draw))
+            raise ValueError(
+                f"{type(self).__name__}: expected noise of shape ({wanted}), as draw_noise returns it; "
+                f"got {tuple(noise.shape)}."
+            )
+        return noise.to(compute_dtype(self.dtype))
+
+    def _common_dtype(self, value: Tensor) -> torch.dtype:
+        return torch.promote_types(compute_dtype(self.dtype), compute_dtype(value.dtype))
+
+    def _expanded(self, batch_shape: Sequence[int], instance: Any, *names: str) -> Any:
+        """A copy whose named parameters have the batch shape; the temperature broadcasts as it is."""
+        new = self._get_checked_instance(type(self), instance)
+        new.__dict__.update(self.__dict__)
+        for name in names:
+            value: Tensor = getattr(self, name)
+            own = value.shape[len(self._batch_shape) :]
+            setattr(new, name, value.expand(Size(batch_shape) + own))
+        new._batch_shape = Size(batch_shape)
+        return new
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._shown()})"
+
+    def _shown(self) -> str:
+        temperature = self._temperature
+        if isinstance(temperature, Tensor):
+            plain = temperature.dim() == 0 and not is_traced()
+            shown = f"{temperature.item():.4g}" if plain else f"tensor{tuple(temperature.shape)}"
+        else:
+            shown = f"{temperature:.4g}"
+        return f"batch_shape={tuple(self._batch_shape)}, temperature={shown}"
