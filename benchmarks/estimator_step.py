@@ -14,10 +14,11 @@ from collections.abc import Callable
 import torch
 
 from harness import Timing, compare, device_argument, save, show
-from igr.estimators import ESTIMATORS, by_name
+from igr.estimators import ESTIMATORS
 from igr.training.adam import Adam
-from igr.training.build import build_model
-from igr.training.config import TrainConfig, knows_noise
+from igr.training.build import build_vae
+from igr.training.checks import fits
+from igr.training.config import TrainConfig
 from igr.training.randomness import keyed_generator
 
 LATENTS = {"gumbel-softmax": (20, 10), "igr": (20, 10), "bernoulli": (200, 2)}
@@ -26,18 +27,18 @@ BATCH = 100
 
 def step(config: TrainConfig) -> Callable[[], object]:
     """One step of training, as the loop takes it."""
-    model = build_model(config, (1, 28, 28))
+    model = build_vae(config, (1, 28, 28))
     parameters = list(model.parameters())
-    adam = Adam(dict(model.named_parameters()), config.learning_rate)
+    adam = Adam(dict(model.named_parameters()))
     generator = keyed_generator(0, "images", 0)
     x = (torch.rand(BATCH, 1, 28, 28, generator=generator) > 0.5).float().to(config.device)
     noises = keyed_generator(0, "noise", 0, config.device)
 
     def once() -> object:
-        shape = (config.num_samples * model.draws_per_sample, BATCH)
+        shape = (config.samples_per_image * model.draws_per_sample, BATCH)
         noise = model.latent.draw_noise(shape, noises)
         loss = model(x, noise, config.posterior_temperature).loss
-        adam.step(torch.autograd.grad(loss, parameters))
+        adam.step(torch.autograd.grad(loss, parameters), config.learning_rate)
         return loss
 
     return once
@@ -49,7 +50,7 @@ def main() -> None:
     for latent, (num_variables, num_categories) in LATENTS.items():
         steps = {}
         for name in ESTIMATORS:
-            if not knows_noise(latent, name) or (name == "disarm" and num_categories != 2):
+            if not fits(name, latent, num_categories):
                 continue
             steps[name] = step(
                 TrainConfig(
@@ -59,7 +60,6 @@ def main() -> None:
                     num_variables=num_variables,
                     num_categories=num_categories,
                     estimator=name,
-                    num_samples=by_name(name).least_samples,
                     device=device,
                 ).resolved()
             )

@@ -5,6 +5,7 @@ import torch
 from matplotlib.axes import Axes
 
 from igr import plot
+from igr.models.pictures import Completions
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -47,3 +48,21 @@ def test_every_image_stands_below_its_label(axes: Axes) -> None:
         assert (left, top) == pytest.approx((column * plot.CELL, (row + 1) * plot.LABELLED - 1))
     # Everything lies within the axes, the first row above the others.
     assert axes.get_ylim()[0] > axes.images[-1].get_extent()[2] > axes.images[0].get_extent()[2] > 0
+
+
+def test_completions_stand_below_their_originals_and_say_whose_they_are(axes: Axes) -> None:
+    originals = torch.zeros(3, 1, 5, 4)
+    found = Completions(torch.full_like(originals, 0.5), [torch.ones_like(originals)] * 4)
+    plot.completions(axes, originals, {"a": found, "b": found}, num_draws=2, title="t")
+    levels = [float(torch.as_tensor(image.get_array()).mean()) for image in axes.images]
+    assert levels == [0.0] * 3 + ([0.5] * 3 + [1.0] * 6) * 2
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "original",
+        *(f"{name}: {what}" for name in "ab" for what in ("mean of draws", "draw 1", "draw 2")),
+    ]
+    # Of five rows of pixels three are known, in every row but the first.
+    heights = [line.get_ydata()[0] for line in axes.lines]
+    assert heights == pytest.approx([plot.CELL * row + 0.6 for row in range(1, 7)])
+    axes.clear()
+    plot.completions(axes, originals, {"": found}, num_draws=1, title="t")
+    assert [label.get_text() for label in axes.get_yticklabels()][1:] == ["mean of draws", "draw 1"]

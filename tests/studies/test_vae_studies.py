@@ -11,8 +11,9 @@ from igr.errors import UserError
 from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, PRE_IMAGE
 from igr.models.latents import LATENTS
 from igr.studies import Machine, groups_of, run_study
+from igr.studies.grid import TITLES
 from igr.studies.jointvae import JointVaeConfig
-from igr.studies.vae_grid import TITLES, VaeConfig
+from igr.studies.vae_grid import VaeConfig
 from igr.studies.vae_table import VaeTableConfig
 from igr.training.runs import RunFolder
 

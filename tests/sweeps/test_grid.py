@@ -7,7 +7,7 @@ import pytest
 from igr.errors import UserError
 from igr.sweeps import expand, groups_of, read_grid
 from igr.sweeps.grid import takes_lists
-from igr.training.config import TrainConfig, smoke
+from igr.training.config import TrainConfig
 
 
 def pairs(configs: list[TrainConfig], *names: str) -> list[tuple[object, ...]]:
@@ -39,7 +39,7 @@ def test_flags_win_over_a_grid_and_over_what_makes_it_small():
     grid = {"seed": [0, 1], "epochs": [50, 60]}
     configs = expand(grid, flags={"seed": [2, 3, 4]}, small=True)
     assert pairs(configs, "seed", "epochs") == [(2, 5), (3, 5), (4, 5)]
-    assert configs[0] == smoke(TrainConfig(seed=2)).resolved()
+    assert configs[0] == TrainConfig(seed=2).small().resolved()
     assert pairs(expand(grid, flags={"epochs": 7}, small=True), "seed", "epochs") == [(0, 7), (1, 7)]
 
 

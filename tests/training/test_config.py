@@ -9,7 +9,8 @@ import torch
 from igr.data import SOURCES
 from igr.errors import UserError
 from igr.models.latents import LATENTS
-from igr.training.config import TrainConfig, smoke
+from igr.training.config import TrainConfig
+from igr.training.run_config import RunConfig
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_json_takes_whole_numbers_where_numbers_are_meant():
 
 def test_the_smoke_config_is_small_and_otherwise_the_same():
     config = TrainConfig(latent="gumbel-softmax", num_variables=7, max_images=30, batch_size=20)
-    small = smoke(config)
+    small = config.small()
     assert (small.epochs, small.max_images, small.batch_size) == (5, 30, 20)
     assert small.latent == "gumbel-softmax"
     assert small.num_variables == 7
@@ -282,7 +283,7 @@ def test_every_setting_is_explained_to_the_user():
     import inspect
     import re
 
-    source = inspect.getsource(TrainConfig)
+    source = inspect.getsource(TrainConfig) + inspect.getsource(RunConfig)
     for field in dataclasses.fields(TrainConfig):
         assert re.search(rf'\n    {field.name}: [^\n]+\n    """[^"]+\."""', source), field.name
 

@@ -18,7 +18,7 @@ from igr.estimators import ESTIMATORS
 from igr.models.latents import LATENTS, BernoulliLatent
 from igr.training.build import build_model
 from igr.training.checks import fits
-from igr.training.config import TrainConfig, smoke
+from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.loop import resume, train
 from igr.training.runs import load_run
@@ -183,7 +183,7 @@ def test_samples_are_as_few_as_the_estimator_takes_where_none_are_asked_for(name
     assert wanted.resolved().num_samples == few
     more = replace(wanted, num_samples=4)
     assert more.resolved().num_samples == 4
-    assert smoke(more).resolved().num_samples == few
+    assert more.small().resolved().num_samples == few
 
 
 def test_figures_of_vimco_are_those_of_single_samples() -> None:

@@ -107,6 +107,16 @@ def parse(
         raise UserError(_one_sentence(complaint.getvalue(), command)) from None
 
 
+def flag_value(argv: Sequence[str], flag: str) -> str | None:
+    """The value of a flag, the last one given, before flags are parsed; ``None`` where it is not there."""
+    found = None
+    for place, token in enumerate(argv):
+        name, equals, value = token.partition("=")
+        if name == flag:
+            found = value if equals else next(iter(argv[place + 1 :]), "")
+    return found
+
+
 def _check_flags(kind: type, argv: Sequence[str], command: str) -> None:
     known = {f"--{name.replace('_', '-')}" for name in _field_names(kind)} | {"--help"}
     for token in argv:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -19,24 +19,32 @@ from igr.errors import UserError
 from igr.evaluation import (
     BOUND_KINDS,
     CalibratedTemperature,
+    Estimate,
     Evaluation,
     calibrate,
     evaluate,
     images_of_split,
     temperature_of,
 )
+from igr.evaluation.bounds import RELAXED_ELBO
 from igr.evaluation.temperature import RECORD
 from igr.models.pictures import (
+    NUM_COMPLETIONS,
     NUM_RECONSTRUCTIONS,
     PRIOR_COLUMNS,
     PRIOR_ROWS,
+    completions,
     hard_reconstructions,
     prior_samples,
 )
+from igr.models.sop import SOP
 from igr.progress import bar
+from igr.training.config import TrainConfig
 from igr.training.randomness import keyed_generator
-from igr.training.runs import LoadedRun, load_run
+from igr.training.run_config import RunConfig
+from igr.training.runs import LoadedRun, LoadedSOP, LoadedVAE, as_vae, load_run
 
+_OF_HARD_UNITS = "upper bound on -log p(lower half | upper half) of the discrete model, units -1 or 1"
 # As many as a calibration takes at most, as a rule.
 _PASSES = 12
 
@@ -110,7 +118,7 @@ def _evaluate(argv: list[str]) -> int:
 
 
 def evaluate_and_draw(
-    loaded: LoadedRun,
+    loaded: LoadedRun[Any, Any],
     *,
     split: str = "test",
     num_samples: int | None = None,
@@ -139,7 +147,9 @@ def evaluate_and_draw(
     return evaluation
 
 
-def _calibrate(loaded: LoadedRun, split: str, max_images: int | None, seed: int) -> CalibratedTemperature:
+def _calibrate(
+    loaded: LoadedRun[Any, Any], split: str, max_images: int | None, seed: int
+) -> CalibratedTemperature:
     with _writing(loaded), bar("calibrating", _PASSES, "passes") as progress:
         return calibrate(
             loaded,
@@ -151,7 +161,7 @@ def _calibrate(loaded: LoadedRun, split: str, max_images: int | None, seed: int)
 
 
 @contextmanager
-def _writing(loaded: LoadedRun) -> Iterator[None]:
+def _writing(loaded: LoadedRun[Any, Any]) -> Iterator[None]:
     """Says of a folder that does not take the figures that it cannot be written."""
     try:
         yield
@@ -162,10 +172,28 @@ def _writing(loaded: LoadedRun) -> Iterator[None]:
         ) from error
 
 
-def _draw(loaded: LoadedRun, split: str, seed: int) -> None:
+def _draw(loaded: LoadedRun[Any, Any], split: str, seed: int) -> None:
+    loaded.folder.figures.mkdir(exist_ok=True)
+    if isinstance(loaded.model, SOP):
+        _draw_completions(loaded, split, seed)
+    else:
+        _draw_vae(as_vae(loaded, "reconstructions"), split, seed)
+
+
+def _draw_completions(loaded: LoadedSOP, split: str, seed: int) -> None:
+    originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
+    device = next(loaded.model.parameters()).device
+    generator = keyed_generator(seed, "evaluation/completions", 0, device=device)
+    found = completions(loaded.model, originals, temperature_of(loaded), generator)
+    figure, (axes,) = plot.new_figure(9, 4.3)
+    title = f"{loaded.config.data} ({split}), lower halves predicted: {_model(loaded)}, epoch {loaded.epoch}"
+    plot.completions(axes, originals, {"": found}, num_draws=NUM_COMPLETIONS, title=title)
+    plot.save(figure, loaded.folder.figures / "completions.png")
+
+
+def _draw_vae(loaded: LoadedVAE, split: str, seed: int) -> None:
     config = loaded.config
     folder = loaded.folder.figures
-    folder.mkdir(exist_ok=True)
     origin = f"{_model(loaded)}, epoch {loaded.epoch}"
 
     originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
@@ -186,21 +214,26 @@ def _draw(loaded: LoadedRun, split: str, seed: int) -> None:
     plot.save(figure, folder / "prior_samples.png")
 
 
-def _model(loaded: LoadedRun) -> str:
+def _model(loaded: LoadedRun[Any, Any]) -> str:
     """What was trained, in a few words."""
-    config = loaded.config
+    config: RunConfig = loaded.config
+    if not isinstance(config, TrainConfig):
+        ending = ", straight-through" if getattr(config, "straight_through", False) else ""
+        return f"{config.network}, {config.latent}{ending}"
     if not config.has_categories:
         return config.latent
     beside = f" and Gaussian of {config.continuous_dim}" if config.continuous_dim else ""
     return f"{config.latent}{beside}, {config.kl} KL"
 
 
-def _table(loaded: LoadedRun, evaluation: Evaluation) -> Table:
+def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
     caption = (
         f"Mean ± its standard error over {evaluation.num_data} {evaluation.split} images of "
         f"{loaded.config.data}, S = {evaluation.num_samples} samples each, seed {evaluation.seed}. "
     )
-    if loaded.config.has_categories:
+    if isinstance(loaded.model, SOP):
+        caption += "Of the lower half given the upper one; lower is better. "
+    elif loaded.config.has_categories:
         caption += "Figures of the relaxed and of the discrete model are different quantities. "
     else:
         caption += "A Gaussian latent is not relaxed: both bounds are of one and the same model. "
@@ -214,9 +247,19 @@ def _table(loaded: LoadedRun, evaluation: Evaluation) -> Table:
     table.add_column("figure")
     table.add_column("nats per image", justify="right", no_wrap=True)
     table.add_column("what it is")
+    if evaluation.by_samples:
+        for count, figure in evaluation.by_samples.items():
+            negative = Estimate(-figure.value, figure.standard_error)
+            plural = "" if count == "1" else "s"
+            table.add_row(f"-log p, {count} sample{plural}", str(negative), _OF_HARD_UNITS)
+        relaxed = evaluation.bounds[RELAXED_ELBO.key]
+        if relaxed is not None:
+            negative = Estimate(-relaxed.value, relaxed.standard_error)
+            table.add_row("-log p, relaxed", str(negative), "the same of the relaxed model, by 1 sample")
+        return table
     for kind in BOUND_KINDS:
-        figure = evaluation.bounds[kind.key]
-        table.add_row(kind.name, "-" if figure is None else str(figure), kind.meaning)
+        bound = evaluation.bounds[kind.key]
+        table.add_row(kind.name, "-" if bound is None else str(bound), kind.meaning)
     if evaluation.legacy_estimate is not None:
         meaning = (
             "no bound, it can exceed log p(x): log of the mean of p(x | z), less the KL, as in the paper"

@@ -20,7 +20,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from igr import studies
-from igr.cli.arguments import CommonArguments, Flag, parse, run
+from igr.cli.arguments import CommonArguments, Flag, flag_value, parse, run
 from igr.cli.terminal import quoted, say
 from igr.errors import UserError
 from igr.sweeps import (
@@ -36,7 +36,8 @@ from igr.sweeps import (
 )
 from igr.sweeps.grid import takes_lists
 from igr.sweeps.group import varying
-from igr.training.config import TrainConfig
+from igr.training.kinds import DEFAULT, config_class
+from igr.training.run_config import RunConfig
 from igr.training.watchers import SECONDS_BETWEEN_DRAWS
 
 # Groups that are all named in the name of a folder.
@@ -80,6 +81,9 @@ class SweepArguments(CommonArguments):
     smoke: Flag = False
     """All runs made small, in seconds; flags win over that."""
 
+    model: str = DEFAULT
+    """What is trained: vae, or sop (structured output prediction), each with settings of its own."""
+
 
 def main(argv: list[str]) -> int:
     """Runs ``igr sweep`` and returns the exit code."""
@@ -87,11 +91,13 @@ def main(argv: list[str]) -> int:
 
 
 def _sweep(argv: list[str]) -> int:
-    arguments = parse(_arguments_with_settings(), argv, "sweep")
+    kind = config_class(flag_value(argv, "--model") or DEFAULT)
+    arguments = parse(_arguments_with_settings(kind), argv, "sweep")
     if arguments.study is not None:
         return _sweep_study(arguments, argv)
     configs = expand(
         {} if arguments.grid is None else read_grid(arguments.grid),
+        kind(),
         flags=_given(arguments.settings, argv),
         small=arguments.smoke,
     )
@@ -231,14 +237,14 @@ class Display(SweepWatcher):
         return f", about {seconds:.0f} s left"
 
 
-def _arguments_with_settings() -> Any:
+def _arguments_with_settings(kind: type[RunConfig]) -> Any:
     """The class of the arguments, with a flag for every setting that takes one value or several."""
-    hints = get_type_hints(TrainConfig)
+    hints = get_type_hints(kind)
     # A subclass, since the help of a flag is what stands below the field there.
     settings: Any = dataclasses.make_dataclass(
         "Settings",
-        [(field.name, *_flag(hints[field.name], field.default)) for field in dataclasses.fields(TrainConfig)],
-        bases=(TrainConfig,),
+        [(field.name, *_flag(hints[field.name], field.default)) for field in dataclasses.fields(kind)],
+        bases=(kind,),
         namespace={"__doc__": "What is trained, on what, and for how long: one value or several of each."},
         frozen=True,
     )
@@ -267,9 +273,12 @@ def _given(settings: Any, argv: Sequence[str]) -> dict[str, Any]:
     flags = {
         token.partition("=")[0].lstrip("-").replace("_", "-") for token in argv if token.startswith("--")
     }
-    hints = get_type_hints(TrainConfig)
+    # Of the class of the config, whose settings have the types of one value.
+    kind = type(settings).__mro__[1]
+    hints = get_type_hints(kind)
     given = {}
-    for key, hint in hints.items():
+    for key in (field.name for field in dataclasses.fields(kind)):
+        hint = hints[key]
         name = key.replace("_", "-")
         if not flags & {name, f"no-{name}"}:
             continue

@@ -1,8 +1,9 @@
 """``igr train``: one run, from a config or on from where it stopped."""
 
+import dataclasses
 import json
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from igr.cli.arguments import CommonArguments, Flag, parse, run
+from igr.cli.arguments import CommonArguments, Flag, flag_value, parse, run
 from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
 from igr.training import loop
-from igr.training.config import TrainConfig, smoke
+from igr.training.kinds import DEFAULT, config_class
+from igr.training.run_config import RunConfig
 from igr.training.runs import RECORD_KEYS, RunFolder, load_run, read_json
-from igr.training.watchers import OBJECTIVES
+from igr.training.watchers import objective_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class TrainArguments(CommonArguments):
     smoke: Flag = False
     """A whole small experiment in seconds, evaluated too; without --out in a temporary folder."""
 
-    settings: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    model: str | None = None
+    """What is trained: vae, or sop (structured output prediction), each with settings of its own; None: vae,
+    or what --config or --resume are of. `igr train --model sop --help` shows those of sop."""
 
 
 def main(argv: list[str]) -> int:
@@ -45,12 +49,13 @@ def main(argv: list[str]) -> int:
 
 
 def _train(argv: list[str]) -> int:
-    arguments = parse(TrainArguments, argv, "train")
+    kind = config_class(_model(argv))
+    arguments = parse(_arguments_class(kind), argv, "train")
     if arguments.resume is not None:
         result = _resume(arguments.resume, argv, arguments)
         path = arguments.resume
     else:
-        config = _new_config(argv, arguments)
+        config = _new_config(argv, arguments, kind)
         if arguments.smoke:
             # So small a run gains nothing from a second thread, and where other processes want the
             # cores the wait for it makes the quick check a slow one.
@@ -58,10 +63,7 @@ def _train(argv: list[str]) -> int:
         path = _out(arguments, config)
         for warning in config.warnings():
             say(f"warning: {warning}")
-        start = (
-            f"training {config.latent} with the {config.kl} KL on {config.data}, "
-            f"{config.epochs} epochs, in {path}"
-        )
+        start = f"training {config.described} on {config.data}, {config.epochs} epochs, in {path}"
         result = loop.train(config, path, watcher(start))
         if arguments.smoke:
             result = _evaluated(path)
@@ -84,12 +86,44 @@ def _evaluated(path: Path) -> dict[str, Any]:
     return loaded.folder.result()
 
 
-def _new_config(argv: list[str], arguments: TrainArguments) -> TrainConfig:
-    base = TrainConfig()
+def _model(argv: list[str]) -> str:
+    """The kind of model that is meant, on which the other flags depend."""
+    told = flag_value(argv, "--model")
+    for flag, name in (("--config", ""), ("--resume", "config.json")):
+        value = flag_value(argv, flag)
+        path = Path(value or "") / name
+        # What cannot be read has its own sentence later.
+        if value and path.is_file():
+            stored = read_json(path).get("model", None if flag == "--config" else DEFAULT)
+            if stored is None:
+                continue
+            if told is not None and told != stored:
+                raise UserError(
+                    f"expected {flag} and --model of one kind of model; got {path}, which is of {stored}, "
+                    f"and {told}; leave --model out"
+                )
+            return str(stored)
+    return DEFAULT if told is None else told
+
+
+def _arguments_class(kind: type[RunConfig]) -> Any:
+    """The arguments with the settings of a kind of model."""
+    settings: Any = tyro.conf.OmitArgPrefixes
+    return dataclasses.make_dataclass(
+        "TrainArguments",
+        [("settings", settings[kind], dataclasses.field(default_factory=kind))],
+        bases=(TrainArguments,),
+        namespace={"__doc__": TrainArguments.__doc__},
+        frozen=True,
+    )
+
+
+def _new_config(argv: list[str], arguments: TrainArguments, kind: type[RunConfig]) -> RunConfig:
+    base = kind()
     if arguments.config is not None:
         base = _overlaid(base, arguments.config)
     if arguments.smoke:
-        base = smoke(base)
+        base = base.small()
     return _with_flags(base, argv).resolved()
 
 
@@ -124,7 +158,7 @@ def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str,
     return loop.resume(path, watcher(line), wanted.data_dir)
 
 
-def _overlaid(base: TrainConfig, path: Path) -> TrainConfig:
+def _overlaid(base: RunConfig, path: Path) -> RunConfig:
     values = read_json(path)
     if "config" in values:
         # A run's own config.json has the settings beside the versions.
@@ -140,14 +174,17 @@ def _overlaid(base: TrainConfig, path: Path) -> TrainConfig:
                 f"expected config in {path} to be settings by name; got {json.dumps(values)}; write them "
                 "in braces"
             )
-    return TrainConfig.from_json(values, base)
+    # Of which kind of model they are was seen before.
+    return type(base).from_json({key: value for key, value in values.items() if key != "model"}, base)
 
 
-def _with_flags(base: TrainConfig, argv: list[str]) -> TrainConfig:
-    return parse(TrainArguments, argv, "train", TrainArguments(settings=base)).settings
+def _with_flags(base: RunConfig, argv: list[str]) -> RunConfig:
+    kind = _arguments_class(type(base))
+    found: RunConfig = parse(kind, argv, "train", kind(settings=base)).settings
+    return found
 
 
-def _out(arguments: TrainArguments, config: TrainConfig) -> Path:
+def _out(arguments: TrainArguments, config: RunConfig) -> Path:
     if arguments.out is not None:
         return arguments.out
     if arguments.smoke:
@@ -157,14 +194,18 @@ def _out(arguments: TrainArguments, config: TrainConfig) -> Path:
 
 def _print_result(result: dict[str, Any]) -> None:
     training = result["training"]
-    table = Table(title=f"{training['kl']} KL, epoch {training['epoch']}, nats per image")
+    kl = f"{training['kl']} KL, " if "kl" in training else ""
+    table = Table(title=f"{kl}epoch {training['epoch']}, nats per image")
     table.add_column("")
     for split in ("training", "validation"):
         table.add_column(split, justify="right")
     for name, key in (
-        (OBJECTIVES[training["kl"]], "bound"),
+        (objective_of(training), "bound"),
         ("log-likelihood", "log_likelihood"),
         ("KL", "kl"),
+        ("bound of the discrete model", "discrete_bound"),
     ):
-        table.add_row(name, *(f"{training[f'{part}_{key}']:.2f}" for part in ("train", "validation")))
+        figures = [training.get(f"{part}_{key}") for part in ("train", "validation")]
+        if figures[1] is not None:
+            table.add_row(name, *("-" if figure is None else f"{figure:.2f}" for figure in figures))
     Console().print(table)

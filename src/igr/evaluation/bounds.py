@@ -16,7 +16,7 @@ hundredths), that of a posterior with these scales raised takes its place in bot
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,20 +24,17 @@ import torch
 from torch import Tensor
 
 from igr.data import PreparedImages
-from igr.errors import UserError
+from igr.evaluation.samples import (
+    DATA_PER_DRAW,
+    ELEMENT_BUDGET,
+    SAMPLES_PER_DRAW,
+    Folded,
+    Samples,
+    check_sizes,
+)
 from igr.kernels.numbers import LOWEST_LOGARITHM
 from igr.models.latents import DiscreteLatent
 from igr.models.vae import VAE
-from igr.training.randomness import keyed_generator
-
-# The noise of so many samples for so many data is one keyed draw. They are part of what a seed
-# means: a change of either changes every figure within its sampling error.
-SAMPLES_PER_DRAW = 10
-DATA_PER_DRAW = 32
-
-# Elements of the largest tensor that a chunk of samples may make, 8 MiB in float32: it fits the
-# caches of current CPUs.
-ELEMENT_BUDGET = 2**21
 
 
 @dataclass(frozen=True)
@@ -156,20 +153,14 @@ def per_datum_bounds(
     Raises:
         UserError: ``num_samples`` is below one, or there are no images.
     """
-    if num_samples < 1:
-        raise UserError(
-            f"expected a number of samples of at least 1; got {num_samples}; "
-            "give each datum one sample or more"
-        )
-    if len(images) == 0:
-        raise UserError("expected at least one image; got none; choose a split that has data")
+    check_sizes(images, num_samples)
     parameter = next(model.parameters())
     largest = _largest_tensor_per_sample(model, parameter.device)
     keys = (*(kind.key for kind in BOUND_KINDS), DISCRETE_KL, LEGACY_ESTIMATE)
     results: dict[str, list[Tensor]] = {key: [] for key in keys}
     for position, first in enumerate(range(0, len(images), DATA_PER_DRAW)):
         x = images[first : first + DATA_PER_DRAW].to(parameter.device)
-        samples = _Samples(
+        samples = Samples(
             num_samples=num_samples,
             seed=seed,
             block=position,
@@ -188,34 +179,8 @@ def per_datum_bounds(
     return {key: torch.cat(parts) for key, parts in results.items() if parts}
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """The samples of a block of data: how many, of which block, how many at a time."""
-
-    num_samples: int
-    seed: int
-    block: int
-    per_chunk: int
-    device: torch.device
-
-    def chunks(self, stream: str, draw: Callable[[torch.Generator], Tensor]) -> Iterator[Tensor]:
-        """Noise for all samples, ``per_chunk`` of them at a time, the sample dimension first."""
-        draws_per_chunk = max(1, self.per_chunk // SAMPLES_PER_DRAW)
-        samples_per_group = draws_per_chunk * SAMPLES_PER_DRAW
-        for first in range(0, self.num_samples, samples_per_group):
-            count = min(samples_per_group, self.num_samples - first)
-            numbers = range(first // SAMPLES_PER_DRAW, -(-(first + count) // SAMPLES_PER_DRAW))
-            noise = torch.cat([draw(self._generator(stream, number)) for number in numbers])[:count]
-            yield from torch.split(noise, self.per_chunk)
-
-    def _generator(self, stream: str, number: int) -> torch.Generator:
-        # The block stands in the stream and not in the number: whatever is made of both would depend
-        # on how many there are of one of them.
-        return keyed_generator(self.seed, f"{stream}/{self.block}", number, device=self.device)
-
-
 def _relaxed_pass(
-    model: VAE, x: Tensor, posterior: Any, temperature: float, samples: _Samples, legacy: bool
+    model: VAE, x: Tensor, posterior: Any, temperature: float, samples: Samples, legacy: bool
 ) -> dict[str, Tensor]:
     """What is found with points of the posterior as they are drawn, and over their pre-image."""
     latent = model.latent
@@ -226,9 +191,9 @@ def _relaxed_pass(
         shape = (SAMPLES_PER_DRAW, len(x))
         return latent.draw_noise(shape, generator=generator, device=samples.device, dtype=dtype)
 
-    log_likelihood = _Folded(x, samples)
+    log_likelihood = Folded(x)
     divergence = torch.zeros(len(x), dtype=torch.float64, device=samples.device)
-    weighted = _Folded(x, samples)
+    weighted = Folded(x)
     for noise in samples.chunks("evaluation/relaxed", draw):
         drawn = latent.sample(posterior, noise, temperature, "relaxed")
         log_p_x = model.decode(drawn.points).log_prob(x).double()
@@ -251,7 +216,7 @@ def _relaxed_pass(
 
 
 def _discrete_pass(
-    model: VAE, x: Tensor, posterior: Any, discrete: DiscreteLatent, samples: _Samples
+    model: VAE, x: Tensor, posterior: Any, discrete: DiscreteLatent, samples: Samples
 ) -> dict[str, Tensor]:
     """What is found with one-hot points drawn from the exact law; those of a Gaussian part beside them."""
     latent = model.latent
@@ -274,7 +239,7 @@ def _discrete_pass(
         normal = latent.continuous.draw_noise(shape, generator, samples.device, torch.float64)
         return torch.cat([uniform, normal], dim=-1)
 
-    log_likelihood, weighted = _Folded(x, samples), _Folded(x, samples)
+    log_likelihood, weighted = Folded(x), Folded(x)
     for noise in samples.chunks("evaluation/discrete", draw):
         d, log_ratio = law.sample(noise[..., :num_variables], dtype)
         c = None
@@ -290,30 +255,6 @@ def _discrete_pass(
         IMPORTANCE_WEIGHTED.key: weighted.log_mean_exp,
         DISCRETE_KL: law.kl,
     }
-
-
-class _Folded:
-    """Numbers of samples, [S, B], folded chunk by chunk into what is wanted of them."""
-
-    def __init__(self, x: Tensor, samples: _Samples) -> None:
-        self._sum = torch.zeros(len(x), dtype=torch.float64, device=samples.device)
-        self._log_sum_exp = torch.full_like(self._sum, -math.inf)
-        self._count = samples.num_samples
-
-    def add(self, values: Tensor) -> None:
-        """Takes the next samples, float64."""
-        self._sum += values.sum(0)
-        self._log_sum_exp = torch.logaddexp(self._log_sum_exp, values.logsumexp(0))
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean over all samples, [B]."""
-        return self._sum / self._count
-
-    @property
-    def log_mean_exp(self) -> Tensor:
-        """The logarithm of the mean of the exponentials, [B]."""
-        return self._log_sum_exp - math.log(self._count)
 
 
 class _DiscretePosterior:

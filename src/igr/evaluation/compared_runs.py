@@ -6,7 +6,7 @@ import io
 import math
 import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from igr.errors import UserError
 from igr.evaluation.bounds import BOUND_KINDS
 from igr.evaluation.evaluation import RECORDS, Evaluation, stored_evaluation
 from igr.training.config import TrainConfig
+from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, read_json
+from igr.training.sop_config import SOPConfig
 
 # Where two runs differ in one of these, their figures are of different things.
 WHAT_WAS_MEASURED = (
@@ -38,8 +40,6 @@ IRRELEVANT = frozenset(
         "num_eval_samples",
     }
 )
-# Settings that decide what is the default of others.
-_DECISIVE = ("latent", "kl", "epochs")
 # Nats per image below which a latent is said to have collapsed.
 SILENT = 0.1
 # The file that makes a folder that of a sweep.
@@ -64,7 +64,7 @@ class ComparedRun:
     """
 
     name: str
-    config: TrainConfig
+    config: RunConfig
     evaluation: Evaluation | None
     metrics: list[dict[str, Any]]
     validation: Evaluation | None = None
@@ -119,8 +119,8 @@ def read_runs(paths: Sequence[Path], split: str = "test") -> list[ComparedRun]:
         split: The split whose evaluation is compared, ``"test"`` or ``"validation"``.
 
     Raises:
-        UserError: A folder is no run and has none below it, a run is named twice, or something in a
-            folder cannot be read.
+        UserError: A folder is no run and has none below it, a run is named twice, runs are of different
+            kinds of models, or something in a folder cannot be read.
     """
     if not paths:
         raise UserError("expected at least one run folder; got none; name the runs to compare")
@@ -133,7 +133,7 @@ def read_runs(paths: Sequence[Path], split: str = "test") -> list[ComparedRun]:
             raise UserError(f"expected every run once; got {path} twice; name it only once")
         seen.add(real)
     folders = [RunFolder(path) for path in found]
-    return [
+    runs = [
         ComparedRun(
             name=name,
             config=_with_prior_by_content(folder.config()),
@@ -145,6 +145,13 @@ def read_runs(paths: Sequence[Path], split: str = "test") -> list[ComparedRun]:
         )
         for name, folder in zip(_names(resolved), folders, strict=True)
     ]
+    for run in runs[1:]:
+        if run.config.model != runs[0].config.model:
+            raise UserError(
+                f"expected runs of one kind of model; got {runs[0].name} ({runs[0].config.model}) and "
+                f"{run.name} ({run.config.model}), whose figures are of different things; compare them apart"
+            )
+    return runs
 
 
 def failed_runs(paths: Sequence[Path]) -> list[Path]:
@@ -182,28 +189,28 @@ def commands(runs: Sequence[ComparedRun], split: str) -> str:
     return named if left <= 0 else f"{named}, and so on for the other {left}"
 
 
-def differing_settings(configs: Sequence[TrainConfig], ignored: Collection[str]) -> list[str]:
+def differing_settings(configs: Sequence[RunConfig], ignored: Collection[str]) -> list[str]:
     """The settings that tell resolved configs apart, in the order of the config.
 
     Where each config has what is the default with its latent and its KL, a setting tells no more than
     these do, and is left out. So is what cannot change the meaning of a figure.
 
     Arguments:
-        configs: The configs.
+        configs: The configs, of one kind of model.
         ignored: Other settings to leave out.
     """
     defaults = [
-        replace(TrainConfig(), **{name: getattr(config, name) for name in _DECISIVE}).resolved()
+        replace(type(config)(), **{name: getattr(config, name) for name in config.decisive}).resolved()
         for config in configs
     ]
     found = []
-    for field in fields(TrainConfig):
-        values, usual = ([getattr(config, field.name) for config in of] for of in (configs, defaults))
-        if field.name in IRRELEVANT or field.name in ignored:
+    for name in configs[0].setting_names():
+        values, usual = ([getattr(config, name) for config in of] for of in (configs, defaults))
+        if name in IRRELEVANT or name in ignored:
             continue
-        told = field.name in _DECISIVE or values != usual
+        told = name in configs[0].decisive or values != usual
         if told and any(value != values[0] for value in values):
-            found.append(field.name)
+            found.append(name)
     return found
 
 
@@ -216,8 +223,14 @@ def runs_to_csv(runs: Sequence[ComparedRun]) -> str:
     return to_csv([_flat(run, with_validation) for run in runs])
 
 
-def about_bounds(configs: Collection[TrainConfig]) -> str:
+def about_bounds(configs: Collection[RunConfig]) -> str:
     """What the kinds of bounds in a table are, for readers."""
+    if all(isinstance(config, SOPConfig) for config in configs):
+        return (
+            "All bound log p(lower half | upper half): the relaxed ELBO that of the relaxed model, whose "
+            "units lie between -1 and 1, the other two that of the discrete one, by a mean of logarithms and "
+            "by the logarithm of a mean (IW), whose negative papers call the negative log-likelihood."
+        )
     said = (
         "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "
         "the discrete model. In expectation the importance-weighted (IW) bound by the exact q is "
@@ -231,7 +244,7 @@ def about_bounds(configs: Collection[TrainConfig]) -> str:
     return said
 
 
-def about_silent(names: Sequence[str], configs: Collection[TrainConfig]) -> str:
+def about_silent(names: Sequence[str], configs: Collection[RunConfig]) -> str:
     """What is said of runs whose discrete posterior is close to the prior.
 
     Arguments:
@@ -245,7 +258,7 @@ def about_silent(names: Sequence[str], configs: Collection[TrainConfig]) -> str:
         f"Collapsed: in {named} the discrete posterior is within {SILENT} nats of the prior, so "
         "the categorical latent says next to nothing about the image"
     )
-    beside = any(config.continuous_dim for config in configs)
+    beside = any(isinstance(config, TrainConfig) and config.continuous_dim for config in configs)
     return f"{said}, whatever the Gaussian one beside it says." if beside else f"{said}."
 
 
@@ -308,9 +321,9 @@ def _is_in_sweep(run: Path) -> bool:
     return any((folder / SWEEP).is_file() for folder in run.parents)
 
 
-def _with_prior_by_content(config: TrainConfig) -> TrainConfig:
+def _with_prior_by_content(config: RunConfig) -> RunConfig:
     """The config with what its prior is in place of where the run keeps its copy."""
-    if config.prior is None:
+    if not isinstance(config, TrainConfig) or config.prior is None:
         return config
     digest = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
     return replace(config, prior=f"sha256 {digest[:12]}")

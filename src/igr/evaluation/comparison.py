@@ -40,12 +40,16 @@ class Comparison:
 
     def header(self) -> list[str]:
         """The titles of the columns."""
-        return ["run", "trained KL", *(kind.name for kind in BOUND_KINDS)]
+        return ["run", *(["trained KL"] if self._has_kl else []), *(kind.name for kind in self._kinds)]
 
     def rows(self) -> list[list[str]]:
         """One row of text for each run."""
         return [
-            [run.name, run.config.trained_kl, *(self._cell(run, kind) for kind in BOUND_KINDS)]
+            [
+                run.name,
+                *([run.config.trained_kl or "-"] if self._has_kl else []),
+                *(self._cell(run, kind) for kind in self._kinds),
+            ]
             for run in self.runs
         ]
 
@@ -92,7 +96,8 @@ class Comparison:
     def to_markdown(self) -> str:
         """The table with its notes."""
         columns = len(self.header())
-        lines = [self.header(), [":--", ":--", *["--:"] * (columns - 2)], *self.rows()]
+        texts = columns - len(self._kinds)
+        lines = [self.header(), [*[":--"] * texts, *["--:"] * len(self._kinds)], *self.rows()]
         table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in x)} |" for x in lines)
         # A star alone would open emphasis in Markdown.
         return "\n\n".join([table, *self.notes()]).replace("*", "\\*") + "\n"
@@ -103,13 +108,19 @@ class Comparison:
 
     def to_latex(self) -> str:
         """The table with its notes, for LaTeX with the package booktabs."""
-        columns = {"run": "", "trained KL": "", **{kind.name: ".2f" for kind in BOUND_KINDS}}
+        columns = {"run": "", **({"trained KL": ""} if self._has_kl else {})}
+        columns |= {kind.name: ".2f" for kind in self._kinds}
         rows = [
-            [run.name, run.config.trained_kl, *(self._measured(run, kind) for kind in BOUND_KINDS)]
+            [
+                run.name,
+                *([run.config.trained_kl] if self._has_kl else []),
+                *(self._measured(run, kind) for kind in self._kinds),
+            ]
             for run in self.runs
         ]
         notes = [note.replace("* marks", "Bold marks") for note in self.notes()]
-        return Table("comparison", "Bounds on log p(x), nats per image", columns, rows, notes).to_latex()
+        title = f"Bounds on {self.runs[0].config.quantity}, nats per image"
+        return Table("comparison", title, columns, rows, notes).to_latex()
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for scripts."""
@@ -121,6 +132,19 @@ class Comparison:
             "best": self.best,
             "obstacle": self.obstacle,
         }
+
+    @property
+    def _has_kl(self) -> bool:
+        return any(run.config.trained_kl is not None for run in self.runs)
+
+    @property
+    def _kinds(self) -> list[BoundKind]:
+        """The bounds that have a column: of a VAE all."""
+        return [
+            kind
+            for kind in BOUND_KINDS
+            if self._has_kl or any(run.measured.bounds[kind.key] is not None for run in self.runs)
+        ]
 
     def _cell(self, run: ComparedRun, kind: BoundKind) -> str:
         figure = run.measured.bounds[kind.key]

@@ -4,8 +4,10 @@ import math
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from igr.data import PreparedImages
 from igr.errors import UserError, unknown_name
@@ -18,8 +20,11 @@ from igr.evaluation.bounds import (
     per_datum_bounds,
 )
 from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_number
+from igr.evaluation.sop_bounds import sop_bounds
+from igr.models.sop import SOP
 from igr.training.failures import TrainingFailure
-from igr.training.runs import LoadedRun, RunFolder, evaluation_images
+from igr.training.run_config import RunConfig
+from igr.training.runs import LoadedRun, RunFolder, as_vae, evaluation_images
 
 SPLITS = ("validation", "test")
 # Where the evaluation on a split stands in result.json.
@@ -30,11 +35,12 @@ RECORDS = {"test": "evaluation", "validation": "validation_evaluation"}
 class Evaluation:
     """What an evaluation found and what makes it repeatable.
 
-    ``bounds`` holds, for each key of :data:`igr.evaluation.BOUND_KINDS`, an estimate in nats per
-    datum, or ``None`` where the latent has no such bound; ``discrete_kl`` is the KL from the discrete
-    posterior to the prior, ``None`` where no exact law is known. ``legacy_estimate`` is the number that
-    the paper's experiments report, which is no bound, where it was asked for. ``step`` and ``epoch`` are
-    those of the checkpoint that was evaluated.
+    ``bounds`` holds, for each key of :data:`igr.evaluation.BOUND_KINDS`, an estimate in nats per datum, or
+    ``None`` where the latent has no such bound; ``discrete_kl`` is the KL from the discrete posterior to the
+    prior, ``None`` where no exact law is known. ``legacy_estimate`` is the number that the paper's
+    experiments report, which is no bound, where it was asked for. ``by_samples`` has, of models of structured
+    output prediction, the importance-weighted bound by the first so many samples. ``step`` and ``epoch``
+    are those of the checkpoint that was evaluated.
     """
 
     split: str
@@ -47,6 +53,7 @@ class Evaluation:
     bounds: dict[str, Estimate | None]
     discrete_kl: Estimate | None
     legacy_estimate: Estimate | None = None
+    by_samples: dict[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The record as it stands in ``result.json`` under the key that :data:`RECORDS` has."""
@@ -77,9 +84,12 @@ def stored_evaluation(folder: RunFolder, split: str = "test") -> Evaluation | No
             discrete_kl=_optional(record["discrete_kl"]),
             # What earlier versions never wrote.
             legacy_estimate=_optional(record.get("legacy_estimate")),
+            by_samples={
+                str(int(count)): read_estimate(found) for count, found in record.get("by_samples", {}).items()
+            },
             **counts,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"expected an evaluation as this version of igr writes it in {folder.path}; got one "
             f"that does not fit ({error}); run igr evaluate {shlex.quote(str(folder.path))} --split {split}"
@@ -94,7 +104,7 @@ def _optional(record: dict[str, Any] | None) -> Estimate | None:
     return None if record is None else read_estimate(record)
 
 
-def images_of_split(run: LoadedRun, split: str) -> PreparedImages:
+def images_of_split(run: LoadedRun[Any, Any], split: str) -> PreparedImages:
     """The images of a split in the form that the run's likelihood needs.
 
     Raises:
@@ -105,13 +115,14 @@ def images_of_split(run: LoadedRun, split: str) -> PreparedImages:
     return evaluation_images(run.config, run.dataset, split)
 
 
-def temperature_of(run: LoadedRun) -> float:
+def temperature_of(run: LoadedRun[Any, Any]) -> float:
     """The temperature of the posterior."""
-    return run.config.posterior_temperature
+    config: RunConfig = run.config
+    return config.posterior_temperature
 
 
 def evaluate(
-    run: LoadedRun,
+    run: LoadedRun[Any, Any],
     *,
     split: str = "test",
     num_samples: int | None = None,
@@ -147,15 +158,21 @@ def evaluate(
         )
     images = images_of_split(run, split).first(max_images)
     num_samples = run.config.num_eval_samples if num_samples is None else num_samples
-    per_datum = per_datum_bounds(
-        run.model,
-        images,
-        temperature_of(run),
-        num_samples=num_samples,
-        seed=seed,
-        legacy=legacy,
-        progress=progress,
-    )
+    by_samples: dict[int, Tensor] = {}
+    if isinstance(run.model, SOP) and not legacy:
+        per_datum, by_samples = sop_bounds(
+            run.model, images, temperature_of(run), num_samples=num_samples, seed=seed, progress=progress
+        )
+    else:
+        per_datum = per_datum_bounds(
+            as_vae(run, "the legacy estimate").model,
+            images,
+            temperature_of(run),
+            num_samples=num_samples,
+            seed=seed,
+            legacy=legacy,
+            progress=progress,
+        )
     figures = {key: estimate(values) for key, values in per_datum.items()}
     for kind in BOUND_KINDS:
         if kind.key in figures and not math.isfinite(figures[kind.key].value):
@@ -174,6 +191,7 @@ def evaluate(
         bounds={kind.key: figures.get(kind.key) for kind in BOUND_KINDS},
         discrete_kl=figures.get(DISCRETE_KL),
         legacy_estimate=figures.get(LEGACY_ESTIMATE),
+        by_samples={str(count): estimate(values) for count, values in by_samples.items()},
     )
     run.folder.update_result({RECORDS[split]: evaluation.to_json()})
     return evaluation

@@ -8,7 +8,7 @@ from igr.errors import UserError
 from igr.evaluation.bounds import Estimate
 from igr.evaluation.compared_runs import WHAT_WAS_MEASURED, ComparedRun, check_evaluated, to_csv
 from igr.evaluation.rows import Row, Section, in_words, section
-from igr.evaluation.selection import TRIED, Choice, choose, grouped
+from igr.evaluation.selection import TRIED, Choice, choose, grouped, tried_of
 from igr.tables import Table
 
 
@@ -100,7 +100,7 @@ def has_groups(runs: Sequence[ComparedRun]) -> bool:
     split, are just two runs.
     """
     for group in grouped(runs):
-        tried = {tuple(getattr(run.config, setting) for setting in TRIED) for run in group}
+        tried = {tried_of(run.config) for run in group}
         if len(group) > len(tried) or any(run.validation is not None for run in group if len(tried) > 1):
             return True
     return False
@@ -109,7 +109,7 @@ def has_groups(runs: Sequence[ComparedRun]) -> bool:
 def _title(choice: Choice, differing: Sequence[str]) -> str:
     run = choice.chosen.runs[0]
     settings = [in_words(field, run.setting(field)) for field in differing if field != "data"]
-    return f"{', '.join([run.config.data, *settings])}: bounds on log p(x), nats per image"
+    return f"{', '.join([run.config.data, *settings])}: bounds on {run.config.quantity}, nats per image"
 
 
 def _what_was_measured(run: ComparedRun) -> tuple[Any, ...]:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from igr.estimators import by_name
 from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate
 from igr.evaluation.compared_runs import SILENT, ComparedRun, about_bounds, about_silent, differing_settings
 from igr.evaluation.ranking import best
 from igr.evaluation.selection import TRIED, Candidate, Choice, over_seeds
 from igr.tables import Cell, Measured, Table
 from igr.training.config import TrainConfig
+from igr.training.run_config import RunConfig
 
 # Headings of settings that are not called as they are in a config.
 HEADINGS = {
@@ -50,7 +50,7 @@ class Row:
         return self.choice.chosen.runs
 
     @property
-    def config(self) -> TrainConfig:
+    def config(self) -> RunConfig:
         """The config of the chosen candidate, with the first of its seeds."""
         return self.runs[0].config
 
@@ -118,24 +118,33 @@ class Section:
         columns |= {setting.replace("_", " "): "g" for setting in shown}
         is_tuned = any(len(row.candidates) > 1 for row in self.rows)
         columns |= {"tried": "d", "seeds": "d"} if is_tuned else {"seeds": "d"}
-        columns |= {kind.name: ".2f" for kind in BOUND_KINDS}
-        columns["discrete KL"] = ".2f"
+        kinds, has_kl = self._kinds()
+        columns |= {kind.name: ".2f" for kind in kinds}
+        columns |= {"discrete KL": ".2f"} if has_kl else {}
         lines = []
         for position, row in enumerate(self.rows):
             line: list[Cell] = [None if value is None else _text(value) for value in row.label.values()]
             line += [getattr(row.config, setting) for setting in shown]
             line += [len(row.candidates), row.num_seeds] if is_tuned else [row.num_seeds]
-            line += [self.figure(position, kind) for kind in BOUND_KINDS]
-            line.append(None if row.discrete_kl is None else row.discrete_kl.value)
+            line += [self.figure(position, kind) for kind in kinds]
+            line += [None if row.discrete_kl is None else row.discrete_kl.value] if has_kl else []
             lines.append(line)
         return Table(name, self.title, columns, lines, self._notes())
+
+    def _kinds(self) -> tuple[list[BoundKind], bool]:
+        """The bounds that have a column, and whether the KL of the discrete latent has one."""
+        if any(row.config.trained_kl is not None for row in self.rows):
+            return list(BOUND_KINDS), True
+        return [
+            kind for kind in BOUND_KINDS if any(row.bounds[kind.key] is not None for row in self.rows)
+        ], False
 
     def _notes(self) -> list[str]:
         """What a reader of the table has to know, a sentence or two each."""
         notes = [
             self._about_figures(),
-            f"{about_bounds([row.config for row in self.rows])} The discrete KL is that from q(d | x) to the "
-            "prior.",
+            about_bounds([row.config for row in self.rows])
+            + (" The discrete KL is that from q(d | x) to the prior." if self._kinds()[1] else ""),
         ]
         kinds = dict.fromkeys(row.choice.kind.name for row in self.rows if row.choice.kind is not None)
         if kinds:
@@ -153,9 +162,10 @@ class Section:
                 "Of a row with one setting nothing was tuned, so that its rank is one of that setting and "
                 "not of the latent at its best."
             )
-        idle = [row for row in self.rows if not _uses_temperature(row.config)]
+        idle = [row for row in self.rows if not row.config.uses_temperature]
         if idle and len(idle) < len(self.rows):
-            names = ", ".join(dict.fromkeys(row.config.estimator for row in idle))
+            estimators = (row.config.estimator for row in idle if isinstance(row.config, TrainConfig))
+            names = ", ".join(dict.fromkeys(estimators))
             notes.append(
                 f"In rows with the estimator {names} the temperature had no part in training; it is that of "
                 "the relaxed ELBO alone."
@@ -203,7 +213,7 @@ class Section:
 
 
 def labels(
-    configs: Sequence[TrainConfig], always: Sequence[str], ignored: Sequence[str] = ()
+    configs: Sequence[RunConfig], always: Sequence[str], ignored: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """What tells rows apart, by heading.
 
@@ -221,7 +231,8 @@ def labels(
 
 def section(title: str, choices: Sequence[Choice]) -> Section:
     """The rows of what was chosen, once their runs are known to have been measured alike."""
-    label_of = labels([choice.chosen.runs[0].config for choice in choices], ("latent", "kl"))
+    configs = [choice.chosen.runs[0].config for choice in choices]
+    label_of = labels(configs, configs[0].told)
     rows = []
     for choice, label in zip(choices, label_of, strict=True):
         evaluations = [run.measured for run in choice.chosen.runs]
@@ -237,10 +248,6 @@ def section(title: str, choices: Sequence[Choice]) -> Section:
         if positions := best(figures):
             ranked[kind.key] = positions
     return Section(title, tuple(rows), ranked)
-
-
-def _uses_temperature(config: TrainConfig) -> bool:
-    return not config.has_categories or by_name(config.estimator).uses_temperature
 
 
 def _all_single(rows: Sequence[Row]) -> bool:

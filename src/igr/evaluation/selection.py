@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ from igr.evaluation.bounds import (
 )
 from igr.evaluation.compared_runs import IRRELEVANT, ComparedRun, commands
 from igr.evaluation.evaluation import Evaluation
-from igr.training.config import TrainConfig
+from igr.training.run_config import RunConfig
 
 # The first that an evaluation has: the tightest on log p(x) of the discrete model, then the other that
 # every law over a pre-image has, then the only one of laws without a discrete model.
@@ -102,7 +103,7 @@ def grouped(runs: Iterable[ComparedRun]) -> list[list[ComparedRun]]:
     groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
         names = [field.name for field in fields(run.config) if field.name not in ignored]
-        key = json.dumps([getattr(run.config, name) for name in names], default=repr)
+        key = json.dumps([run.config.model, *(getattr(run.config, name) for name in names)], default=repr)
         groups.setdefault(key, []).append(run)
     return list(groups.values())
 
@@ -154,12 +155,10 @@ def over_seeds(figures: Sequence[Estimate | None]) -> Estimate | None:
 
 
 def _candidates(runs: Sequence[ComparedRun]) -> list[Candidate]:
-    tried: dict[tuple[float | None, float | None, float], dict[int, ComparedRun]] = {}
+    tried: dict[tuple[Any, ...], dict[int, ComparedRun]] = {}
     for run in runs:
         config = run.config
-        repetitions = tried.setdefault(
-            (config.temperature, config.prior_temperature, config.learning_rate), {}
-        )
+        repetitions = tried.setdefault(tried_of(config), {})
         if config.seed in repetitions:
             raise UserError(
                 f"expected runs with different seeds where all else is the same; got "
@@ -168,12 +167,23 @@ def _candidates(runs: Sequence[ComparedRun]) -> list[Candidate]:
             )
         repetitions[config.seed] = run
     in_order = sorted(tried, key=_order)
-    return [Candidate(*one, tuple(tried[one][seed] for seed in sorted(tried[one]))) for one in in_order]
+    return [
+        Candidate(
+            **dict(zip(TRIED, one, strict=True)),
+            runs=tuple(tried[one][seed] for seed in sorted(tried[one])),
+        )
+        for one in in_order
+    ]
 
 
-def order_of_trial(config: TrainConfig) -> list[tuple[bool, float]]:
+def tried_of(config: RunConfig) -> tuple[Any, ...]:
+    """What a config has of the settings that are tried, ``None`` where its model has no such setting."""
+    return tuple(getattr(config, setting, None) for setting in TRIED)
+
+
+def order_of_trial(config: RunConfig) -> list[tuple[bool, float]]:
     """What the settings that are tried are sorted by: temperature, prior temperature, learning rate."""
-    return _order([getattr(config, setting) for setting in TRIED])
+    return _order(tried_of(config))
 
 
 def _order(numbers: Sequence[float | None]) -> list[tuple[bool, float]]:

@@ -11,12 +11,13 @@ import torch
 from igr.data import PreparedImages
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.errors import UserError
-from igr.evaluation.bounds import DATA_PER_DRAW, Estimate, estimate
+from igr.evaluation.bounds import Estimate, estimate
 from igr.evaluation.evaluation import images_of_split, temperature_of
 from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_number
+from igr.evaluation.samples import DATA_PER_DRAW
 from igr.fitting.temperature import FixedSamples, check_target, temperature_within
 from igr.training.randomness import generator_key
-from igr.training.runs import LoadedRun, RunFolder
+from igr.training.runs import LoadedRun, LoadedVAE, RunFolder, as_vae
 
 # The key in result.json.
 RECORD = "calibrated_temperature"
@@ -92,7 +93,7 @@ def stored_calibration(folder: RunFolder) -> CalibratedTemperature | None:
 
 
 def calibrate(
-    run: LoadedRun,
+    run: LoadedRun[Any, Any],
     *,
     distance: float = 0.2,
     quantile: float = 0.75,
@@ -162,7 +163,7 @@ def calibrate(
 
 
 def posterior_samples(
-    run: LoadedRun, *, split: str, num_samples: int, max_images: int | None = None, seed: int = 0
+    run: LoadedRun[Any, Any], *, split: str, num_samples: int, max_images: int | None = None, seed: int = 0
 ) -> FixedSamples:
     """Samples of the posteriors of a run's categorical latent, as functions of the temperature.
 
@@ -183,7 +184,8 @@ def posterior_samples(
         raise UserError(
             f"expected a number of samples of at least 1; got {num_samples}; give each image one or more"
         )
-    if run.model.latent.discrete is None:
+    of_vae = as_vae(run, "a temperature by the posterior")
+    if of_vae.model.latent.discrete is None:
         raise UserError(
             f"expected a run with a categorical latent; got {run.folder.path}, whose latent is "
             f"{run.config.latent}; it has no vertices to be close to"
@@ -191,13 +193,13 @@ def posterior_samples(
     images = images_of_split(run, split).first(max_images)
     if len(images) == 0:
         raise UserError("expected at least one image; got none; choose a split that has data")
-    posteriors = _posteriors(run, images, temperature_of(run))
+    posteriors = _posteriors(of_vae, images, temperature_of(run))
     seeds = [generator_key(seed, "evaluation/distance to the vertices", i) for i in range(len(posteriors))]
     return FixedSamples(posteriors, num_samples, seeds)
 
 
 @torch.no_grad()
-def _posteriors(run: LoadedRun, images: PreparedImages, temperature: float) -> list[SimplexRelaxation]:
+def _posteriors(run: LoadedVAE, images: PreparedImages, temperature: float) -> list[SimplexRelaxation]:
     """The posteriors of the categorical latent of the images, [B, V] of each block of them."""
     device = next(run.model.parameters()).device
     posteriors = []

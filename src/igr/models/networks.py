@@ -77,7 +77,7 @@ class Architecture:
         return shape
 
 
-def _initialized(layer: Layer, generator: Generator, he: bool = False) -> Layer:
+def initialized(layer: Layer, generator: Generator, he: bool = False) -> Layer:
     """A layer that was made on no device, with Glorot uniform (or He normal) weights and zero biases.
 
     Made there, since torch would draw its weights from the global generator.
@@ -96,7 +96,7 @@ def _layers(widths: list[int], generator: Generator) -> list[nn.Module]:
     """Linear layers between the widths, with a ReLU between two of them."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(widths):
-        layers += [_initialized(nn.Linear(fan_in, fan_out, device="meta"), generator), nn.ReLU()]
+        layers += [initialized(nn.Linear(fan_in, fan_out, device="meta"), generator), nn.ReLU()]
     return layers[:-1]
 
 
@@ -107,7 +107,7 @@ def _convolutions(
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(channels):
         layer = nn.Conv2d(before, after, kernel, stride=2, padding=padding, device="meta")
-        layers += [_initialized(layer, generator, he), nn.ReLU()]
+        layers += [initialized(layer, generator, he), nn.ReLU()]
     return layers
 
 
@@ -117,7 +117,7 @@ def _doubling(before: int, after: int, kernel: int, generator: Generator) -> Lay
     layer = nn.ConvTranspose2d(
         before, after, kernel, stride=2, padding=1, output_padding=extra, device="meta"
     )
-    return _initialized(layer, generator)
+    return initialized(layer, generator)
 
 
 class _Centred(nn.Module):
@@ -191,7 +191,7 @@ def _conv(sizes: Sizes, generator: Generator) -> Networks:
         nn.ReLU(),
         _doubling(64, 32, 3, generator),
         nn.ReLU(),
-        _initialized(last, generator),
+        initialized(last, generator),
         nn.Unflatten(-3, sizes.outward[:2]),
     ]
     return Networks(

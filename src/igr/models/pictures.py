@@ -1,15 +1,20 @@
-"""Images from the discrete model of a VAE, to be looked at."""
+"""Images from the discrete models, to be looked at."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from igr.models.sop import SOP
 from igr.models.vae import VAE
 
 # How many are usually looked at.
 NUM_RECONSTRUCTIONS = 16
 PRIOR_ROWS, PRIOR_COLUMNS = 4, 16
+# Completions of an image that are shown, and draws that their mean is of.
+NUM_COMPLETIONS = 4
+NUM_IN_MEAN = 100
 # The colour between images: neither black, white nor grey, so that it belongs to none.
 GAP = (0.50, 0.65, 0.79)
 # Smaller images are enlarged to about so many pixels.
@@ -93,6 +98,39 @@ def traversals(model: VAE, image: Tensor, temperature: float, num_steps: int) ->
             turned[:, variable] = torch.eye(d.shape[-1], dtype=d.dtype, device=d.device)[:count]
             rows.append(decoded(turned, c, count))
     return rows
+
+
+class Completions(NamedTuple):
+    """Images whose lower halves are predicted, with shape :math:`(N, C, H, W)`, on the CPU.
+
+    Arguments:
+        mean: With the mean over many draws.
+        samples: With the mean image of one draw of the units each.
+    """
+
+    mean: Tensor
+    samples: list[Tensor]
+
+
+@torch.no_grad()
+def completions(model: SOP, images: Tensor, temperature: float, generator: Generator) -> Completions:
+    """Images with their lower halves as hard units predict them from the upper ones.
+
+    Arguments:
+        model: The model.
+        images: In the form that the likelihood needs, with shape :math:`(N, C, H, W)`.
+        temperature: The temperature of the units.
+        generator: The source of the units, on the device of the model.
+    """
+    parameter = next(model.parameters())
+    known, _ = model.split(images.to(parameter.device))
+    noise = model.draw_noise((NUM_IN_MEAN, len(known)), generator)
+    halves = model.pixels(model.units(known, noise, temperature, "hard")).mean
+
+    def whole(half: Tensor) -> Tensor:
+        return torch.cat([known, half], dim=-2).cpu()
+
+    return Completions(whole(halves.mean(0)), [whole(half) for half in halves[:NUM_COMPLETIONS]])
 
 
 def sheet(rows: Sequence[Tensor]) -> Tensor:

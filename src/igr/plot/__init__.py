@@ -5,8 +5,17 @@ opens; :func:`new_figure` and :func:`save` are enough to get a picture into a fi
 """
 
 from igr.plot.curves import Band, loss_curves, quantile_bands
+from igr.plot.dots import DotPanel, dot_figure
 from igr.plot.gradients import estimator_biases, estimator_variances, probe_figure
-from igr.plot.images import CELL, LABELLED, image_grid, labelled_images, reconstructions, traversals
+from igr.plot.images import (
+    CELL,
+    LABELLED,
+    completions,
+    image_grid,
+    labelled_images,
+    reconstructions,
+    traversals,
+)
 from igr.plot.laws import BOX_LEVELS, box_key, distance_boxes, labelled_boxes, law_histogram
 from igr.plot.runs import (
     SEEDS_BAND,
@@ -28,11 +37,14 @@ __all__ = [
     "SEEDS_BAND",
     "Band",
     "Curve",
+    "DotPanel",
     "bounds_figure",
     "bounds_over_epochs",
     "box_key",
     "comparison_figure",
+    "completions",
     "distance_boxes",
+    "dot_figure",
     "estimator_biases",
     "estimator_variances",
     "grouped_figure",

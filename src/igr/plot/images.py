@@ -1,11 +1,12 @@
 """Images, in rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from igr.models.pictures import GAP
+from igr.models.pictures import GAP, Completions
+from igr.plot.style import COLOURS
 
 # Of a grid of images: one image and the gap after it.
 CELL = 1.08
@@ -49,6 +50,36 @@ def reconstructions(axes: Axes, originals: Tensor, decoded: Tensor, *, title: st
     """
     image_grid(axes, [originals, decoded], title=title)
     axes.set_yticks([0.5, 0.5 + CELL], ["original", "decoded"])
+    return axes
+
+
+def completions(
+    axes: Axes, originals: Tensor, completed: Mapping[str, Completions], *, num_draws: int, title: str
+) -> Axes:
+    """Images above those whose lower halves are predicted: the mean of many draws, and some draws.
+
+    Arguments:
+        axes: Where to draw.
+        originals: Values in [0, 1], with shape :math:`(N, C, H, W)`, C one or three.
+        completed: Those of each model, by what is said of it beside its rows; ``""`` for nothing.
+        num_draws: How many draws are shown.
+        title: The title.
+    """
+    rows, labels = [originals], ["original"]
+    for name, of_model in completed.items():
+        said = f"{name}: " if name else ""
+        rows += [of_model.mean, *of_model.samples[:num_draws]]
+        labels += [
+            f"{said}mean of draws",
+            *(f"{said}draw {i + 1}" for i in range(len(rows) - len(labels) - 1)),
+        ]
+    image_grid(axes, rows, title=title)
+    # What is below is predicted; of an odd number of rows of pixels the middle one is known.
+    height = originals.shape[-2]
+    known = (height - height // 2) / height
+    for number in range(1, len(rows)):
+        axes.axhline(number * CELL + known, color=COLOURS[1], linewidth=0.8)
+    axes.set_yticks([0.5 + CELL * i for i in range(len(rows))], labels, fontsize=8)
     return axes
 
 

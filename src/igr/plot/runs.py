@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -25,6 +25,8 @@ from igr.plot.style import (
 )
 from igr.tables import Measured
 from igr.training.config import TrainConfig
+from igr.training.run_config import RunConfig
+from igr.training.sop_config import SOPConfig
 
 # What the objective of training is, by the KL in it and by whether the decoder meets vertices, and the title
 # of a panel of such runs.
@@ -42,9 +44,38 @@ OBJECTIVES = {
 }
 
 
-def objective(config: TrainConfig) -> tuple[str, bool]:
-    """Which of the objectives it is; figures of different ones are different quantities."""
-    return config.trained_kl, config.meets_vertices
+class Objective(NamedTuple):
+    """What is trained; figures of different ones are different quantities.
+
+    Arguments:
+        key: What panels are sorted by.
+        quantity: What its figures are.
+        title: The title of a panel of such runs.
+        told: Settings that the title tells.
+    """
+
+    key: tuple[Any, ...]
+    quantity: str
+    title: str
+    told: tuple[str, ...] = ("kl",)
+
+
+def objective(config: RunConfig) -> Objective:
+    """Which of the objectives it is."""
+    if isinstance(config, TrainConfig):
+        key = config.trained_kl, config.meets_vertices
+        return Objective(key, *OBJECTIVES[key])
+    if isinstance(config, SOPConfig):
+        samples = f"{config.num_samples} sample{'s' if config.samples_per_image > 1 else ''}"
+        kind = "straight-through" if config.straight_through else "relaxed"
+        model = "discrete" if config.straight_through else "relaxed"
+        return Objective(
+            (config.network, config.num_samples, config.straight_through),
+            f"bound of the {model} model, {samples}",
+            f"{config.network}, {kind} units, {samples}",
+            told=("network", "num_samples", "straight_through"),
+        )
+    raise TypeError(f"expected the config of a known kind of model; got {type(config).__name__}")
 
 
 # What a band around a curve is.
@@ -70,14 +101,13 @@ def comparison_figure(runs: Sequence[ComparedRun]) -> Figure:
 
     Different objectives are different quantities and never share an axis.
     """
-    panels: dict[tuple[tuple[str, bool], str], list[Curve]] = {}
+    panels: dict[tuple[Objective, str], list[Curve]] = {}
     for position, run in enumerate(runs):
         curve = Curve(run.name, position, run.curve("train_bound"), run.curve("validation_bound"))
         panels.setdefault((objective(run.config), run.config.data), []).append(curve)
     figure, all_axes = new_figure(5.2 * len(panels), 4.4, len(panels))
     for axes, ((kind, data), curves) in zip(all_axes, sorted(panels.items()), strict=True):
-        quantity, title = OBJECTIVES[kind]
-        bounds_over_epochs(axes, curves, title=f"{data}, {title}", quantity=quantity)
+        bounds_over_epochs(axes, curves, title=f"{data}, {kind.title}", quantity=kind.quantity)
     return figure
 
 
@@ -137,9 +167,10 @@ def grouped_figure(comparison: GroupedComparison) -> Figure:
     different quantities and never share an axis. Rows that differ in nothing else look the same in every
     panel, and one legend below names them.
     """
-    learned = ("data", "likelihood", "binarization", "image_shape", "kl")
+    learned = ("data", "likelihood", "binarization", "image_shape", "trained_kl")
     rows = comparison.rows
-    label_of = labels([row.config for row in rows], ("latent",), learned)
+    told = {name for row in rows for name in objective(row.config).told}
+    label_of = labels([row.config for row in rows], ("latent",), (*learned, *told))
     names = [", ".join(words(label)) for label in label_of]
     position_of = {name: position for position, name in enumerate(dict.fromkeys(names))}
     panels: dict[tuple[Any, ...], dict[int, Band]] = {}
@@ -166,10 +197,10 @@ def grouped_figure(comparison: GroupedComparison) -> Figure:
     several = [len({panel[i] for panel in panels}) > 1 for i in range(len(learned))]
     handles: dict[str, Artist] = {}
     for axes, (panel, bands) in zip(all_axes, sorted(panels.items()), strict=True):
-        quantity, kl_title = OBJECTIVES[panel[-1]]
+        kind = panel[-1]
         settings = [str(what) for what, differs in zip(panel[1:-1], several[1:-1], strict=True) if differs]
-        title = ", ".join([panel[0], *settings, kl_title])
-        validation_bands(axes, bands, title=title, quantity=quantity)
+        title = ", ".join([panel[0], *settings, kind.title])
+        validation_bands(axes, bands, title=title, quantity=kind.quantity)
         handles |= {str(line.get_label()): line for line in axes.get_legend_handles_labels()[0]}
     handles[SEEDS_BAND] = Patch(color=GREY, alpha=0.2, linewidth=0)
     figure.legend(

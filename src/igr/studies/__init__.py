@@ -19,6 +19,7 @@ STUDIES = {
     "simplex-proximity": "igr.studies.simplex_proximity",
     "toy": "igr.studies.toy",
     "estimators-vae": "igr.studies.estimators_vae",
+    "sop": "igr.studies.sop",
 }
 
 

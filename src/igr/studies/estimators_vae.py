@@ -3,18 +3,20 @@
 import statistics
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from igr import plot
 from igr.estimators import ESTIMATORS, by_name
 from igr.evaluation.bounds import IMPORTANCE_WEIGHTED
 from igr.models.latents import LATENTS
+from igr.studies.grid import TITLES
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
 from igr.studies.toy import FAMILIES as TOY_FAMILIES
-from igr.studies.vae_grid import TITLES, Forms, VaeConfig, vae_groups
+from igr.studies.vae_grid import Forms, VaeConfig, vae_groups
 from igr.sweeps import Group
 from igr.training.checks import fits
+from igr.training.config import TrainConfig
 from igr.training.runs import RunFolder
 
 # VIMCO belongs to the first family too; the toy problems have no place for it.
@@ -95,7 +97,8 @@ def report(config: EstimatorsConfig, findings: Findings) -> Report:
         for latent in config.latents
         for title, names in FAMILIES.items()
         if any(
-            run.config.latent == latent and run.config.estimator in names for run in findings.runs.finished
+            one.latent == latent and one.estimator in names
+            for one in (cast(TrainConfig, run.config) for run in findings.runs.finished)
         )
     ]
     return Report(
@@ -114,7 +117,8 @@ def _cost(config: EstimatorsConfig, findings: Findings) -> Table:
         if not runs:
             continue
         folders = [RunFolder(findings.runs.path(run)) for run in runs]
-        latent, estimator = runs[0].config.latent, runs[0].config.estimator
+        trained = cast(TrainConfig, runs[0].config)
+        latent, estimator = trained.latent, trained.estimator
         times = [line["seconds"] for folder in folders for line in folder.timings()]
         seconds[latent, estimator] = statistics.median(times)
         ends = [folder.metrics()[-1] for folder in folders]
@@ -122,7 +126,7 @@ def _cost(config: EstimatorsConfig, findings: Findings) -> Table:
             statistics.fmean(end[key] for end in ends) if key in ends[0] else None
             for key in ("estimator_temperature", "estimator_coefficient", "estimator_baseline")
         ]
-        rows.append([TITLES[latent], estimator, runs[0].config.samples_per_image, *learned])
+        rows.append([TITLES[latent], estimator, trained.samples_per_image, *learned])
     for row, (latent, _), own in zip(rows, list(seconds), list(seconds.values()), strict=True):
         plain = seconds.get((latent, "pathwise"))
         row[3:3] = [own, own / plain if plain else None]

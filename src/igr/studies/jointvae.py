@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from igr import plot
 from igr.evaluation import images_of_split, temperature_of
 from igr.models.latents import CONTINUOUS_KL, DISCRETE_KL, GAUSSIAN
 from igr.models.pictures import NUM_RECONSTRUCTIONS, hard_reconstructions, traversals
+from igr.studies.grid import TITLES
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
-from igr.studies.vae_grid import TITLES, VaeConfig, vae_groups
+from igr.studies.vae_grid import VaeConfig, vae_groups
 from igr.sweeps import Group, Run
 from igr.training.config import TrainConfig
 from igr.training.runs import RunFolder, load_run
@@ -70,7 +71,9 @@ class JointVaeConfig(VaeConfig):
 def groups(config: JointVaeConfig) -> list[Group]:
     """The groups of a VAE, each with a Gaussian latent and capacities besides."""
     return [
-        dataclasses.replace(group, candidates=tuple(_joint(config, one) for one in group.candidates))
+        dataclasses.replace(
+            group, candidates=tuple(_joint(config, cast(TrainConfig, one)) for one in group.candidates)
+        )
         for group in vae_groups(config)
     ]
 
@@ -113,7 +116,7 @@ is no bound; the bounds are those of the model that results, over both parts of 
 def _table(findings: Findings, chosen: Sequence[Sequence[Run]]) -> Table:
     rows: list[list[Cell]] = []
     for runs in chosen:
-        config = runs[0].config
+        config = cast(TrainConfig, runs[0].config)
         lines = [RunFolder(findings.runs.path(run)).metrics()[-1] for run in runs]
         step = lines[0]["step"]
         row: list[Cell] = [config.data, config.network, TITLES[config.latent], config.trained_kl, len(runs)]

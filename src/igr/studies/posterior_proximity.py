@@ -8,9 +8,10 @@ from functools import partial
 from igr import plot
 from igr.evaluation import calibrate, posterior_samples
 from igr.models.latents import GAUSSIAN
+from igr.studies.grid import TITLES
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Item, Record, Study, Work
-from igr.studies.vae_grid import TITLES, RunsConfig, vae_groups
+from igr.studies.vae_grid import RunsConfig, vae_groups
 from igr.sweeps import Group
 from igr.training.runs import load_run
 

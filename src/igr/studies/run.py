@@ -22,10 +22,10 @@ from igr.progress import bar
 from igr.studies.report import Report
 from igr.studies.study import Config, Findings, Item, Record, Runs, Study, StudyConfig, Work
 from igr.sweeps import Group, SweepOutcome, SweepWatcher, run_sweep
-from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.folders import LOCK, held, unwritable
 from igr.training.randomness import keyed_generator
+from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder
 
 FORMAT = 1
@@ -78,7 +78,7 @@ def default_folder(name: str, budget: str = "full", smoke: bool = False) -> Path
 def groups_of(study: Study[Config], config: Config, machine: Machine) -> list[Group]:
     """The groups of a study, to be trained on a machine."""
 
-    def placed(candidate: TrainConfig) -> TrainConfig:
+    def placed(candidate: RunConfig) -> RunConfig:
         there = dataclasses.replace(candidate, device=machine.device, data_dir=machine.data_dir)
         return there.resolved()
 

@@ -13,7 +13,6 @@ from igr.errors import UserError, unknown_name
 from igr.evaluation import GroupedComparison, compare_groups, read_runs
 from igr.studies.report import Report
 from igr.sweeps import EvaluationSettings, Group, Run, SweepOutcome
-from igr.training.config import TrainConfig
 
 BUDGETS = ("full", "small")
 
@@ -81,7 +80,7 @@ class Runs:
         failed = {failure.run for failure in self._outcome.failures}
         return [run for run in self._outcome.runs if run not in failed]
 
-    def comparison(self, keep: Callable[[TrainConfig], bool] = lambda config: True) -> GroupedComparison:
+    def comparison(self, keep: Callable[[Any], bool] = lambda config: True) -> GroupedComparison:
         """All of them side by side, one row for each group, or those whose configs are to be kept."""
         return compare_groups(
             [run for run in read_runs([self.path(run) for run in self.finished]) if keep(run.config)]

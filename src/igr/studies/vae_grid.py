@@ -1,22 +1,19 @@
 """The runs that the studies of VAEs have in common: data sets, networks and latents, tuned and repeated."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from igr.data import SOURCES
 from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.networks import NETWORKS
-from igr.studies.study import StudyConfig
+from igr.studies.grid import GridConfig, Tested
 from igr.sweeps import EvaluationSettings, Group
 from igr.training.checks import KLS
 from igr.training.config import CONTINUOUS_DIM, TrainConfig
 
 # The law of a pixel of each data set, as in the paper; the others are binary images.
 LIKELIHOODS = {"fmnist": "normal", "celeba": "normal"}
-# The seeds of the paper's experiments.
-SEEDS = (5328, 5945, 8965, 49, 9337)
 # What the settings of temperatures are called, by latent; the others have those of IGR.
 TEMPERATURES = {
     "gumbel-softmax": "gumbel_temperatures",
@@ -25,24 +22,10 @@ TEMPERATURES = {
     "bernoulli": "gumbel_temperatures",
 }
 
-TITLES: Mapping[str, str] = {
-    "gumbel-softmax": "GS",
-    "bernoulli": "Bernoulli",
-    "igr": "IGR-I",
-    "igr-planar": "IGR-Planar",
-    "igr-sb": "IGR-SB",
-    "igr-sb-log": "IGR-SB (log)",
-    "igr-sb-truncated": "IGR-SB (truncated)",
-    "gaussian": "Gaussian",
-}
-
 
 @dataclass(frozen=True)
-class RunsConfig(StudyConfig):
-    """What is trained, for how long, and how it is repeated."""
-
-    seed: int = 0
-    """Fixes the noise of evaluations; training has seeds of its own."""
+class RunsConfig(GridConfig):
+    """What VAEs are trained, for how long, and how it is repeated."""
 
     data: tuple[str, ...] = ("mnist", "fmnist", "omniglot")
     """The data sets."""
@@ -80,91 +63,45 @@ class RunsConfig(StudyConfig):
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     """Learning rates of Adam."""
 
-    seeds: tuple[int, ...] = SEEDS
-    """Seeds of training."""
-
     epochs: int = 300
     """Passes over the training images."""
-
-    batch_size: int = 100
-    """Images per step."""
-
-    max_images: int | None = None
-    """Use only the first so many images of each split; None uses all."""
-
-    eval_every: int = 10
-    """Epochs between two validation figures."""
 
     def sizes(self, latent: str) -> tuple[int, int]:
         """How many variables a categorical latent has, and how many categories each."""
         counts = {"igr-sb-truncated": self.most_categories, "bernoulli": 2}
         return self.num_variables, counts.get(latent, self.num_categories)
 
-    def check(self) -> None:
-        super().check()
-        named: dict[str, Mapping[str, object] | tuple[str, ...]] = {
-            "data": SOURCES,
-            "networks": NETWORKS,
-            "latents": (*LATENTS, GAUSSIAN),
-            "kls": KLS,
-        }
-        for key, known in named.items():
-            values = getattr(self, key)
-            good = bool(values) and {*values} <= {*known} and len({*values}) == len(values)
-            self.require(key, good, f"some of {', '.join(known)}, each once")
-        for key in ("gumbel_temperatures", "igr_temperatures", "stick_temperatures", "learning_rates"):
-            values = getattr(self, key)
-            good = bool(values) and min(values) > 0 and len({*values}) == len(values)
-            self.require(key, good, "different numbers above 0")
-        distinct = len({*self.seeds}) == len(self.seeds)
-        good = bool(self.seeds) and min(self.seeds) >= 0 and distinct
-        self.require("seeds", good, "different whole numbers of at least 0")
-        # What is left is checked with the configs of the runs.
-        vae_groups(self)
+    def names(self) -> Mapping[str, Collection[str]]:
+        return {"networks": NETWORKS, "latents": (*LATENTS, GAUSSIAN), "kls": KLS}
+
+    def numbers(self) -> Sequence[str]:
+        return "gumbel_temperatures", "igr_temperatures", "stick_temperatures"
+
+    def tuned_axes(self) -> Mapping[str, str]:
+        latents = [latent for latent in self.latents if latent != GAUSSIAN]
+        return {TEMPERATURES.get(latent, "igr_temperatures"): "temperature" for latent in latents}
+
+    def groups(self) -> list[Group]:
+        return vae_groups(self)
 
 
 @dataclass(frozen=True)
-class VaeConfig(RunsConfig):
+class VaeConfig(Tested, RunsConfig):
     """What is trained, for how long, and how it is tuned, repeated and evaluated.
 
     Of several temperatures and learning rates those with the highest validation bound are taken, with the
     first of the seeds.
     """
 
-    num_eval_samples: int = 1000
-    """Latent samples per image in the bounds on the test split."""
-
-    validation_samples: int = 100
-    """The same on the validation split, by which is chosen."""
-
-    max_eval_images: int | None = None
-    """Evaluate on the first so many images only; None: on all."""
-
     @property
     def tuned(self) -> str:
         """A sentence about what was chosen, and how."""
-        latents = [latent for latent in self.latents if latent != GAUSSIAN]
-        axes = {TEMPERATURES.get(latent, "igr_temperatures") for latent in latents}
-        several = ["temperature"] if any(len(getattr(self, axis)) > 1 for axis in axes) else []
-        several += ["learning rate"] if len(self.learning_rates) > 1 else []
-        if not several:
-            return "Nothing was tuned: every latent has one temperature, and one learning rate."
-        verb = "was" if len(several) == 1 else "were"
-        return (
-            f"Where a row had several to choose from, its {' and '.join(several)} {verb} chosen by its bound "
-            f"on the validation split ({self.validation_samples} samples an image), with the first of "
-            f"{len(self.seeds)} seeds; the others were then run with that choice."
-        )
+        return self.tuned_by(self.validation_samples)
 
     @property
     def evaluation(self) -> EvaluationSettings:
         """How the runs are evaluated."""
-        return EvaluationSettings(
-            num_samples=self.num_eval_samples,
-            validation_samples=self.validation_samples,
-            max_images=self.max_eval_images,
-            seed=self.seed,
-        )
+        return self.settings_with(self.seed)
 
 
 # How the runs of a study are trained: settings by the endings of the names of their groups. A temperature

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from igr import plot
 from igr.evaluation import GroupedComparison
 from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, PRE_IMAGE
+from igr.studies.grid import TITLES
 from igr.studies.report import Picture, Report
 from igr.studies.study import Findings, Study
-from igr.studies.vae_grid import RELAXED, STRAIGHT_THROUGH, TITLES, VaeConfig, vae_groups
+from igr.studies.vae_grid import RELAXED, STRAIGHT_THROUGH, VaeConfig, vae_groups
 from igr.sweeps import Group
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from igr import plot
 from igr.plot import Band
+from igr.studies.grid import TITLES
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
-from igr.studies.vae_grid import TITLES, RunsConfig, vae_groups
+from igr.studies.vae_grid import RunsConfig, vae_groups
 from igr.sweeps import Group, Run
 from igr.training.loop import VANISHES, VANISHING
 from igr.training.runs import RunFolder

@@ -13,7 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from igr.errors import UserError, unknown_name
 from igr.evaluation.selection import TRIED
 from igr.sweeps.group import Group, label, varying
-from igr.training.config import TrainConfig, smoke
+from igr.training.config import TrainConfig
+from igr.training.run_config import RunConfig
 
 # Values by the names of settings: one value or a list of them.
 Grid = Mapping[str, Any]
@@ -36,20 +37,21 @@ def read_grid(path: Path) -> Grid | list[Grid]:
 
 def expand(
     grid: Grid | Sequence[Grid],
-    base: TrainConfig | None = None,
+    base: RunConfig | None = None,
     *,
     flags: Grid | None = None,
     small: bool = False,
-) -> list[TrainConfig]:
+) -> list[RunConfig]:
     """All combinations of the values in a grid, or in any of several, as resolved configs.
 
     Arguments:
         grid: Settings by name, each with one value or a list of values, in which each combination is a
             config; or a sequence of such grids, of which each config is taken once. A setting whose values
             are lists has one where there is a list, and several where there is a list of lists.
-        base: Where all other settings come from; ``None`` takes the defaults.
+        base: Where all other settings come from; ``None`` takes the defaults of a VAE.
         flags: Settings that replace those of every grid.
-        small: Make every config small, see :func:`igr.training.config.smoke`; ``flags`` win over that.
+        small: Make every config small, see :meth:`igr.training.run_config.RunConfig.small`; ``flags`` win
+            over that.
 
     Raises:
         UserError: A grid is none, a name or a value in it cannot be used, or a combination cannot be
@@ -61,13 +63,13 @@ def expand(
     if not grids:
         raise UserError(f"expected at least one grid; got an empty list; {_ADVICE}")
     flag_axes = _axes(flags, base)
-    found: dict[TrainConfig, None] = {}
+    found: dict[RunConfig, None] = {}
     for one in grids:
         axes = {key: values for key, values in _axes(one, base).items() if key not in flags}
         names = [*axes, *flag_axes]
-        seen: dict[TrainConfig, str] = {}
+        seen: dict[RunConfig, str] = {}
         # Two that differ in what smoke sets are one and the same afterwards.
-        starts = dict.fromkeys(smoke(config) if small else config for config in _product(axes, base))
+        starts = dict.fromkeys(config.small() if small else config for config in _product(axes, base))
         for config in itertools.chain.from_iterable(_product(flag_axes, start) for start in starts):
             combination = _in_words(config, names)
             resolved = _resolved(config, combination, len(starts) * _count(flag_axes) > 1)
@@ -81,7 +83,7 @@ def expand(
     return list(found)
 
 
-def groups_of(configs: Sequence[TrainConfig], *, tune_all: bool = True) -> list[Group]:
+def groups_of(configs: Sequence[RunConfig], *, tune_all: bool = True) -> list[Group]:
     """The groups that configs make: equal ones but for the seed and what is tuned.
 
     Arguments:
@@ -91,15 +93,15 @@ def groups_of(configs: Sequence[TrainConfig], *, tune_all: bool = True) -> list[
     Raises:
         UserError: Configs of one group do not all come with the same seeds.
     """
-    rows: dict[TrainConfig, list[TrainConfig]] = {}
-    open_fields: dict[str, Any] = dict.fromkeys(TRIED) | {"seed": 0}
+    rows: dict[RunConfig, list[RunConfig]] = {}
     for config in configs:
+        open_fields: dict[str, Any] = {name: None for name in TRIED if hasattr(config, name)} | {"seed": 0}
         rows.setdefault(dataclasses.replace(config, **open_fields), []).append(config)
     keys = _keys([*rows])
     return [_group(key, row, tune_all) for key, row in zip(keys, rows.values(), strict=True)]
 
 
-def _axes(grid: object, base: TrainConfig) -> dict[str, list[Any]]:
+def _axes(grid: object, base: RunConfig) -> dict[str, list[Any]]:
     """The values of each setting of a grid, checked one by one."""
     if not isinstance(grid, Mapping):
         raise UserError(f"expected a grid of settings by name; got {json.dumps(grid)}; {_ADVICE}")
@@ -136,7 +138,7 @@ def takes_lists(hint: Any) -> bool:
     return any(get_origin(member) is tuple for member in members)
 
 
-def _product(axes: Mapping[str, Sequence[Any]], base: TrainConfig) -> Iterator[TrainConfig]:
+def _product(axes: Mapping[str, Sequence[Any]], base: RunConfig) -> Iterator[RunConfig]:
     for values in itertools.product(*axes.values()):
         yield dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
 
@@ -148,7 +150,7 @@ def _count(axes: Mapping[str, Sequence[Any]]) -> int:
     return count
 
 
-def _resolved(config: TrainConfig, combination: str, is_one_of_several: bool) -> TrainConfig:
+def _resolved(config: RunConfig, combination: str, is_one_of_several: bool) -> RunConfig:
     try:
         return config.resolved()
     except UserError as error:
@@ -159,12 +161,12 @@ def _resolved(config: TrainConfig, combination: str, is_one_of_several: bool) ->
         ) from error
 
 
-def _in_words(config: TrainConfig, names: Sequence[str]) -> str:
+def _in_words(config: RunConfig, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {json.dumps(getattr(config, name)).strip(chr(34))}" for name in names)
 
 
-def _group(key: str, configs: Sequence[TrainConfig], tune_all: bool) -> Group:
-    seeds_of: dict[TrainConfig, list[int]] = {}
+def _group(key: str, configs: Sequence[RunConfig], tune_all: bool) -> Group:
+    seeds_of: dict[RunConfig, list[int]] = {}
     for config in configs:
         seeds_of.setdefault(dataclasses.replace(config, seed=configs[0].seed), []).append(config.seed)
     candidates = [*seeds_of]
@@ -179,7 +181,7 @@ def _group(key: str, configs: Sequence[TrainConfig], tune_all: bool) -> Group:
     return Group(key, tuple(candidates), tuple(first), tune_all)
 
 
-def _keys(rows: Sequence[TrainConfig]) -> list[str]:
+def _keys(rows: Sequence[RunConfig]) -> list[str]:
     """A name for each config, of the few settings that tell them apart."""
     names = ["latent"]
     for field in dataclasses.fields(rows[0]):
@@ -200,5 +202,5 @@ def _keys(rows: Sequence[TrainConfig]) -> list[str]:
     return keys
 
 
-def _values(row: TrainConfig, names: Sequence[str]) -> tuple[Any, ...]:
+def _values(row: RunConfig, names: Sequence[str]) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in names)

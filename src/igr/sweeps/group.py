@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from igr.training.config import TrainConfig
+from igr.training.run_config import RunConfig
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # Fields with a short form in names of runs, where most are written out.
@@ -28,7 +28,7 @@ class Run:
 
     group: str
     candidate: int
-    config: TrainConfig
+    config: RunConfig
     name: str
 
     @property
@@ -54,7 +54,7 @@ class Group:
     """
 
     key: str
-    candidates: tuple[TrainConfig, ...]
+    candidates: tuple[RunConfig, ...]
     seeds: tuple[int, ...]
     tune_all: bool = False
     tested: bool = True
@@ -116,7 +116,7 @@ class Group:
         return tuple(endings)
 
 
-def varying(configs: Sequence[TrainConfig]) -> list[str]:
+def varying(configs: Sequence[RunConfig]) -> list[str]:
     """The fields in which configs differ."""
     names = [field.name for field in dataclasses.fields(configs[0])]
     return [name for name in names if len({getattr(config, name) for config in configs}) > 1]
@@ -128,6 +128,6 @@ def label(field: str, value: object) -> str:
     return _SHORT.get(field, field.replace("_", "-")) + "-".join(map(str, parts))
 
 
-def _ending(config: TrainConfig, alike: Sequence[TrainConfig]) -> str:
+def _ending(config: RunConfig, alike: Sequence[RunConfig]) -> str:
     labels = [label(field, getattr(config, field)) for field in varying(alike)]
     return "".join(f"-{re.sub(r'[^A-Za-z0-9.+_-]+', '-', text)}" for text in labels)

@@ -19,9 +19,9 @@ from igr.errors import UserError
 from igr.evaluation.evaluation import Evaluation, evaluate, stored_evaluation
 from igr.sweeps.group import Run
 from igr.training import loop
-from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.folders import LOCK
+from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, load_run
 from igr.training.watchers import Watcher
 
@@ -62,7 +62,7 @@ class EvaluationSettings:
                     f"{value}; change {name}"
                 )
 
-    def samples(self, config: TrainConfig, split: str) -> int:
+    def samples(self, config: RunConfig, split: str) -> int:
         """The latent samples for each image of a split."""
         chosen = self.validation_samples if split == "validation" else None
         for value in (chosen, self.num_samples):
@@ -70,7 +70,7 @@ class EvaluationSettings:
                 return value
         return config.num_eval_samples
 
-    def num_images(self, config: TrainConfig, split: str) -> int:
+    def num_images(self, config: RunConfig, split: str) -> int:
         """The images of a split that are evaluated."""
         sizes = dict(zip(("train", "validation", "test"), data.source(config.data).sizes, strict=True))
         limits = (sizes[split], config.max_images, self.max_images)
@@ -102,7 +102,7 @@ def is_trained(path: Path) -> bool:
 
 
 def evaluation_in(
-    path: Path, config: TrainConfig, split: str, settings: EvaluationSettings
+    path: Path, config: RunConfig, split: str, settings: EvaluationSettings
 ) -> Evaluation | None:
     """The evaluation of the latest checkpoint of a run on a split, if it was made with these settings."""
     folder = RunFolder(path)
@@ -116,7 +116,7 @@ def evaluation_in(
     return None
 
 
-def check_folder(path: Path, config: TrainConfig) -> bool:
+def check_folder(path: Path, config: RunConfig) -> bool:
     """Checks that a folder is free or that of the run with this config, whatever has become of it.
 
     Returns:

@@ -17,8 +17,8 @@ from igr.evaluation.compared_runs import SWEEP
 from igr.evaluation.selection import order_of_trial, selection_bound
 from igr.sweeps.group import Group, varying
 from igr.sweeps.job import EvaluationSettings, evaluation_in
-from igr.training.config import TrainConfig
 from igr.training.folders import LOCK, unwritable
+from igr.training.kinds import DEFAULT, config_class
 
 FORMAT = 1
 
@@ -132,6 +132,7 @@ def _record(sweep: Sweep) -> dict[str, Any]:
         "groups": [
             {
                 "key": group.key,
+                "model": group.candidates[0].model,
                 "candidates": [candidate.to_json() for candidate in group.candidates],
                 "seeds": list(group.seeds),
                 "tune_all": group.tune_all,
@@ -170,7 +171,10 @@ def _sweep(folder: Path, stored: dict[str, Any]) -> Sweep:
         groups = [
             Group(
                 group["key"],
-                tuple(TrainConfig.from_json(candidate).resolved() for candidate in group["candidates"]),
+                tuple(
+                    config_class(group.get("model", DEFAULT)).from_json(candidate).resolved()
+                    for candidate in group["candidates"]
+                ),
                 tuple(group["seeds"]),
                 group["tune_all"],
             )

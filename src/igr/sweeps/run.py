@@ -21,7 +21,7 @@ from igr.sweeps.job import (
 from igr.sweeps.record import Sweep
 from igr.sweeps.watcher import SweepWatcher
 from igr.sweeps.workers import work_here, work_in_processes
-from igr.training.build import available_device, build_latent
+from igr.training.build import available_device, build_model
 from igr.training.failures import Interrupted
 from igr.training.folders import held
 from igr.training.runs import load_data, with_data_at_hand
@@ -187,7 +187,7 @@ def _check_inputs(jobs: Sequence[Job]) -> None:
         available_device(job.run.config.device)
         # With the prior, which a run that was begun has a copy of.
         if not is_begun(job.path):
-            build_latent(job.run.config)
+            build_model(job.run.config, job.run.config.image_shape)
 
 
 class _Work:

@@ -15,11 +15,9 @@ class Adam:
 
     Arguments:
         parameters: What is trained, by name; changed in place.
-        learning_rate: The learning rate.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], learning_rate: float) -> None:
-        self.learning_rate = learning_rate
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._parameters = list(parameters.values())
         self._means = [torch.zeros_like(p) for p in self._parameters]
         self._squares = [torch.zeros_like(p) for p in self._parameters]
@@ -27,7 +25,7 @@ class Adam:
         self._names = list(parameters)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor]) -> None:
+    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
         """Moves the parameters, given the gradient with respect to each."""
         adam(
             self._parameters,
@@ -40,7 +38,7 @@ class Adam:
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
-            lr=self.learning_rate,
+            lr=learning_rate,
             weight_decay=0.0,
             eps=1e-7,
             maximize=False,

@@ -5,20 +5,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
+from torch import Tensor
 
-from igr.data import PreparedImages
-from igr.models.pictures import (
-    NUM_RECONSTRUCTIONS,
-    PRIOR_COLUMNS,
-    PRIOR_ROWS,
-    hard_reconstructions,
-    prior_samples,
-    sheet,
-)
-from igr.models.vae import VAE
-from igr.training.randomness import keyed_generator
-from igr.training.watchers import OBJECTIVES
+from igr.training.watchers import objective_of
 
 
 class Board:
@@ -49,7 +38,7 @@ class Board:
 
     def figures(self, metrics: Mapping[str, Any], seconds: float) -> None:
         """Adds a line of ``metrics.jsonl`` and the time that its epoch took."""
-        names = {"bound": OBJECTIVES[metrics["kl"]], "log_likelihood": "log-likelihood", "kl": "KL"}
+        names = {"bound": objective_of(metrics), "log_likelihood": "log-likelihood", "kl": "KL"}
         scalars = {}
         for key, value in metrics.items():
             part, _, figure = key.partition("_")
@@ -62,22 +51,10 @@ class Board:
             if value is not None:
                 self._writer.add_scalar(tag, value, metrics["step"])
 
-    def pictures(self, model: VAE, images: PreparedImages, temperature: float, step: int) -> None:
-        """Adds reconstructions of images from one-hot latents, below the images, and prior samples.
-
-        Arguments:
-            model: The model as it is now.
-            images: Those of which the first are shown.
-            temperature: The temperature of the posterior.
-            step: Where training stands.
-        """
-        originals = images[:NUM_RECONSTRUCTIONS]
-        decoded = hard_reconstructions(model, originals, temperature)
-        self._writer.add_image("reconstructions", sheet([originals.cpu(), decoded]), step)
-        device = next(model.parameters()).device
-        generator = keyed_generator(0, "board/prior samples", 0, device=device)
-        drawn = prior_samples(model, PRIOR_ROWS * PRIOR_COLUMNS, generator)
-        self._writer.add_image("prior samples", sheet(torch.split(drawn, PRIOR_COLUMNS)), step)
+    def pictures(self, images: Mapping[str, Tensor], step: int) -> None:
+        """Adds images by name, each with shape :math:`(3, H, W)`, of the model after so many steps."""
+        for tag, image in images.items():
+            self._writer.add_image(tag, image, step)
 
     def flush(self) -> None:
         """Hands what was added to the system."""

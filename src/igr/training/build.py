@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from igr.errors import UserError
 from igr.estimators import ControlNetwork, Estimator, by_name
@@ -14,14 +14,67 @@ from igr.models.joint_vae import JointVAE
 from igr.models.latents import LATENTS, DiscreteLatent, GaussianLatent, JointLatent, Latent, PlanarLatent
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS, Sizes
+from igr.models.sop import BINARY_LATENTS, SOP, BinaryLatent, BinaryPlanarLatent, sop_layers
+from igr.models.sop import NETWORKS as SOP_NETWORKS
 from igr.models.vae import VAE
 from igr.training.checks import PATHWISE
 from igr.training.config import TrainConfig
 from igr.training.randomness import keyed_generator
+from igr.training.run_config import RunConfig
+from igr.training.sop_config import SOPConfig
 
 
-def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> VAE:
+def build_model(config: RunConfig, image_shape: tuple[int, int, int]) -> nn.Module:
     """A fresh model, with the initial weights of the seed, on the device of the config.
+
+    Arguments:
+        config: A resolved config of any kind of model.
+        image_shape: Channels, height and width of the images.
+
+    Raises:
+        UserError: This machine does not have the device, or the model cannot be built.
+    """
+    if isinstance(config, TrainConfig):
+        return build_vae(config, image_shape)
+    if isinstance(config, SOPConfig):
+        return build_sop(config, image_shape)
+    raise TypeError(f"expected the config of a known kind of model; got {type(config).__name__}")
+
+
+def build_sop(config: SOPConfig, image_shape: tuple[int, int, int]) -> SOP:
+    """A fresh model of structured output prediction, with the initial weights of the seed.
+
+    Arguments:
+        config: A resolved config.
+        image_shape: Channels, height and width of whole images.
+
+    Raises:
+        UserError: This machine does not have the device.
+    """
+    device = available_device(config.device)
+    network = SOP_NETWORKS[config.network]
+    make = BINARY_LATENTS[config.latent]
+    options = {option: getattr(config, option) for option in make.options}
+    latents: list[BinaryLatent] = []
+    for index in range(network.num_layers):
+        if issubclass(make, BinaryPlanarLatent):
+            options["generator"] = keyed_generator(config.seed, "weights of the latent", index)
+        latents.append(make(config.num_units, **options))
+    likelihood = LIKELIHOODS[config.likelihood]
+    half = config.half_shape
+    layers = sop_layers(
+        network,
+        latents,
+        num_known=math.prod(image_shape) - math.prod(half),
+        num_outputs=likelihood.parameters_per_pixel * math.prod(half),
+        generator=keyed_generator(config.seed, "weights", 0),
+    )
+    model = SOP(layers, latents, half, likelihood, config.straight_through)
+    return model.to(device=device, dtype=config.dtype)
+
+
+def build_vae(config: TrainConfig, image_shape: tuple[int, int, int]) -> VAE:
+    """A fresh VAE, with the initial weights of the seed, on the device of the config.
 
     Arguments:
         config: A resolved config.

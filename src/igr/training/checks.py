@@ -1,19 +1,23 @@
-"""What is refused of a config, each with one sentence."""
+"""What is refused of the config of a VAE, each with one sentence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-import torch
-
-from igr.data import BINARIZATIONS, SOURCES
-from igr.errors import UserError, unknown_name
+from igr.errors import UserError
 from igr.estimators import ESTIMATORS, Estimator, by_name
 from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS
+from igr.training.run_config import (
+    FINITE_POSITIVE,
+    Range,
+    at_least,
+    check_choices,
+    check_device,
+    check_ranges,
+)
 
 if TYPE_CHECKING:
     from igr.training.config import TrainConfig
@@ -22,7 +26,6 @@ KLS = ("relaxed", "discrete")
 # Estimators whose gradient goes through relaxed points; all others are of the discrete model, with its KL.
 PATHWISE = ("pathwise", "gumbel_straight_through")
 SCALES = ("fixed", "free")
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
 def check(config: TrainConfig) -> None:
@@ -31,29 +34,22 @@ def check(config: TrainConfig) -> None:
     Raises:
         UserError: The first setting that cannot be used.
     """
-    choices: dict[str, Collection[str]] = {
-        "data": SOURCES,
-        "network": NETWORKS,
-        "likelihood": LIKELIHOODS,
-        "binarization": BINARIZATIONS,
-        "latent": (*LATENTS, GAUSSIAN),
-        "kl": KLS,
-        "scale": SCALES,
-        "estimator": ESTIMATORS,
-        "precision": PRECISIONS,
-    }
-    for key, allowed in choices.items():
-        value = getattr(config, key)
-        if value not in allowed and not (value is None and key in ("kl", "scale")):
-            raise unknown_name(key, value, allowed)
-    for key, (accept, expected) in _RANGES.items():
-        value = getattr(config, key)
-        if value is not None and not accept(value):
-            raise UserError(f"expected {key} to be {expected}; got {value}; change {key}")
+    check_choices(
+        config,
+        {
+            "network": NETWORKS,
+            "likelihood": LIKELIHOODS,
+            "latent": (*LATENTS, GAUSSIAN),
+            "kl": KLS,
+            "scale": SCALES,
+            "estimator": ESTIMATORS,
+        },
+    )
+    check_ranges(config, _RANGES)
     _check_applicable(config)
     _check_estimator(config)
     _check_capacities(config)
-    _check_device(config)
+    check_device(config)
     # Refuses images that the network does not take.
     _ = config.image_shape
 
@@ -181,17 +177,6 @@ def _check_capacities(config: TrainConfig) -> None:
             )
 
 
-def _check_device(config: TrainConfig) -> None:
-    try:
-        device = torch.device(config.device)
-    except RuntimeError as error:
-        raise UserError(
-            f"expected device to be cpu, cuda or cuda:N; got {config.device!r}; change device"
-        ) from error
-    if device.type not in ("cpu", "cuda"):
-        raise unknown_name("device", config.device, ("cpu", "cuda"))
-
-
 def fits(estimator: str, latent: str, num_categories: int) -> bool:
     """Whether a latent with so many categories has what an estimator needs to know of it."""
     needs = by_name(estimator)
@@ -205,34 +190,14 @@ def _knows_noise(latent: str, estimator: Estimator) -> bool:
     )
 
 
-def _positive(value: float) -> bool:
-    return 0 < value < math.inf
-
-
-def _at_least(bound: int) -> tuple[Callable[[float], bool], str]:
-    return lambda value: value >= bound, f"a whole number of at least {bound}"
-
-
-_FINITE_POSITIVE = (_positive, "a finite number above 0")
-
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "max_images": _at_least(1),
-    "num_variables": _at_least(1),
-    "num_categories": _at_least(2),
-    "temperature": _FINITE_POSITIVE,
-    "prior_temperature": _FINITE_POSITIVE,
-    "num_samples": _at_least(1),
-    "num_eval_samples": _at_least(1),
-    "epochs": _at_least(1),
-    "batch_size": _at_least(1),
-    "learning_rate": _FINITE_POSITIVE,
-    "kl_warmup": _at_least(0),
-    "continuous_dim": _at_least(0),
-    "capacity_weight": _FINITE_POSITIVE,
-    "flow_layers": _at_least(1),
+_RANGES: dict[str, Range] = {
+    "num_variables": at_least(1),
+    "num_categories": at_least(2),
+    "prior_temperature": FINITE_POSITIVE,
+    "kl_warmup": at_least(0),
+    "continuous_dim": at_least(0),
+    "capacity_weight": FINITE_POSITIVE,
+    "flow_layers": at_least(1),
     "stick_threshold": (lambda value: 0 < value < 1, "a number between 0 and 1"),
     "stick_quantile": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
-    "seed": _at_least(0),
-    "eval_every": _at_least(1),
-    "checkpoint_every": _at_least(1),
 }

@@ -1,22 +1,18 @@
-"""The settings of a run: one flat dataclass for Python, the command line and the run folder."""
+"""The settings of a VAE: one flat dataclass for Python, the command line and the run folder."""
 
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import UnionType
-from typing import Any, Self, Union, cast, get_args, get_origin, get_type_hints
-
-import torch
+from typing import ClassVar, Self, cast
 
 from igr.data import SOURCES
-from igr.errors import UserError, unknown_name
 from igr.estimators import by_name
 from igr.models.joint_vae import Capacity
 from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.networks import NETWORKS
-from igr.training.checks import PATHWISE, PRECISIONS, check
+from igr.training.checks import PATHWISE, check
+from igr.training.run_config import RunConfig
 
 RELAXED_WARMUP = 5
 CAPACITY_WEIGHT = 30.0
@@ -24,26 +20,18 @@ CONTINUOUS_DIM = 10
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """What is trained, on what, and for how long."""
+class TrainConfig(RunConfig):
+    """What VAE is trained, on what, and for how long."""
 
-    data: str = "digits"
-    """The data set; `igr data list` shows all."""
-
-    data_dir: str | None = None
-    """The folder with the files of data sets; None: as read before, or downloaded."""
-
-    max_images: int | None = None
-    """Use only the first so many images of each split; None uses all."""
+    model: ClassVar[str] = "vae"
+    told: ClassVar[tuple[str, ...]] = ("latent", "kl")
+    decisive: ClassVar[tuple[str, ...]] = ("latent", "kl", "epochs")
 
     network: str = "dense_nonlinear"
     """The encoder and decoder: dense, dense_nonlinear, dense_relax, conv, or conv_jointvae (resizes)."""
 
     likelihood: str = "bernoulli"
     """The law of a pixel: bernoulli (binary); grey: normal, normal-elu (original's), continuous-bernoulli."""
-
-    binarization: str = "fixed"
-    """Binary images: fixed (cut at half intensity), or stochastic (drawn anew in each epoch)."""
 
     latent: str = "igr"
     """The latent: igr, igr-planar, igr-sb, igr-sb-log, igr-sb-truncated, gumbel-softmax, or gaussian."""
@@ -102,41 +90,8 @@ class TrainConfig:
     num_samples: int | None = None
     """Latent samples per image in training and validation; None: 1 (vimco and leave-one-out: 2)."""
 
-    num_eval_samples: int = 100
-    """Latent samples per image that `igr evaluate` takes if it is not told otherwise."""
-
     kl_warmup: int | None = None
     """Epochs in which the weight of the KL rises to 1; None: relaxed 5 (at most a quarter), discrete 0."""
-
-    epochs: int = 100
-    """Passes over the training images."""
-
-    batch_size: int = 100
-    """Images per step; the last batch of an epoch may be smaller."""
-
-    learning_rate: float = 1e-3
-    """Learning rate of Adam."""
-
-    seed: int = 0
-    """Fixes initial weights, order of the data and noise."""
-
-    eval_every: int = 1
-    """Epochs between two validation bounds; the last epoch always has one."""
-
-    checkpoint_every: int = 10
-    """Epochs between two checkpoints; the last epoch always has one."""
-
-    track_gradients: bool = False
-    """Also record the share of gradients of parameters that are at most 1e-10, for each epoch."""
-
-    tensorboard: bool = True
-    """Also write figures, reconstructions and prior samples for TensorBoard into the run folder."""
-
-    precision: str = "float32"
-    """Floating-point type of weights and arithmetic: float32 or float64."""
-
-    device: str = "cpu"
-    """Where to train: cpu, cuda, cuda:1, ..."""
 
     def resolved(self) -> Self:
         """The same config with every open setting filled in, as the run folder records it.
@@ -174,6 +129,11 @@ class TrainConfig:
         return self.latent != GAUSSIAN
 
     @property
+    def uses_temperature(self) -> bool:
+        """Whether the temperature has a part in training."""
+        return not self.has_categories or by_name(self.estimator).uses_temperature
+
+    @property
     def effective_categories(self) -> int:
         """The number of categories, which a latent may have the last word on."""
         own = LATENTS[self.latent].fixed_categories if self.has_categories else None
@@ -206,19 +166,9 @@ class TrainConfig:
         return NETWORKS[self.network].image_shape(SOURCES[self.data].image_shape)
 
     @property
-    def posterior_temperature(self) -> float:
-        """The temperature of a resolved config; one for a latent that has none and asks for none."""
-        return 1.0 if self.temperature is None else self.temperature
-
-    @property
     def trained_kl(self) -> str:
         """The KL of a resolved config."""
         return cast(str, self.kl)
-
-    @property
-    def samples_per_image(self) -> int:
-        """The latent samples per image in training of a resolved config."""
-        return cast(int, self.num_samples)
 
     @property
     def default_warmup(self) -> int:
@@ -242,7 +192,7 @@ class TrainConfig:
         if (
             self.has_categories
             and self.temperature != LATENTS[self.latent].defaults(self.trained_kl)["temperature"]
-            and not by_name(self.estimator).uses_temperature
+            and not self.uses_temperature
         ):
             found.append(
                 f"the temperature has no part in training with the estimator {self.estimator}; it is that of "
@@ -269,83 +219,6 @@ class TrainConfig:
         return "-".join([*parts, f"s{self.seed}"])
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The floating-point type that ``precision`` names."""
-        return PRECISIONS[self.precision]
-
-    def to_json(self) -> dict[str, Any]:
-        """A mapping of JSON values that :meth:`from_json` takes back."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], base: Self | None = None) -> Self:
-        """The config with these settings.
-
-        Arguments:
-            values: Settings by name, as they come from JSON.
-            base: Where the other settings come from; ``None`` takes the defaults.
-
-        Raises:
-            UserError: A name is unknown, or a value has the wrong type.
-        """
-        if not isinstance(values, Mapping):
-            raise UserError(
-                f"expected settings by name; got {values!r}; write them in braces as a JSON object"
-            )
-        hints = get_type_hints(cls)
-        typed: dict[str, Any] = {}
-        for key, value in values.items():
-            if key not in hints:
-                raise unknown_name("each key of the config", key, hints)
-            typed[key] = _typed(key, value, _members(hints[key]))
-        return dataclasses.replace(cls() if base is None else base, **typed)
-
-
-def smoke(config: TrainConfig) -> TrainConfig:
-    """The config made small, for a check of everything in seconds.
-
-    Five epochs of at most 500 images in batches of at most 50, as few samples per image in training as the
-    estimator takes and ten in evaluation, a checkpoint after each epoch; all else as it was.
-    """
-    return dataclasses.replace(
-        config,
-        max_images=min(config.max_images or 500, 500),
-        epochs=5,
-        batch_size=min(config.batch_size, 50),
-        num_samples=None,
-        num_eval_samples=10,
-        eval_every=1,
-        checkpoint_every=1,
-    )
-
-
-_TYPE_NAMES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    type(None): "null",
-}
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
-def _typed(key: str, value: object, allowed: tuple[Any, ...]) -> object:
-    # Beyond this whole numbers have no float of their own, or none at all.
-    if type(value) is int and float in allowed and abs(value) <= 2**53:
-        return float(value)
-    for kind in allowed:
-        if get_origin(kind) is tuple and isinstance(value, list | tuple):
-            members = get_args(kind)
-            if len(value) != len(members):
-                raise UserError(
-                    f"expected {key} to be {len(members)} numbers; got {len(value)}, {value!r}; change {key}"
-                )
-            return tuple(_typed(key, part, (member,)) for part, member in zip(value, members, strict=True))
-    # Not isinstance: JSON's true is no whole number.
-    if type(value) not in allowed:
-        expected = " or ".join(_TYPE_NAMES.get(kind, "a list of numbers") for kind in allowed)
-        raise UserError(f"expected {key} to be {expected}; got {value!r}; change {key}")
-    return value
+    def described(self) -> str:
+        """What a resolved config trains, in a few words."""
+        return f"{self.latent} with the {self.kl} KL"

@@ -3,10 +3,10 @@
 import math
 import shlex
 import time
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,14 +14,13 @@ from torch import Tensor
 from igr.data import Dataset, cut, prepare
 from igr.errors import UserError
 from igr.models.likelihoods import LIKELIHOODS
-from igr.models.vae import VAETerms
 from igr.training import checkpoints
 from igr.training.adam import Adam
 from igr.training.board import Board
-from igr.training.build import available_device, build_model, num_parameters, own_parameters
-from igr.training.config import TrainConfig
+from igr.training.build import available_device, num_parameters, own_parameters
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.randomness import keyed_generator
+from igr.training.run_config import RunConfig
 from igr.training.runs import (
     RunFolder,
     evaluation_images,
@@ -30,6 +29,7 @@ from igr.training.runs import (
     with_data_at_hand,
 )
 from igr.training.stopping import Stop, stop_signals
+from igr.training.tasks import task_of
 from igr.training.watchers import Watcher
 
 # Images for which validation is computed at once. It is part of what the noise is keyed by.
@@ -50,7 +50,7 @@ VANISHING = "vanishing_gradients"
 PLAUSIBLE_WEIGHT = 1e3
 
 
-def train(config: TrainConfig, path: str | Path, watcher: Watcher | None = None) -> dict[str, Any]:
+def train(config: RunConfig, path: str | Path, watcher: Watcher | None = None) -> dict[str, Any]:
     """Trains a new run.
 
     The noise of an image is a function of the seed, the step and its place in the batch, and the
@@ -105,7 +105,7 @@ class _Loop:
     Everything that a further step depends on is in ``tensors()`` and ``step``.
     """
 
-    def __init__(self, folder: RunFolder, config: TrainConfig, dataset: Dataset) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig, dataset: Dataset) -> None:
         self.folder = folder
         self.config = config
         self.device = available_device(config.device)
@@ -121,15 +121,14 @@ class _Loop:
         self.validation_images = evaluation_images(config, dataset, "validation")
         self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
-        self.model = build_model(config, dataset.image_shape)
+        self.task = task_of(config, dataset, self.steps_per_epoch)
+        self.model = self.task.model
         self.parameters = list(self.model.parameters())
         # Those of a gradient estimator, which come last, are no part of the model.
         self.num_own = len(own_parameters(self.model))
-        self.adam = Adam(dict(self.model.named_parameters()), config.learning_rate)
-        self.capacities = config.capacities
+        self.adam = Adam(dict(self.model.named_parameters()))
         self.step = 0
-        self.figures = ("log_likelihood", "kl", *self.model.latent.part_names)
-        self.train_figures = (*self.figures, *([VANISHING] if config.track_gradients else []))
+        self.train_figures = (*self.task.train_figures, *([VANISHING] if config.track_gradients else []))
         # These, summed over the samples and images of the epoch so far.
         self.sums = torch.zeros(len(self.train_figures), dtype=torch.float64, device=self.device)
         # The same of single steps, by their number, that were not looked at yet.
@@ -203,30 +202,18 @@ class _Loop:
         return prepare(images, self.config.likelihood, self.config.dtype, generator)
 
     def _step(self, x: Tensor) -> None:
-        generator = keyed_generator(self.config.seed, "noise", self.step, self.device)
-        # Drawn for a whole batch also where the last one is smaller, so that the noise of an image
-        # depends on its place and not on how many follow it.
-        shape = (self.config.samples_per_image * self.model.draws_per_sample, self.config.batch_size)
-        noise = self.model.latent.draw_noise(shape, generator)
-        if len(x) < self.config.batch_size:
-            noise = noise[:, : len(x)]
-        capacities = {name: capacity.at(self.step) for name, capacity in self.capacities.items()}
-        terms = self.model(x, noise, self.config.posterior_temperature, self._kl_weight(), **capacities)
+        terms = self.task.terms(x, self.step)
         gradients = torch.autograd.grad(terms.loss, self.parameters)
-        sums = _sums(terms)
+        sums = terms.sums
         if self.config.track_gradients:
             # As often as there are terms in the other sums, so that all are divided alike.
-            share = vanishing_share(gradients[: self.num_own]) * terms.log_likelihood.numel()
+            share = vanishing_share(gradients[: self.num_own]) * len(x) * self.task.terms_per_image
             sums = torch.cat([sums, share.unsqueeze(0)])
         self.recent[self.step + 1] = sums
         if len(self.recent) == STEPS_BETWEEN_CHECKS[self.device.type]:
             self._settle()
-        self.adam.step(gradients)
+        self.adam.step(gradients, self.task.learning_rate(self.step))
         self.step += 1
-
-    def _kl_weight(self) -> float:
-        warmup = cast(int, self.config.kl_warmup) * self.steps_per_epoch
-        return min(1.0, self.step / warmup) if warmup else 1.0
 
     def _settle(self) -> None:
         """Adds the recent steps to the sums of the epoch; fails if one was not finite."""
@@ -243,42 +230,45 @@ class _Loop:
         metrics = {
             "epoch": epoch,
             "step": self.step,
-            "kl": self.config.kl,
-            **_means("train", self.train_figures, self.sums, self._count(self.train_images)),
-            **_means("validation", self.figures, *(self._validate() if due else (None, 0))),
-            **{f"estimator_{name}": value for name, value in self._learned().items()},
+            **self.task.heading,
+            **self._means("train", self.train_figures, self.sums, len(self.train_images)),
+            **self._means(
+                "validation",
+                self.task.validation_figures,
+                self._validate() if due else None,
+                len(self.validation_images),
+            ),
+            **self.task.learned(),
         }
         self.sums.zero_()
         return metrics
 
     @torch.no_grad()
-    def _validate(self) -> tuple[Tensor, int]:
-        """The figures on the validation images, with the same noise at every epoch: sums and their number."""
-        sums = torch.zeros(len(self.figures), dtype=torch.float64, device=self.device)
-        # A truncated latent keeps all its sticks here.
+    def _validate(self) -> Tensor:
+        """The sums over the validation images, with the same noise at every epoch."""
+        sums = torch.zeros(len(self.task.validation_figures), dtype=torch.float64, device=self.device)
+        # Some models do there what they do not in training.
         self.model.eval()
         for block, first in enumerate(range(0, len(self.validation_images), VALIDATION_BATCH)):
             x = self.validation_images[first : first + VALIDATION_BATCH].to(self.device)
-            generator = keyed_generator(self.config.seed, "validation", block, self.device)
-            noise = self.model.latent.draw_noise((self.config.samples_per_image, len(x)), generator)
-            sums += _sums(self.model(x, noise, self.config.posterior_temperature))
+            sums += self.task.validation_sums(x, block)
         self.model.train()
-        return sums, self._count(self.validation_images)
+        return sums
 
-    def _learned(self) -> dict[str, float]:
-        """Single numbers that the gradient estimator has learned."""
-        estimator = self.model.estimator
-        return {} if estimator is None else estimator.learned()
-
-    def _count(self, images: Sized) -> int:
-        """How many terms a sum over the samples of images has."""
-        return len(images) * self.config.samples_per_image
+    def _means(
+        self, prefix: str, names: Sequence[str], sums: Tensor | None, num_images: int
+    ) -> dict[str, Any]:
+        """Figures of an image under their names in ``metrics.jsonl``; not measured, they are ``None``."""
+        if sums is None:
+            means: list[float | None] = [None] * len(names)
+        else:
+            means = (sums / (num_images * self.task.terms_per_image)).tolist()
+        return self.task.means(prefix, names, means)
 
     def _show(self, board: Board, metrics: dict[str, Any], seconds: float) -> None:
         board.figures(metrics, seconds)
         if metrics["validation_bound"] is not None:
-            temperature = self.config.posterior_temperature
-            board.pictures(self.model, self.validation_images, temperature, self.step)
+            board.pictures(self.task.pictures(self.validation_images), self.step)
         board.flush()
 
     def _checkpoint(self) -> Path:
@@ -300,9 +290,13 @@ class _Loop:
     def _not_finite(self, step: int, sums: Tensor) -> TrainingFailure:
         if not all(parameter.isfinite().all() for parameter in self.parameters):
             return self._failure(step, "the weights are not finite", "the learning rate")
-        # The other figures are parts of these.
-        pairs = zip(("log-likelihood", "KL"), sums.tolist(), strict=False)
-        terms = [f"the {name} is {value}" for name, value in pairs if not math.isfinite(value)]
+        found = dict(zip(self.train_figures, sums.tolist(), strict=True))
+        # Other figures are parts of those that have a name for it.
+        terms = [
+            f"the {name} is {found[key]}"
+            for key, name in self.task.names.items()
+            if not math.isfinite(found[key])
+        ]
         largest = max(parameter.abs().max().item() for parameter in self.parameters)
         cause = "the learning rate" if largest > PLAUSIBLE_WEIGHT else "the temperature"
         return self._failure(step, " and ".join(terms), cause)
@@ -338,24 +332,8 @@ class _Loop:
 
 
 @torch.no_grad()
-def _sums(terms: VAETerms) -> Tensor:
-    """Log-likelihood, KL and what else the latent reports, summed over samples and images."""
-    values = (terms.log_likelihood, terms.kl, *terms.parts.values())
-    return torch.stack([value.sum() for value in values]).double()
-
-
-@torch.no_grad()
 def vanishing_share(gradients: Sequence[Tensor]) -> Tensor:
     """The share of the numbers in gradients that are at most 1e-10 in size, float64."""
     count = sum(gradient.numel() for gradient in gradients)
     vanishing = torch.stack([(gradient.abs() <= VANISHES).sum() for gradient in gradients]).sum()
     return vanishing.double() / count
-
-
-def _means(prefix: str, names: Sequence[str], sums: Tensor | None, count: int) -> dict[str, float | None]:
-    """Means for an image under their names in ``metrics.jsonl``, in nats but for counts and shares."""
-    if sums is None:
-        return {f"{prefix}_{name}": None for name in ("bound", *names)}
-    means = (sums / count).tolist()
-    named = {f"{prefix}_{name}": mean for name, mean in zip(names, means, strict=True)}
-    return {f"{prefix}_bound": means[0] - means[1], **named}

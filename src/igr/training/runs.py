@@ -7,27 +7,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from filelock import FileLock
+from torch import nn
 
 import igr
 from igr import atomic, data
 from igr.data import Dataset, PreparedImages
 from igr.errors import UserError
 from igr.models.networks import resized
+from igr.models.sop import SOP
 from igr.models.vae import VAE
 from igr.training import checkpoints
 from igr.training.build import build_model
 from igr.training.checkpoints import Checkpoint
 from igr.training.config import TrainConfig
 from igr.training.folders import LOCK, held, unwritable
+from igr.training.kinds import DEFAULT, config_class
 from igr.training.randomness import keyed_generator
+from igr.training.run_config import RunConfig
+from igr.training.sop_config import SOPConfig
 
 FORMAT = 1
 # The keys of config.json.
-RECORD_KEYS = frozenset({"format", "igr", "torch", "config"})
+RECORD_KEYS = frozenset({"format", "igr", "torch", "model", "config"})
 _RESULT_LOCK = ".result.lock"
 # What lies in a folder beside the run itself.
 _LOCKS = (LOCK, _RESULT_LOCK)
@@ -60,7 +65,7 @@ class RunFolder:
         self._result = self.path / "result.json"
         self._prior = self.path / "prior.json"
 
-    def config(self) -> TrainConfig:
+    def config(self) -> RunConfig:
         """The resolved config of the run.
 
         Raises:
@@ -86,9 +91,11 @@ class RunFolder:
                 f"expected a config of format {FORMAT} at {self._config}; got format "
                 f"{record.get('format')!r}; use the version of igr that wrote it"
             )
-        config = TrainConfig.from_json(record["config"]).resolved()
-        # The file that the run was started with may have changed or gone.
-        return config if config.prior is None else replace(config, prior=str(self._prior.absolute()))
+        config = config_class(record.get("model", DEFAULT)).from_json(record["config"]).resolved()
+        if isinstance(config, TrainConfig) and config.prior is not None:
+            # The file that the run was started with may have changed or gone.
+            return replace(config, prior=str(self._prior.absolute()))
+        return config
 
     def version_warnings(self) -> list[str]:
         """Sentences about versions, other than those the run was started with, that go on with it."""
@@ -177,7 +184,7 @@ class RunFolder:
                 "with --out"
             )
 
-    def begin(self, config: TrainConfig) -> None:
+    def begin(self, config: RunConfig) -> None:
         """Writes the config of a new run into the folder, which must be locked.
 
         Raises:
@@ -185,9 +192,9 @@ class RunFolder:
         """
         self.check_free()
         atomic.remove_unfinished(self.path)
-        record = {"format": FORMAT, **_versions(), "config": config.to_json()}
+        record = {"format": FORMAT, **_versions(), "model": config.model, "config": config.to_json()}
         try:
-            if config.prior is not None:
+            if isinstance(config, TrainConfig) and config.prior is not None:
                 atomic.write_text(self._prior, Path(config.prior).read_text(encoding="utf-8"))
             # Last, since it makes the folder that of a run.
             atomic.write_json(self._config, record)
@@ -211,19 +218,47 @@ class RunFolder:
         _append_line(self._timings, timing)
 
 
+Config = TypeVar("Config", bound=RunConfig)
+Model = TypeVar("Model", bound=nn.Module)
+
+
 @dataclass(frozen=True)
-class LoadedRun:
+class LoadedRun(Generic[Config, Model]):
     """A run that can be evaluated: its model, in evaluation mode, as of one checkpoint."""
 
     folder: RunFolder
-    config: TrainConfig
+    config: Config
     dataset: Dataset
-    model: VAE
+    model: Model
     step: int
     epoch: int
 
 
-def load_run(path: str | Path, device: str | None = None, data_dir: str | Path | None = None) -> LoadedRun:
+LoadedVAE = LoadedRun[TrainConfig, VAE]
+LoadedSOP = LoadedRun[SOPConfig, SOP]
+
+
+def as_vae(run: LoadedRun[Any, Any], what: str) -> LoadedVAE:
+    """The run, which has to be that of a VAE.
+
+    Arguments:
+        run: A run.
+        what: What it is needed for.
+
+    Raises:
+        UserError: It is that of another model.
+    """
+    if not isinstance(run.model, VAE):
+        raise UserError(
+            f"expected the run of a VAE for {what}; got {run.folder.path}, which is of the model "
+            f"{run.config.model}; leave it out"
+        )
+    return run
+
+
+def load_run(
+    path: str | Path, device: str | None = None, data_dir: str | Path | None = None
+) -> LoadedRun[Any, Any]:
     """Reads a run as of its latest checkpoint.
 
     Arguments:
@@ -269,7 +304,7 @@ def _existing_checkpoint(folder: RunFolder) -> Path:
     return latest
 
 
-def with_data_at_hand(config: TrainConfig, data_dir: str | Path | None) -> TrainConfig:
+def with_data_at_hand(config: RunConfig, data_dir: str | Path | None) -> RunConfig:
     """The config of an earlier command, with the data folder that there is now.
 
     The images are verified, so it does not matter where they are: in the folder that is given now,
@@ -284,7 +319,7 @@ def with_data_at_hand(config: TrainConfig, data_dir: str | Path | None) -> Train
     return replace(config, data_dir=None) if gone and source.state(None).present else config
 
 
-def load_data(config: TrainConfig) -> Dataset:
+def load_data(config: RunConfig) -> Dataset:
     """The data set that a config names, cut to its ``max_images``, in the size that its network takes."""
     dataset = data.load(config.data, config.data_dir).limited(config.max_images)
     _, height, _ = config.image_shape
@@ -298,7 +333,7 @@ def load_data(config: TrainConfig) -> Dataset:
     )
 
 
-def evaluation_images(config: TrainConfig, dataset: Dataset, split: str) -> PreparedImages:
+def evaluation_images(config: RunConfig, dataset: Dataset, split: str) -> PreparedImages:
     """The images of a split in the form that the likelihood needs, as every evaluation sees them.
 
     Where pixels are drawn, they are drawn once: neither the seed of the run nor its device matters,
@@ -311,7 +346,7 @@ def evaluation_images(config: TrainConfig, dataset: Dataset, split: str) -> Prep
     return PreparedImages(images, config.likelihood, config.dtype, generator)
 
 
-def parameter_tensors(model: VAE) -> dict[str, torch.Tensor]:
+def parameter_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The parameters and other state of a model under their names in a checkpoint, not copied."""
     return {f"model.{name}": tensor for name, tensor in model.state_dict(keep_vars=True).items()}
 

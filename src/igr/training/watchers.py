@@ -11,7 +11,12 @@ from rich.table import Column
 SECONDS_BETWEEN_DRAWS = 0.1
 
 # What training maximizes, by the KL in it: with the discrete one it bounds nothing.
-OBJECTIVES = {"relaxed": "bound", "discrete": "objective"}
+_OBJECTIVES = {"relaxed": "bound", "discrete": "objective"}
+
+
+def objective_of(metrics: Mapping[str, Any]) -> str:
+    """What a line of ``metrics.jsonl`` names ``bound``, in a word; without a KL in it, it is one."""
+    return _OBJECTIVES.get(metrics.get("kl", "relaxed"), "bound")
 
 
 class Watcher:
@@ -95,7 +100,7 @@ class ProgressBar(StartLine):
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         if metrics["validation_bound"] is not None:
             self._validation = f"{metrics['validation_bound']:.2f}"
-        name = OBJECTIVES[metrics["kl"]]
+        name = objective_of(metrics)
         self._bar.update(
             self._task,
             completed=metrics["step"],
