@@ -307,6 +307,13 @@ BINARY: dict[str, Case] = {
     "igr-falling": _binary(
         igr.BinaryInvertibleGaussian, "loc", (3,), temperature=0.5, transform=AffineTransform(0.3, -2.0)
     ),
+    "igr-batched-transform": _binary(
+        igr.BinaryInvertibleGaussian,
+        "loc",
+        (2, 3),
+        temperature=0.5,
+        transform=AffineTransform(tensor(0.1, 0.2, 0.3), tensor(1.0, -2.0, 3.0)),
+    ),
     "igr-sinh": _binary(
         igr.BinaryInvertibleGaussian, "loc", (3,), scale=0.7, temperature=0.9, transform=Sinh()
     ),

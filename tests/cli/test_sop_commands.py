@@ -51,6 +51,8 @@ def test_train_evaluate_and_compare(capsys):
     assert "log p(lower half | upper half)" in out
     assert "trained KL" not in out
     assert "pre-image" not in out
+    assert "exact q" not in out
+    assert "all samples" in out
 
 
 def test_the_config_of_a_run_says_which_model_it_is_of(capsys):
@@ -65,20 +67,78 @@ def test_the_config_of_a_run_says_which_model_it_is_of(capsys):
     config = RunFolder("third").config()
     assert (config.num_units, config.seed) == (5, 2)
     assert main(["train", "--resume", "third"]) == 0
+    Path("inner.json").write_text(json.dumps({"config": {"model": "sop", "epochs": 1, "max_images": 20}}))
+    assert main(["train", "--config", "inner.json", "--out", "fourth"]) == 0
+    assert RunFolder("fourth").config().model == "sop"
+
+
+CONTRADICTIONS = {
+    "resume and model": ["--resume", "run", "--model", "vae"],
+    "resume and file": ["--resume", "run", "--config", "vae.json"],
+    "file and model": ["--config", "vae.json", "--model", "sop"],
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_two_kinds_of_models_at_once_are_refused(name, capsys):
+    trained("run")
+    Path("vae.json").write_text('{"model": "vae", "epochs": 1}')
+    before = (Path("run") / "config.json").read_bytes()
     capsys.readouterr()
-    assert main(["train", "--resume", "third", "--model", "vae"]) == 2
-    assert "expected --resume and --model of one kind of model" in capsys.readouterr().err
+    assert main(["train", *CONTRADICTIONS[name]]) == 2
+    assert "expected one kind of model; got" in capsys.readouterr().err
+    assert (Path("run") / "config.json").read_bytes() == before
+    assert not Path("runs").exists()
+
+
+def test_a_file_of_settings_of_the_other_kind_says_so(capsys):
+    Path("settings.json").write_text('{"num_units": 5}')
+    assert main(["train", "--config", "settings.json"]) == 2
+    assert "add --model sop" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_is_one_of_a_vae(capsys):
+    assert main(["train", "--out", "old", "--max-images", "40", "--epochs", "1", "--network", "dense"]) == 0
+    record = json.loads(Path("old/config.json").read_text())
+    del record["model"]
+    Path("old/config.json").write_text(json.dumps(record))
+    assert main(["evaluate", "old", "--num-eval-samples", "2"]) == 0
+    assert main(["train", "--config", "old/config.json", "--out", "again"]) == 0
+    capsys.readouterr()
+    assert main(["train", "--config", "old/config.json", "--model", "sop"]) == 2
+    assert "expected one kind of model" in capsys.readouterr().err
+
+
+def test_sweeps_of_two_kinds_do_not_share_a_folder(capsys):
+    flags = ["--latent", "igr", "gumbel-softmax", *TINY[:6], "--num-eval-samples", "2"]
+    assert main(["sweep", "--model", "sop", *flags, "--num-units", "4"]) == 0
+    assert main(["sweep", *flags, "--network", "dense"]) == 0
+    assert {path.name for path in Path("sweeps").iterdir()} == {
+        "sop-digits-igr-gumbel-softmax",
+        "digits-igr-gumbel-softmax",
+    }
+    capsys.readouterr()
+    for ours, theirs in (("sop", "digits-igr-gumbel-softmax"), ("vae", "sop-digits-igr-gumbel-softmax")):
+        assert main(["sweep", "--model", ours, *flags, "--out", f"sweeps/{theirs}"]) == 2
+        assert "expected the sweep in" in capsys.readouterr().err
 
 
 BAD = {
     "model": (["train", "--model", "spo"], "expected model to be one of sop, vae; got 'spo'"),
-    "no model": (["train", "--model"], "expected"),
+    "no model": (["train", "--model"], "expected a value after --model; got none"),
+    "help for a model": (["train", "--model", "--help"], "expected a value after --model; got none"),
+    "no run": (["train", "--resume", "nothere", "--num-units", "5"], "got nothere, which does not exist"),
+    "model beside a study": (
+        ["sweep", "--study", "sop", "--model", "vae"],
+        "expected no --model beside --study",
+    ),
     "setting of the other": (
         ["train", "--model", "sop", "--kl", "relaxed"],
         "expected a flag of igr train; got --kl",
     ),
     "setting of this one": (["train", "--num-units", "3"], "expected a flag of igr train; got --num-units"),
     "sticks": (["train", "--model", "sop", "--latent", "igr-sb"], "the one stick always wins"),
+    "grid": (["sweep", "--grid", "/dev/null"], "expected a grid in a JSON file"),
     "sweep": (["sweep", "--model", "spo"], "expected model to be one of sop, vae; got 'spo'"),
 }
 
@@ -96,7 +156,7 @@ def test_what_only_a_vae_has_is_refused(capsys):
     before = Path("run/result.json").read_bytes()
     for flag in ("--legacy-estimate", "--calibrate"):
         assert main(["evaluate", "run", flag]) == 2
-        assert "expected the run of a VAE for" in capsys.readouterr().err
+        assert f"expected the run of a VAE for {flag}; got run" in capsys.readouterr().err
     assert Path("run/result.json").read_bytes() == before
 
 

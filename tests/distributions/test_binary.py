@@ -222,6 +222,29 @@ def test_densities_from_the_noise_the_logit_and_the_number_agree(case):
     torch.testing.assert_close(law.log_prob_of_log(log_z)[kept], log_prob[kept], rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("loc", [-300.0, -86.5, 17.0, 86.0, 86.5, 300.0])
+def test_gradients_of_points_at_either_end_are_finite(dtype, scale, loc):
+    """Where log z underflows its slope is as large as a number can be."""
+    leaves = [torch.tensor(value, dtype=dtype, requires_grad=True) for value in (loc, scale, 1.0)]
+    law = igr.BinaryInvertibleGaussian(*leaves)
+    noise = torch.linspace(-3.0, 3.0, 61, dtype=dtype)
+    for name, value in everything(law, noise).items():
+        assert value.isfinite().all(), name
+        for gradient in torch.autograd.grad(value.sum(), leaves, allow_unused=True, retain_graph=True):
+            assert gradient is None or gradient.isfinite().all(), name
+
+
+def test_second_derivatives_at_the_middle():
+    logit = tensor(0.0)
+    leaf = tensor(0.0).requires_grad_()
+    hessian = torch.autograd.functional.hessian
+    assert hessian(lambda t: igr.BinaryConcrete(0.5, t).log_prob_of_logit(logit).sum(), leaf).item() == -0.5
+    found = hessian(lambda t: igr.BinaryConcrete(0.5, logit).log_prob_of_logit(t).sum(), leaf).item()
+    assert found == pytest.approx(0.5 - 0.5 * 0.25)
+
+
 def test_numbers_at_the_ends_have_a_density():
     for dtype in (torch.float32, torch.float64):
         law = igr.BinaryConcrete(0.5, torch.zeros((), dtype=dtype))
@@ -468,6 +491,21 @@ BAD = {
         ValueError,
         r"batch shape \(3,\); got \(2,\)",
     ),
+    "infinite logit": (
+        lambda: igr.BinaryConcrete(0.5, ONE, validate_args=True).log_prob_of_logit(ONE + torch.inf),
+        ValueError,
+        "logit to be finite",
+    ),
+    "logarithm above zero": (
+        lambda: igr.BinaryConcrete(0.5, ONE, validate_args=True).log_prob_of_log(ONE + 1.0),
+        ValueError,
+        "expected finite logarithms",
+    ),
+    "batch of maps": (
+        lambda: igr.BinaryInvertibleGaussian(ONE[0], 1.0, 0.5, AffineTransform(ONE, ONE + 2.0)),
+        ValueError,
+        "expand loc",
+    ),
     "noise": (
         lambda: igr.BinaryConcrete(0.5, ONE).rsample(noise=torch.ones(2)),
         ValueError,
@@ -491,6 +529,20 @@ def test_repr_is_short_and_tells():
     assert repr(igr.BinaryConcrete(torch.ones(3), ONE)) == (
         "BinaryConcrete(batch_shape=(3,), temperature=tensor(3,))"
     )
+
+
+def test_a_map_without_an_inverse_has_no_exact_law_and_says_so():
+    class OneWay(AffineTransform):
+        def _inverse(self, y):
+            raise NotImplementedError
+
+    law = igr.BinaryInvertibleGaussian(ONE, 1.0, 0.5, OneWay(0.0, 2.0))
+    assert law.rsample((2,)).shape == (2, 3)
+    with pytest.raises(NotImplementedError, match="which has no inverse; use method='monte_carlo'"):
+        law.discrete()
+    assert law.discrete("monte_carlo", num_samples=100).probs.shape == (3, 2)
+    with pytest.raises(NotImplementedError, match="take the mean of draws"):
+        _ = law.mean
 
 
 # The law over two categories with a map before it, which is exact too.

@@ -55,6 +55,22 @@ def test_figures_do_not_depend_on_chunks(model, budget):
         torch.testing.assert_close(others[count], values, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(("budget", "num_units"), [(2**12, 3), (2**12, 40), (1, 3)])
+def test_no_tensor_outgrows_the_budget(budget, num_units):
+    """Whatever is the widest: the noise of all layers, or the pixels."""
+    model = model_of(num_units=num_units, spread=0.1)
+    largest = [0]
+
+    def see(_module, _inputs, output):
+        largest[0] = max(largest[0], output.numel())
+
+    for layer in model.layers:
+        layer.register_forward_hook(see)
+    bounds(model, images(32), 300, element_budget=budget)
+    # No less than one sample of 32 data can be drawn at a time.
+    assert largest[0] <= max(budget, 32 * model.largest_per_sample)
+
+
 def test_the_first_samples_of_a_longer_evaluation_are_those_of_a_shorter_one(model):
     x = images(5)
     _, longer = bounds(model, x, 130)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cases import generator, tracing, z_score
+from igr.models.pictures import completions
 from igr.models.sop import BINARY_LATENTS, NETWORKS, log_mean_exp
-from sop_problems import exact_log_likelihood, images, model_of
+from sop_problems import HALF, exact_log_likelihood, images, model_of
 
 KINDS = [
     ("gumbel-softmax", {}),
@@ -62,7 +63,7 @@ def test_hard_units_follow_the_exact_law_of_their_layer(latent, options):
 
 
 @each_kind
-def test_straight_through_has_the_value_of_hard_units_and_the_gradient_of_relaxed_ones(latent, options):
+def test_forms_of_units(latent, options):
     model = model_of(latent, **options)
     known, _ = model.split(images())
     noise = model.draw_noise((5, len(known)), generator("forms"))
@@ -72,22 +73,21 @@ def test_straight_through_has_the_value_of_hard_units_and_the_gradient_of_relaxe
     assert (relaxed.abs() < 1).all()
     assert (hard.abs() == 1).all()
     assert torch.equal(through, hard)
-    # Of the last layer alone, since the one before it is another in the two forms.
-    (layer,) = (model.layers[1],)
-    h = model.latents[0](model.layers[0](2.0 * known.flatten(-3) - 1.0), 0.7).rsample(noise=noise[..., 0, :])
-    logit = model.latents[1](layer((2 * h - 1).detach()), 0.7).rsample_logit(noise=noise[..., 1, :])
-    assert torch.allclose(relaxed, torch.tanh(0.5 * logit))
+    # What is hard passes nothing on to the layers of units before it.
+    assert not hard.requires_grad
 
 
-def test_gradients_of_straight_through_are_those_of_the_relaxed_point_at_the_hard_one():
-    model = model_of(straight_through=True)
+@each_kind
+@each_network
+def test_gradients_of_straight_through_are_those_of_relaxed_units_at_hard_ones(latent, options, network):
+    model = model_of(latent, network, straight_through=True, **options)
     x = images()
     noise = model.draw_noise((4, len(x)), generator("gradients"))
     found = torch.autograd.grad(model(x, noise, 0.7).loss, list(model.parameters()))
     # By hand: every unit is hard + relaxed - relaxed.detach().
     known, wanted = model.split(x)
     h = 2.0 * known.flatten(-3) - 1.0
-    for index in range(2):
+    for index in range(model.num_layers):
         z = model.latents[index](model.layers[index](h), 0.7).rsample(noise=noise[..., index, :])
         h = 2.0 * ((z >= 0.5).to(z) + z - z.detach()) - 1.0
     loss = -log_mean_exp(model.pixels(h).log_prob(wanted)).mean()
@@ -162,3 +162,17 @@ def test_networks_have_the_layers_of_their_names():
     assert counts == {"double_linear": (2, 1), "triple_linear": (3, 1), "nonlinear": (2, 3)}
     model = model_of(network="nonlinear")
     assert [type(part).__name__ for part in model.layers[-1]] == ["Linear", "Tanh", "Linear"]
+
+
+@pytest.mark.parametrize("latent", BINARY_LATENTS)
+def test_completions_keep_what_is_known_and_are_of_hard_units(latent):
+    model = model_of(latent)
+    x = images(3)
+    found = completions(model, x, 0.7, generator("completions"))
+    noise = model.draw_noise((100, 3), generator("completions"))
+    known, _ = model.split(x)
+    halves = torch.sigmoid(model.layers[-1](model.units(known, noise, 0.7, "hard"))).unflatten(-1, HALF)
+    assert len(found.samples) == 4
+    for number, sample in enumerate(found.samples):
+        torch.testing.assert_close(sample, torch.cat([known, halves[number].detach()], dim=-2))
+    torch.testing.assert_close(found.mean, torch.cat([known, halves.mean(0).detach()], dim=-2))

@@ -88,6 +88,9 @@ def test_budgets_are_of_the_issue(budget):
     assert len(config.seeds) == (5 if budget == "full" else 3)
     if budget == "full":
         assert config.epochs == 100
+        assert config.data == ("digits", "mnist", "fmnist", "omniglot")
+    else:
+        assert config.data == ("mnist",)
     assert json.loads(json.dumps(config.to_json())) == config.to_json()
 
 

@@ -164,3 +164,32 @@ def test_candidates_of_a_group_need_the_same_seeds():
         "expected the same seeds for all candidates of a group; got 0 1 and, for temperature 0.4, 0; give "
         "them the same"
     )
+
+
+def test_the_order_of_settings_is_what_folders_of_sweeps_were_named_by():
+    """Another one would give other names to the runs of sweeps that were begun before."""
+    assert TrainConfig.setting_names() == [
+        *("data", "data_dir", "max_images", "network", "likelihood", "binarization", "latent"),
+        *("num_variables", "num_categories", "continuous_dim", "kl", "temperature", "prior"),
+        *("prior_temperature", "scale", "flow_layers", "stick_threshold", "stick_quantile"),
+        *("straight_through", "estimator", "stick_the_landing", "continuous_capacity", "discrete_capacity"),
+        *("capacity_weight", "num_samples", "num_eval_samples", "kl_warmup", "epochs", "batch_size"),
+        *("learning_rate", "seed", "eval_every", "checkpoint_every", "track_gradients", "tensorboard"),
+        *("precision", "device"),
+    ]
+    groups = groups_of(expand({"kl": ["relaxed", "discrete"], "batch_size": [10, 20]}))
+    assert [group.key for group in groups] == [
+        "relaxed-batch-size10",
+        "relaxed-batch-size20",
+        "discrete-batch-size10",
+        "discrete-batch-size20",
+    ]
+    (group,) = groups_of(expand({"prior_temperature": [0.4, 0.5], "learning_rate": [1e-4, 1e-3]}))
+    assert group.run(0, 0).name.endswith("-prior-temperature0.4-lr0.0001")
+
+
+def test_the_kind_of_model_is_no_setting_of_a_grid():
+    with pytest.raises(UserError, match="give it as --model sop"):
+        expand({"model": "sop"})
+    with pytest.raises(UserError, match="each key of a grid"):
+        expand({"decisive": ["latent"]})

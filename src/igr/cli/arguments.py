@@ -107,13 +107,20 @@ def parse(
         raise UserError(_one_sentence(complaint.getvalue(), command)) from None
 
 
-def flag_value(argv: Sequence[str], flag: str) -> str | None:
-    """The value of a flag, the last one given, before flags are parsed; ``None`` where it is not there."""
+def flag_value(argv: Sequence[str], flag: str, command: str) -> str | None:
+    """The value of a flag, the last one given, before flags are parsed; ``None`` where it is not there.
+
+    Raises:
+        UserError: It is there without a value.
+    """
     found = None
     for place, token in enumerate(argv):
         name, equals, value = token.partition("=")
-        if name == flag:
-            found = value if equals else next(iter(argv[place + 1 :]), "")
+        if name != flag:
+            continue
+        found = value if equals else next(iter(argv[place + 1 :]), "--")
+        if found.startswith("--"):
+            raise UserError(f"expected a value after {flag}; got none; see igr {command} --help")
     return found
 
 

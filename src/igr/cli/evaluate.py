@@ -38,6 +38,7 @@ from igr.models.pictures import (
     prior_samples,
 )
 from igr.models.sop import SOP
+from igr.models.vae import VAE
 from igr.progress import bar
 from igr.training.config import TrainConfig
 from igr.training.randomness import keyed_generator
@@ -89,6 +90,15 @@ def main(argv: list[str]) -> int:
 def _evaluate(argv: list[str]) -> int:
     arguments = parse(EvaluateArguments, argv, "evaluate")
     loaded = load_run(arguments.run, arguments.device, arguments.data_dir)
+    for flag, given in (
+        ("--calibrate", arguments.calibrate),
+        ("--legacy-estimate", arguments.legacy_estimate),
+    ):
+        if given and not isinstance(loaded.model, VAE):
+            raise UserError(
+                f"expected the run of a VAE for {flag}; got {arguments.run}, which is of the model "
+                f"{loaded.config.model}; leave {flag} out"
+            )
     # First, since it is the quicker of the two to fail.
     calibrated = (
         _calibrate(loaded, arguments.split, arguments.max_images, arguments.seed)

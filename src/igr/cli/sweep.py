@@ -81,8 +81,8 @@ class SweepArguments(CommonArguments):
     smoke: Flag = False
     """All runs made small, in seconds; flags win over that."""
 
-    model: str = DEFAULT
-    """What is trained: vae, or sop (structured output prediction), each with settings of its own."""
+    model: str | None = None
+    """What is trained: vae, or sop (structured output prediction), each with its own settings; None: vae."""
 
 
 def main(argv: list[str]) -> int:
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
 
 
 def _sweep(argv: list[str]) -> int:
-    kind = config_class(flag_value(argv, "--model") or DEFAULT)
+    kind = config_class(flag_value(argv, "--model", "sweep") or DEFAULT)
     arguments = parse(_arguments_with_settings(kind), argv, "sweep")
     if arguments.study is not None:
         return _sweep_study(arguments, argv)
@@ -124,7 +124,7 @@ def _sweep_study(arguments: Any, argv: list[str]) -> int:
     # Of the settings only those that say where.
     given = _given(arguments.settings, argv)
     place = {key: given.pop(key)[0] for key in ("device", "data_dir") if key in given}
-    own = ("grid", "tune_first_seed", "max_eval_images", "validation_samples")
+    own = ("model", "grid", "tune_first_seed", "max_eval_images", "validation_samples")
     foreign = [*given, *(name for name in own if getattr(arguments, name))]
     if foreign:
         raise UserError(
@@ -148,10 +148,12 @@ def _sweep_study(arguments: Any, argv: list[str]) -> int:
 
 def default_folder(groups: Sequence[Group], smoke: bool = False) -> Path:
     """Where a sweep is run if no other folder is named."""
-    data = {config.data for group in groups for config in group.candidates}
+    configs = [config for group in groups for config in group.candidates]
+    data = {config.data for config in configs}
+    kinds = {config.model for config in configs} - {DEFAULT}
     keys = [group.key for group in groups] if len(groups) <= NAMED_GROUPS else [f"{len(groups)}-groups"]
     # Where there are several, the groups are named after them.
-    names = [*(data if len(data) == 1 else ()), *keys, *(["smoke"] if smoke else ())]
+    names = [*kinds, *(data if len(data) == 1 else ()), *keys, *(["smoke"] if smoke else ())]
     return Path("sweeps") / "-".join(names)
 
 
@@ -274,10 +276,10 @@ def _given(settings: Any, argv: Sequence[str]) -> dict[str, Any]:
         token.partition("=")[0].lstrip("-").replace("_", "-") for token in argv if token.startswith("--")
     }
     # Of the class of the config, whose settings have the types of one value.
-    kind = type(settings).__mro__[1]
+    kind: type[RunConfig] = type(settings).__mro__[1]
     hints = get_type_hints(kind)
     given = {}
-    for key in (field.name for field in dataclasses.fields(kind)):
+    for key in kind.setting_names():
         hint = hints[key]
         name = key.replace("_", "-")
         if not flags & {name, f"no-{name}"}:

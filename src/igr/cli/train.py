@@ -16,7 +16,7 @@ from igr.cli.arguments import CommonArguments, Flag, flag_value, parse, run
 from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
 from igr.training import loop
-from igr.training.kinds import DEFAULT, config_class
+from igr.training.kinds import CONFIGS, DEFAULT, config_class
 from igr.training.run_config import RunConfig
 from igr.training.runs import RECORD_KEYS, RunFolder, load_run, read_json
 from igr.training.watchers import objective_of
@@ -87,23 +87,30 @@ def _evaluated(path: Path) -> dict[str, Any]:
 
 
 def _model(argv: list[str]) -> str:
-    """The kind of model that is meant, on which the other flags depend."""
-    told = flag_value(argv, "--model")
-    for flag, name in (("--config", ""), ("--resume", "config.json")):
-        value = flag_value(argv, flag)
-        path = Path(value or "") / name
-        # What cannot be read has its own sentence later.
-        if value and path.is_file():
-            stored = read_json(path).get("model", None if flag == "--config" else DEFAULT)
-            if stored is None:
-                continue
-            if told is not None and told != stored:
-                raise UserError(
-                    f"expected {flag} and --model of one kind of model; got {path}, which is of {stored}, "
-                    f"and {told}; leave --model out"
-                )
-            return str(stored)
-    return DEFAULT if told is None else told
+    """The kind of model that is meant, on which the other flags depend.
+
+    Raises:
+        UserError: What says it is of several kinds, or there is no run to go on with.
+    """
+    said: dict[str, str] = {}
+    if (named := flag_value(argv, "--model", "train")) is not None:
+        said["--model"] = named
+    if resumed := flag_value(argv, "--resume", "train"):
+        said["--resume"] = RunFolder(resumed).config().model
+    if (file := flag_value(argv, "--config", "train")) and Path(file).is_file():
+        values = read_json(Path(file))
+        settings = values.get("config")
+        inner = settings.get("model") if isinstance(settings, dict) else None
+        model = values.get("model", inner)
+        if model is not None:
+            said["--config"] = str(model)
+        elif "torch" in values:
+            # The config.json of a run of earlier versions, which knew no other.
+            said["--config"] = DEFAULT
+    if len({*said.values()}) > 1:
+        told = " and ".join(f"{model} by {flag}" for flag, model in said.items())
+        raise UserError(f"expected one kind of model; got {told}; leave out what is not meant")
+    return next(iter(said.values()), DEFAULT)
 
 
 def _arguments_class(kind: type[RunConfig]) -> Any:
@@ -175,7 +182,15 @@ def _overlaid(base: RunConfig, path: Path) -> RunConfig:
                 "in braces"
             )
     # Of which kind of model they are was seen before.
-    return type(base).from_json({key: value for key, value in values.items() if key != "model"}, base)
+    values = {key: value for key, value in values.items() if key != "model"}
+    unknown = {*values} - {*base.setting_names()}
+    for name, other in CONFIGS.items():
+        if unknown and unknown <= {*other.setting_names()}:
+            raise UserError(
+                f"expected settings of the model {base.model} in {path}; got {', '.join(sorted(unknown))}, "
+                f"which {name} has; add --model {name}"
+            )
+    return type(base).from_json(values, base)
 
 
 def _with_flags(base: RunConfig, argv: list[str]) -> RunConfig:

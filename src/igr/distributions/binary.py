@@ -205,7 +205,7 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
             scale = scale.to(loc.device, dtype)
         else:
             dtype = torch.promote_types(dtype, scale.dtype)
-        self._transform = None if transform is None else _onto_itself(owner, transform)
+        self._transform = None if transform is None else _onto_itself(owner, transform, batch_shape)
         self.transform = transform
         self.loc = loc.to(dtype).expand(batch_shape)
         self.scale = scale.to(dtype).expand(batch_shape)
@@ -230,7 +230,7 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
             self.loc.unsqueeze(-1),
             self.scale.unsqueeze(-1),
             self._temperature,
-            self.transform,
+            self._transform,
             validate_args=False,
         )
 
@@ -276,17 +276,45 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         return shown if self.transform is None else f"{shown}, transform={name_of(self.transform)}"
 
 
-def _onto_itself(owner: str, transform: Transform) -> Transform:
+class _OnVectors(Transform):
+    """A transform of numbers as one of vectors of one number, whatever the shape of its parameters."""
+
+    domain = constraints.real_vector
+    codomain = constraints.real_vector
+    bijective = True
+
+    def __init__(self, base: Transform) -> None:
+        super().__init__()
+        self.base = base
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self.base(x.squeeze(-1)).unsqueeze(-1)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self.base.inv(y.squeeze(-1)).unsqueeze(-1)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.base.log_abs_det_jacobian(x.squeeze(-1), y.squeeze(-1))
+
+
+def _onto_itself(owner: str, transform: Transform, batch_shape: Size) -> Transform:
     """The transform as a map of vectors of one number, or ValueError if it is not onto the real line."""
     if isinstance(transform, LogisticStickBreakingTransform):
         raise ValueError(
             f"{owner}: expected another transform, or none; got {transform!r}; of two categories the one "
             "stick always wins in length space, and log space leaves the law as it is without a transform."
         )
-    on_line = on_vectors(transform, 1, owner)
-    if not maps_onto_all(on_line):
+    # Refuses what is no bijection of vectors of one number.
+    if not maps_onto_all(on_vectors(transform, 1, owner)):
         raise ValueError(
             f"{owner}: expected a transform of the real line onto itself; got {name_of(transform)}, which "
             "reaches a part of it."
         )
-    return on_line
+    made = _OnVectors(transform) if transform.domain.event_dim == 0 else transform
+    if isinstance(made, _OnVectors) and transform.forward_shape(batch_shape) != batch_shape:
+        raise ValueError(
+            f"{owner}: expected a transform whose parameters broadcast against the batch shape "
+            f"{tuple(batch_shape)}; got one that makes it {tuple(transform.forward_shape(batch_shape))}; "
+            "expand loc."
+        )
+    return made

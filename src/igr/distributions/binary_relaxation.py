@@ -129,7 +129,7 @@ class BinaryRelaxation(Reparameterized):
             ValueError: if the value has a shape that does not broadcast, or is not between zero and one.
         """
         value = self._checked("value", value)
-        if self._validate_args and not is_traced() and not bool(self.support.check(value).all()):
+        if self._reads_values and not bool(self.support.check(value).all()):
             raise ValueError(
                 f"{type(self).__name__}: expected numbers between 0 and 1; got a value outside; for logits "
                 "there is log_prob_of_logit."
@@ -137,22 +137,40 @@ class BinaryRelaxation(Reparameterized):
         return self._density_of_logit(binary.logit_of(value)).to(self.dtype)
 
     def log_prob_of_log(self, log_value: Tensor) -> Tensor:
-        """The density that :meth:`log_prob` gives (of z, not of log z), from log z, in nats."""
-        return self._density_of_logit(binary.logit_of_log(self._checked("log_value", log_value))).to(
-            self.dtype
-        )
+        """The density that :meth:`log_prob` gives (of z, not of log z), from log z, in nats.
+
+        log z close to zero has lost what :meth:`log_prob_of_logit` keeps: it is held at minus the smallest
+        normal number.
+
+        Raises:
+            ValueError: if it has a shape that does not broadcast, or is not finite or above zero.
+        """
+        log_value = self._checked("log_value", log_value)
+        if self._reads_values and not bool((torch.isfinite(log_value) & (log_value <= 0)).all()):
+            raise ValueError(
+                f"{type(self).__name__}: expected finite logarithms of numbers between 0 and 1; got others; "
+                "for logits there is log_prob_of_logit."
+            )
+        return self._density_of_logit(binary.logit_of_log(log_value)).to(self.dtype)
 
     def log_prob_of_logit(self, logit: Tensor) -> Tensor:
-        """The density that :meth:`log_prob` gives (of z, not of its logit), from the logit, in nats."""
-        return self._density_of_logit(self._checked("logit", logit)).to(self.dtype)
+        """The density that :meth:`log_prob` gives (of z, not of its logit), from the logit, in nats.
+
+        Raises:
+            ValueError: if it has a shape that does not broadcast, or is not finite.
+        """
+        logit = self._checked("logit", logit)
+        if self._reads_values:
+            validation.check_values(type(self).__name__, "logit", logit)
+        return self._density_of_logit(logit).to(self.dtype)
 
     def discrete(
         self, method: str = "exact", *, num_samples: int = 10_000, generator: Generator | None = None
     ) -> DiscreteLaw:
         """The law of the two categories, the first being that z is more than a half.
 
-        Its ``probs[..., 0]`` are the probabilities of a one. The law is exact and differentiable for every
-        relaxation here, whatever its transform.
+        Its ``probs[..., 0]`` are the probabilities of a one. The law is exact and differentiable whatever the
+        transform, as long as that has an inverse.
 
         Arguments:
             method: ``"exact"``, ``"monte_carlo"`` or ``"quasi_monte_carlo"``, as for
@@ -172,7 +190,17 @@ class BinaryRelaxation(Reparameterized):
         Raises:
             NotImplementedError: for a law with a transform.
         """
-        return self.as_simplex().mean[..., 0]
+        try:
+            return self.as_simplex().mean[..., 0]
+        except NotImplementedError:
+            raise NotImplementedError(
+                f"mean: no quadrature is known for {self!r}; take the mean of draws, by rsample."
+            ) from None
+
+    @property
+    def _reads_values(self) -> bool:
+        """Whether values that are given are looked at."""
+        return bool(self._validate_args) and not is_traced()
 
     def _sample(self, noise: Tensor) -> Tensor:
         return torch.sigmoid(self._logits(noise))

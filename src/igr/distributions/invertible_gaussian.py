@@ -452,7 +452,13 @@ class InvertibleGaussian(SimplexRelaxation):
         if transform is None:
             distance = (loc - threshold) / scale
         else:
-            edge = transform.inv(torch.zeros_like(loc) + threshold)
+            try:
+                edge = transform.inv(torch.zeros_like(loc) + threshold)
+            except NotImplementedError:
+                raise NotImplementedError(
+                    f"discrete: no exact law is known for {type(self).__name__} with the transform "
+                    f"{type(self.transform).__name__}, which has no inverse; use method='monte_carlo'."
+                ) from None
             # T is monotone, and this tells in which direction.
             rises = transform(edge + edge.abs().clamp_min(1.0)) > threshold
             distance = torch.where(rises, loc - edge, edge - loc) / scale

@@ -134,6 +134,9 @@ def _check_masks(p: InvertibleGaussian, q: InvertibleGaussian) -> None:
 
 @register_kl(BinaryInvertibleGaussian, BinaryInvertibleGaussian)
 def _kl_binary_invertible_gaussian(p: BinaryInvertibleGaussian, q: BinaryInvertibleGaussian) -> Tensor:
+    if p.transform is not None and p.transform is q.transform and same_number(p.temperature, q.temperature):
+        # One and the same map on both sides, so that the divergence is that of the Gaussians.
+        p, q = (type(law)(law.loc, law.scale, 1.0, validate_args=False) for law in (p, q))
     return _kl_invertible_gaussian(p.as_simplex(), q.as_simplex())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from igr.errors import UserError
-from igr.evaluation.bounds import BOUND_KINDS
+from igr.evaluation.bounds import BOUND_KINDS, BoundKind
 from igr.evaluation.evaluation import RECORDS, Evaluation, stored_evaluation
 from igr.training.config import TrainConfig
 from igr.training.run_config import RunConfig
@@ -223,13 +223,19 @@ def runs_to_csv(runs: Sequence[ComparedRun]) -> str:
     return to_csv([_flat(run, with_validation) for run in runs])
 
 
+def name_of_bound(kind: BoundKind, config: RunConfig) -> str:
+    """What a kind of bound is called of models of the kind that a config is of."""
+    return config.bound_names.get(kind.key, kind.name)
+
+
 def about_bounds(configs: Collection[RunConfig]) -> str:
     """What the kinds of bounds in a table are, for readers."""
     if all(isinstance(config, SOPConfig) for config in configs):
         return (
-            "All bound log p(lower half | upper half): the relaxed ELBO that of the relaxed model, whose "
-            "units lie between -1 and 1, the other two that of the discrete one, by a mean of logarithms and "
-            "by the logarithm of a mean (IW), whose negative papers call the negative log-likelihood."
+            "All bound log p(lower half | upper half): the first that of the relaxed model, whose units lie "
+            "between -1 and 1 (a mean over 100 of the samples at most), the others that of the discrete one, "
+            "by a mean of logarithms, which is a bound by a single sample, and by the logarithm of a mean "
+            "over all samples, whose negative papers call the negative log-likelihood."
         )
     said = (
         "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "

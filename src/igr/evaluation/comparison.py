@@ -14,6 +14,7 @@ from igr.evaluation.compared_runs import (
     about_silent,
     check_evaluated,
     differing_settings,
+    name_of_bound,
     read_runs,
     runs_to_csv,
 )
@@ -40,7 +41,7 @@ class Comparison:
 
     def header(self) -> list[str]:
         """The titles of the columns."""
-        return ["run", *(["trained KL"] if self._has_kl else []), *(kind.name for kind in self._kinds)]
+        return ["run", *(["trained KL"] if self._has_kl else []), *self._bound_names]
 
     def rows(self) -> list[list[str]]:
         """One row of text for each run."""
@@ -76,14 +77,14 @@ class Comparison:
         ]
         if silent:
             notes.append(about_silent([run.name for run in silent], [run.config for run in silent]))
-        ignored = {*LAW_AND_KL, *WHAT_WAS_MEASURED} - {"num_samples"}
+        ignored = {*LAW_AND_KL, *WHAT_WAS_MEASURED, *self.runs[0].config.told} - {"num_samples"}
         differing = differing_settings([run.config for run in self.runs], ignored)
         if len({run.measured.seed for run in self.runs}) > 1:
             differing.append("the seed of the evaluation")
         if differing:
             notes.append(
                 f"The runs also differ in {', '.join(differing)}, so the table shows more than "
-                "the law and the KL."
+                f"the law{' and the KL' if self._has_kl else ''}."
             )
         unfinished = [run for run in self.runs if run.measured.epoch < run.config.epochs]
         if unfinished:
@@ -109,7 +110,7 @@ class Comparison:
     def to_latex(self) -> str:
         """The table with its notes, for LaTeX with the package booktabs."""
         columns = {"run": "", **({"trained KL": ""} if self._has_kl else {})}
-        columns |= {kind.name: ".2f" for kind in self._kinds}
+        columns |= dict.fromkeys(self._bound_names, ".2f")
         rows = [
             [
                 run.name,
@@ -145,6 +146,10 @@ class Comparison:
             for kind in BOUND_KINDS
             if self._has_kl or any(run.measured.bounds[kind.key] is not None for run in self.runs)
         ]
+
+    @property
+    def _bound_names(self) -> list[str]:
+        return [name_of_bound(kind, self.runs[0].config) for kind in self._kinds]
 
     def _cell(self, run: ComparedRun, kind: BoundKind) -> str:
         figure = run.measured.bounds[kind.key]

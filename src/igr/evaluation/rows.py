@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate
-from igr.evaluation.compared_runs import SILENT, ComparedRun, about_bounds, about_silent, differing_settings
+from igr.evaluation.compared_runs import (
+    SILENT,
+    ComparedRun,
+    about_bounds,
+    about_silent,
+    differing_settings,
+    name_of_bound,
+)
 from igr.evaluation.ranking import best
 from igr.evaluation.selection import TRIED, Candidate, Choice, over_seeds
 from igr.tables import Cell, Measured, Table
@@ -18,6 +25,7 @@ HEADINGS = {
     "num_variables": "variables",
     "num_categories": "categories",
     "num_samples": "samples",
+    "straight_through": "straight-through",
 }
 
 
@@ -119,7 +127,7 @@ class Section:
         is_tuned = any(len(row.candidates) > 1 for row in self.rows)
         columns |= {"tried": "d", "seeds": "d"} if is_tuned else {"seeds": "d"}
         kinds, has_kl = self._kinds()
-        columns |= {kind.name: ".2f" for kind in kinds}
+        columns |= {name_of_bound(kind, self.rows[0].config): ".2f" for kind in kinds}
         columns |= {"discrete KL": ".2f"} if has_kl else {}
         lines = []
         for position, row in enumerate(self.rows):
@@ -146,7 +154,9 @@ class Section:
             about_bounds([row.config for row in self.rows])
             + (" The discrete KL is that from q(d | x) to the prior." if self._kinds()[1] else ""),
         ]
-        kinds = dict.fromkeys(row.choice.kind.name for row in self.rows if row.choice.kind is not None)
+        kinds = dict.fromkeys(
+            name_of_bound(row.choice.kind, row.config) for row in self.rows if row.choice.kind is not None
+        )
         if kinds:
             if self.rows[0].runs[0].measured.split == "validation":
                 caution = "the table is of the same images, so its figures may be a little too high"

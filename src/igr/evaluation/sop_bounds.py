@@ -78,7 +78,7 @@ def sop_bounds(
     """
     check_sizes(images, num_samples)
     device = next(model.parameters()).device
-    widest = max(model.num_units, model.num_layers * model.num_units, *model.half_shape)
+    widest = model.largest_per_sample
     results: dict[str, list[Tensor]] = {}
     by_count: dict[int, list[Tensor]] = {count: [] for count in counts_up_to(num_samples)}
     for position, first in enumerate(range(0, len(images), DATA_PER_DRAW)):

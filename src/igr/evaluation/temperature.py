@@ -184,7 +184,7 @@ def posterior_samples(
         raise UserError(
             f"expected a number of samples of at least 1; got {num_samples}; give each image one or more"
         )
-    of_vae = as_vae(run, "a temperature by the posterior")
+    of_vae = as_vae(run, "a calibrated temperature")
     if of_vae.model.latent.discrete is None:
         raise UserError(
             f"expected a run with a categorical latent; got {run.folder.path}, whose latent is "

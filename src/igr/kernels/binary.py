@@ -14,8 +14,7 @@ def spread(logit: Tensor) -> Tensor:
 
     Its negative is the log-density of the standard logistic law.
     """
-    size = logit.abs()
-    return size + 2.0 * torch.log1p(torch.exp(-size))
+    return softplus(logit) + softplus(-logit)
 
 
 def log_weight(logit: Tensor) -> Tensor:
@@ -30,6 +29,13 @@ def logit_of(z: Tensor) -> Tensor:
 
 
 def logit_of_log(log_z: Tensor) -> Tensor:
-    """The logit from log z, which is held at the largest number below zero."""
-    log_z = torch.clamp(log_z, max=-torch.finfo(log_z.dtype).tiny)
-    return log_z - torch.log(-torch.expm1(log_z))
+    """The logit from log z, which is held at minus the smallest normal number.
+
+    Close to it the slope is as large as a number can be, and a product with it would overflow, so there it is
+    zero, as it is above.
+    """
+    info = torch.finfo(log_z.dtype)
+    clear = log_z < -info.tiny / info.eps
+    held = torch.clamp(log_z.detach(), max=-info.tiny)
+    inside = torch.where(clear, log_z, -1.0)
+    return torch.where(clear, inside - torch.log(-torch.expm1(inside)), -torch.log(-held))

@@ -173,7 +173,7 @@ class SOP(nn.Module):
     References:
         | Techniques for Learning Binary Stochastic Feedforward Neural Networks (Raiko, Berglund, Alain and
           Dinh, 2014)
-        | The Concrete Distribution (Maddison, Mnih and Teh, 2017), section 6.2
+        | The Concrete Distribution (Maddison, Mnih and Teh, 2017), the experiment of this name
     """
 
     def __init__(
@@ -200,6 +200,12 @@ class SOP(nn.Module):
     def num_layers(self) -> int:
         """The number L of layers of units."""
         return len(self.latents)
+
+    @property
+    def largest_per_sample(self) -> int:
+        """Numbers of the largest tensor that a sample of one image makes."""
+        pixels = self.likelihood.parameters_per_pixel * math.prod(self.half_shape)
+        return max(self.num_layers * self.num_units, self._latents()[0].num_outputs, pixels)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What is known of images :math:`(B, C, H, W)`, and what is predicted."""
@@ -266,6 +272,12 @@ class SOP(nn.Module):
 
     def _latents(self) -> Sequence[BinaryLatent]:
         return self.latents  # type: ignore[return-value]
+
+
+def lower_half(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Channels, height and width of what is predicted; where there is a middle row, it is known."""
+    channels, height, width = image_shape
+    return channels, height // 2, width
 
 
 def log_mean_exp(values: Tensor) -> Tensor:

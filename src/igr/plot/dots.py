@@ -49,8 +49,8 @@ def dot_figure(panels: Sequence[DotPanel], *, axis: str) -> Figure:
                     found.value,
                     row + 0.2 * (place - 0.5 * (len(series) - 1)),
                     xerr=found.standard_error or 0.0,
-                    fmt=MARKERS[place],
-                    color=COLOURS[place],
+                    fmt=MARKERS[place % len(MARKERS)],
+                    color=COLOURS[place % len(COLOURS)],
                     markersize=5,
                     capsize=2,
                     linestyle="none",
@@ -62,7 +62,14 @@ def dot_figure(panels: Sequence[DotPanel], *, axis: str) -> Figure:
         axes.set_xlabel(axis, fontsize=9)
         plain_frame(axes)
     handles = [
-        Line2D([], [], color=COLOURS[place], marker=MARKERS[place], linestyle="none", label=name)
+        Line2D(
+            [],
+            [],
+            color=COLOURS[place % len(COLOURS)],
+            marker=MARKERS[place % len(MARKERS)],
+            linestyle="none",
+            label=name,
+        )
         for place, name in enumerate(series)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(series), frameon=False, fontsize=9)

@@ -34,6 +34,9 @@ class SOPStudyConfig(Tested, GridConfig):
     first of the seeds.
     """
 
+    data: tuple[str, ...] = ("digits", "mnist", "fmnist", "omniglot")
+    """The data sets, all binary."""
+
     networks: tuple[str, ...] = ("double_linear", "triple_linear", "nonlinear")
     """The networks."""
 
@@ -175,7 +178,7 @@ def _blocks(rows: Sequence[Row]) -> list[_Block]:
 
 
 def _counts(rows: Sequence[Row]) -> list[str]:
-    """Numbers of samples of the evaluation: the most that there are, and a tenth of these."""
+    """Numbers of samples of the evaluation: the most that there are, and the power of ten below."""
     counts = sorted(map(int, _evaluations(rows[0])[0].by_samples))
     return [str(count) for count in counts[-2:]]
 
@@ -219,7 +222,12 @@ def _table(config: SOPStudyConfig, blocks: Sequence[_Block], counts: Sequence[st
                     *(column[place] for column in columns),
                 ]
             )
-    e = _evaluations(blocks[0].rows[0])[0]
+    images = {
+        block.data: f"{e.num_data} {e.split} images of {block.data}"
+        for block in blocks
+        for e in _evaluations(block.rows[0])
+    }
+    stars = any(isinstance(cell, Measured) and cell.is_best for line in lines for cell in line)
     return Table(
         name="likelihoods",
         title="Negative log-likelihood of the lower half given the upper one, nats per image",
@@ -236,12 +244,18 @@ def _table(config: SOPStudyConfig, blocks: Sequence[_Block], counts: Sequence[st
         rows=lines,
         notes=[
             "Lower is better; mean ± its standard error over the seeds of training, each evaluated on "
-            f"{e.num_data} {e.split} images. By {' and '.join(map(_heading, counts))} "
+            f"{', '.join(images.values())}. By {' and '.join(map(_heading, counts))} "
             "it is that of the discrete model, whose units are -1 or 1: in expectation an upper bound on "
             "-log p(lower half | upper half), tighter with more samples. The last column is the same of the "
             "relaxed model by a single sample, another quantity.",
-            "Marked by a star are the lowest of a column, for one data set, network and number of samples in "
-            "training, and what lies within two standard errors of the difference.",
+            *(
+                [
+                    "Marked by a star are the lowest of a column, for one data set, network and number of "
+                    "samples in training, and what lies within two standard errors of the difference."
+                ]
+                if stars
+                else []
+            ),
         ],
     )
 
@@ -322,6 +336,7 @@ STUDY = Study(
     summary="structured output prediction: the lower half of an image from the upper one, by relaxation",
     config=SOPStudyConfig,
     small=SOPStudyConfig(
+        data=("mnist",),
         networks=("double_linear", "nonlinear"),
         samples=(1,),
         seeds=(5328, 5945, 8965),

@@ -105,11 +105,16 @@ def _axes(grid: object, base: RunConfig) -> dict[str, list[Any]]:
     """The values of each setting of a grid, checked one by one."""
     if not isinstance(grid, Mapping):
         raise UserError(f"expected a grid of settings by name; got {json.dumps(grid)}; {_ADVICE}")
-    hints = get_type_hints(type(base))
+    names, hints = base.setting_names(), get_type_hints(type(base))
     axes: dict[str, list[Any]] = {}
     for key, given in grid.items():
-        if key not in hints:
-            raise unknown_name("each key of a grid", key, hints)
+        if key == "model":
+            raise UserError(
+                f"expected settings in a grid; got model, of which there is one for all; give it as --model "
+                f"{given if isinstance(given, str) else 'NAME'}"
+            )
+        if key not in names:
+            raise unknown_name("each key of a grid", key, names)
         values = given if _is_axis(given, hints[key]) else [given]
         typed = [getattr(type(base).from_json({key: value}, base), key) for value in values]
         if not typed:
@@ -184,12 +189,10 @@ def _group(key: str, configs: Sequence[RunConfig], tune_all: bool) -> Group:
 def _keys(rows: Sequence[RunConfig]) -> list[str]:
     """A name for each config, of the few settings that tell them apart."""
     names = ["latent"]
-    for field in dataclasses.fields(rows[0]):
+    for name in rows[0].setting_names():
         # Others follow from these, as the scale does from the latent.
-        if len({_values(row, [*names, field.name]) for row in rows}) > len(
-            {_values(row, names) for row in rows}
-        ):
-            names.append(field.name)
+        if len({_values(row, [*names, name]) for row in rows}) > len({_values(row, names) for row in rows}):
+            names.append(name)
     if len({row.latent for row in rows}) == 1 and len(names) > 1:
         names.remove("latent")
     keys: list[str] = []

@@ -118,7 +118,7 @@ class Group:
 
 def varying(configs: Sequence[RunConfig]) -> list[str]:
     """The fields in which configs differ."""
-    names = [field.name for field in dataclasses.fields(configs[0])]
+    names = configs[0].setting_names()
     return [name for name in names if len({getattr(config, name) for config in configs}) > 1]
 
 

@@ -145,7 +145,8 @@ def check_folder(path: Path, config: RunConfig) -> bool:
             f"expected a run of this version of igr in {path}; got one that cannot be read ({error}); use "
             "the version that wrote it, or choose another folder for the sweep with --out"
         ) from error
-    differing = [
+    differing = [f"model {stored.model} there and {config.model} now"] * (stored.model != config.model)
+    differing = differing or [
         f"{key} {before} there and {getattr(config, key)} now"
         for key, before in dataclasses.asdict(stored).items()
         if not _is_same(key, before, getattr(config, key))

@@ -210,6 +210,8 @@ def _difference(before: Sequence[Group], now: Sequence[Group]) -> str | None:
         if len(old.candidates) != len(new.candidates):
             return f"{len(old.candidates)} candidates {where.format(len(new.candidates))}"
         for pair in zip(old.candidates, new.candidates, strict=True):
+            if pair[0].model != pair[1].model:
+                return f"model {pair[0].model} {where.format(pair[1].model)}"
             for field in varying(pair):
                 # The files are verified, so it does not matter where they are.
                 if field != "data_dir":

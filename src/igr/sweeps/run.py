@@ -21,7 +21,8 @@ from igr.sweeps.job import (
 from igr.sweeps.record import Sweep
 from igr.sweeps.watcher import SweepWatcher
 from igr.sweeps.workers import work_here, work_in_processes
-from igr.training.build import available_device, build_model
+from igr.training.build import available_device, build_latent
+from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.folders import held
 from igr.training.runs import load_data, with_data_at_hand
@@ -186,8 +187,8 @@ def _check_inputs(jobs: Sequence[Job]) -> None:
     for job in {job.run.group: job for job in jobs}.values():
         available_device(job.run.config.device)
         # With the prior, which a run that was begun has a copy of.
-        if not is_begun(job.path):
-            build_model(job.run.config, job.run.config.image_shape)
+        if isinstance(job.run.config, TrainConfig) and not is_begun(job.path):
+            build_latent(job.run.config)
 
 
 class _Work:

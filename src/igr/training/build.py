@@ -14,7 +14,7 @@ from igr.models.joint_vae import JointVAE
 from igr.models.latents import LATENTS, DiscreteLatent, GaussianLatent, JointLatent, Latent, PlanarLatent
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS, Sizes
-from igr.models.sop import BINARY_LATENTS, SOP, BinaryLatent, BinaryPlanarLatent, sop_layers
+from igr.models.sop import BINARY_LATENTS, SOP, BinaryLatent, BinaryPlanarLatent, lower_half, sop_layers
 from igr.models.sop import NETWORKS as SOP_NETWORKS
 from igr.models.vae import VAE
 from igr.training.checks import PATHWISE
@@ -61,7 +61,7 @@ def build_sop(config: SOPConfig, image_shape: tuple[int, int, int]) -> SOP:
             options["generator"] = keyed_generator(config.seed, "weights of the latent", index)
         latents.append(make(config.num_units, **options))
     likelihood = LIKELIHOODS[config.likelihood]
-    half = config.half_shape
+    half = lower_half(image_shape)
     layers = sop_layers(
         network,
         latents,

@@ -33,6 +33,9 @@ class TrainConfig(RunConfig):
     likelihood: str = "bernoulli"
     """The law of a pixel: bernoulli (binary); grey: normal, normal-elu (original's), continuous-bernoulli."""
 
+    binarization: str = "fixed"
+    """Binary images: fixed (cut at half intensity), or stochastic (drawn anew in each epoch)."""
+
     latent: str = "igr"
     """The latent: igr, igr-planar, igr-sb, igr-sb-log, igr-sb-truncated, gumbel-softmax, or gaussian."""
 
@@ -89,6 +92,9 @@ class TrainConfig(RunConfig):
 
     num_samples: int | None = None
     """Latent samples per image in training and validation; None: 1 (vimco and leave-one-out: 2)."""
+
+    num_eval_samples: int = 100
+    """Latent samples per image that `igr evaluate` takes if it is not told otherwise."""
 
     kl_warmup: int | None = None
     """Epochs in which the weight of the KL rises to 1; None: relaxed 5 (at most a quarter), discrete 0."""

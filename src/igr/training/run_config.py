@@ -25,16 +25,19 @@ class RunConfig(ABC):
     """
 
     model: ClassVar[str]
-    """The kind of model, by which the class is found; see :mod:`igr.training.models`."""
+    """The kind of model, by which the class is found; see :mod:`igr.training.kinds`."""
 
     told: ClassVar[tuple[str, ...]] = ("latent",)
     """Settings that tell what a row of a comparison is of, whether or not others differ in them."""
 
     decisive: ClassVar[tuple[str, ...]] = ("latent",)
-    """Settings that decide what is the default of others."""
+    """Settings of which tables that differ in them always tell, and with them what is their default."""
 
     quantity: ClassVar[str] = "log p(x)"
     """What is bounded, for sentences and titles."""
+
+    bound_names: ClassVar[Mapping[str, str]] = {}
+    """What the kinds of bounds are called, by their keys, where it is not what they are called of a VAE."""
 
     data: str = "digits"
     """The data set; `igr data list` shows all."""
@@ -180,10 +183,14 @@ class RunConfig(ABC):
 
     @classmethod
     def setting_names(cls) -> list[str]:
-        """The names of all settings, those that are of this kind of model first."""
+        """The names of all settings, in the order in which names and tables have them.
+
+        First what is learned from, then what the class of the kind of model has in its body, then the rest.
+        The names of folders of sweeps depend on it.
+        """
         names = [field.name for field in dataclasses.fields(cls)]
         own = [name for name in cls.__annotations__ if name in names]
-        return [*own, *(name for name in names if name not in own)]
+        return list(dict.fromkeys(["data", "data_dir", "max_images", *own, *names]))
 
     def to_json(self) -> dict[str, Any]:
         """A mapping of JSON values that :meth:`from_json` takes back."""
@@ -204,11 +211,11 @@ class RunConfig(ABC):
             raise UserError(
                 f"expected settings by name; got {values!r}; write them in braces as a JSON object"
             )
-        hints = get_type_hints(cls)
+        names, hints = cls.setting_names(), get_type_hints(cls)
         typed: dict[str, Any] = {}
         for key, value in values.items():
-            if key not in hints:
-                raise unknown_name("each key of the config", key, hints)
+            if key not in names:
+                raise unknown_name("each key of the config", key, names)
             typed[key] = _typed(key, value, _members(hints[key]))
         return dataclasses.replace(cls() if base is None else base, **typed)
 

@@ -117,12 +117,16 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``, one for each finished epoch, oldest first.
 
-        Each has ``epoch``, ``step``, ``kl`` (which KL the others use), and ``bound``,
-        ``log_likelihood`` and ``kl`` with the prefixes ``train_`` (the mean over the epoch) and
-        ``validation_`` (after it; ``None`` where it was not measured), in nats per image; the parts that the
-        latent reports; and with the prefix ``estimator_`` what the gradient estimator has learned. What is
-        named ``bound`` is the log-likelihood less the KL: for ``kl`` ``"relaxed"`` a lower bound on
-        log p(x), for ``"discrete"`` the objective of training and no bound.
+        Each has ``epoch``, ``step`` and figures in nats per image, with the prefixes ``train_`` (the mean
+        over the epoch) and ``validation_`` (after it; ``None`` where it was not measured).
+
+        Of a VAE these are ``bound``, ``log_likelihood``, ``kl`` and the parts that the latent reports; beside
+        them ``kl`` alone says which KL they use, and with the prefix ``estimator_`` stands what the gradient
+        estimator has learned. What is named ``bound`` is the log-likelihood less the KL: for ``kl``
+        ``"relaxed"`` a lower bound on log p(x), for ``"discrete"`` the objective of training and no bound.
+
+        Of structured output prediction there are ``bound``, by as many samples as in training, of the model
+        that is trained, and in validation ``discrete_bound``, the same of hard units.
         """
         return _read_lines(self._metrics)
 
@@ -251,7 +255,7 @@ def as_vae(run: LoadedRun[Any, Any], what: str) -> LoadedVAE:
     if not isinstance(run.model, VAE):
         raise UserError(
             f"expected the run of a VAE for {what}; got {run.folder.path}, which is of the model "
-            f"{run.config.model}; leave it out"
+            f"{run.config.model}; name another run"
         )
     return run
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -30,6 +31,11 @@ class SOPConfig(RunConfig):
     likelihood: ClassVar[str] = "bernoulli"
     told: ClassVar[tuple[str, ...]] = ("latent", "straight_through")
     quantity: ClassVar[str] = "log p(lower half | upper half)"
+    bound_names: ClassVar[Mapping[str, str]] = {
+        "relaxed_elbo": "relaxed, 1 sample",
+        "discrete_elbo": "discrete, 1 sample",
+        "importance_weighted": "discrete, all samples",
+    }
 
     network: str = "double_linear"
     """The layers of units: double_linear, triple_linear, nonlinear (two, each after a layer of tanh)."""
@@ -68,12 +74,6 @@ class SOPConfig(RunConfig):
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of whole images."""
         return SOURCES[self.data].image_shape
-
-    @property
-    def half_shape(self) -> tuple[int, int, int]:
-        """The same of what is predicted, the lower half; where there is a middle row, it is known."""
-        channels, height, width = self.image_shape
-        return channels, height // 2, width
 
     def resolved(self) -> Self:
         self._check()
