@@ -49,7 +49,8 @@ class InvertibleGaussian(SimplexRelaxation):
     of the largest of :math:`t_1, \dots, t_{K-1}` and the threshold :math:`c = \tau \log\delta`; for
     IGR-I, and for IGR-SB (:class:`~igr.LogisticStickBreakingTransform`), it is computed by quadrature and
     differentiable in loc, scale, delta and temperature. With :math:`\delta = 1` the temperature has no
-    part in it. For any other transform there are estimates with a standard error.
+    part in it. Over two categories it is exact with every transform that maps the line onto itself and has
+    an inverse; for any other there are estimates with a standard error.
 
     As :math:`\tau \to 0` points approach the vertices and small entries underflow to zero;
     :meth:`rsample_log` and :meth:`rsample_and_log_prob` lose nothing there. A point of which no y is the
