@@ -42,6 +42,7 @@ def test_the_examples_of_the_laws_run_one_after_another():
     assert found["score"].shape == found["log_prob"].shape == (32,)
     assert found["shares"].standard_error.shape == (32, 10)
     assert found["average"].method == "monte_carlo"
+    assert found["u"].shape == found["density"].shape == found["bits"].shape == found["p"].shape == (32, 240)
     assert found["z"].shape == (32, 200)
     assert found["whole"].num_sticks == 199
     assert 0.1 < found["temperature"] < 1.0
