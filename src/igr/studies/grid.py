@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from igr.data import SOURCES
 from igr.studies.study import StudyConfig
@@ -72,6 +73,21 @@ class GridConfig(StudyConfig):
     @abstractmethod
     def groups(self) -> list[Group]:
         """What is trained; it checks what only the configs of the runs can tell."""
+
+    @property
+    def run_settings(self) -> dict[str, Any]:
+        """What the configs of all runs have in common; each has the first of the seeds."""
+        return {
+            "max_images": self.max_images,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "seed": self.seeds[0],
+            "eval_every": self.eval_every,
+            # A process that is killed loses no more than an epoch.
+            "checkpoint_every": 1,
+            # Event files of hundreds of runs would help nobody.
+            "tensorboard": False,
+        }
 
     def tuned_by(self, num_samples: int) -> str:
         """A sentence about what was chosen, and how, by so many samples of each validation image."""

@@ -87,22 +87,14 @@ def groups(config: SOPStudyConfig) -> list[Group]:
         candidates = tuple(
             SOPConfig(
                 data=data,
-                max_images=config.max_images,
                 network=network,
                 latent=latent,
                 temperature=temperature,
                 num_samples=samples,
                 num_units=config.num_units,
                 straight_through=through,
-                epochs=config.epochs,
-                batch_size=config.batch_size,
                 learning_rate=learning_rate,
-                seed=config.seeds[0],
-                eval_every=config.eval_every,
-                # A process that is killed loses no more than an epoch.
-                checkpoint_every=1,
-                # Event files of hundreds of runs would help nobody.
-                tensorboard=False,
+                **config.run_settings,
             ).resolved()
             for temperature, learning_rate in itertools.product(temperatures, config.learning_rates)
         )

@@ -163,17 +163,9 @@ def _candidates(
         yield TrainConfig(
             **shared,
             data=data,
-            max_images=config.max_images,
             network=network,
             likelihood=LIKELIHOODS.get(data, "bernoulli"),
             temperature=temperature,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
             learning_rate=learning_rate,
-            seed=config.seeds[0],
-            eval_every=config.eval_every,
-            # A process that is killed loses no more than an epoch.
-            checkpoint_every=1,
-            # Event files of hundreds of runs would help nobody.
-            tensorboard=False,
+            **config.run_settings,
         ).resolved()
