@@ -45,7 +45,7 @@ from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
 from igr.training.runs import LoadedRun, LoadedSOP, LoadedVAE, as_vae, load_run
 
-_OF_HARD_UNITS = "upper bound on -log p(lower half | upper half) of the discrete model, units -1 or 1"
+_OF_HARD_UNITS = "upper bound, of hard units (-1 or 1)"
 # As many as a calibration takes at most, as a rule.
 _PASSES = 12
 
@@ -242,7 +242,7 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
         f"{loaded.config.data}, S = {evaluation.num_samples} samples each, seed {evaluation.seed}. "
     )
     if isinstance(loaded.model, SOP):
-        caption += "Of the lower half given the upper one; lower is better. "
+        caption += "Of the lower half given the upper one, -log p(lower | upper); lower is better. "
     elif loaded.config.has_categories:
         caption += "Figures of the relaxed and of the discrete model are different quantities. "
     else:
@@ -265,7 +265,7 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
         relaxed = evaluation.bounds[RELAXED_ELBO.key]
         if relaxed is not None:
             negative = Estimate(-relaxed.value, relaxed.standard_error)
-            table.add_row("-log p, relaxed", str(negative), "the same of the relaxed model, by 1 sample")
+            table.add_row("-log p, relaxed", str(negative), "upper bound, of relaxed units, by 1 sample")
         return table
     for kind in BOUND_KINDS:
         bound = evaluation.bounds[kind.key]
