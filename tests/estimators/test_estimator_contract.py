@@ -770,7 +770,7 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "no exact law": (
         lambda: ScoreFunction()(
-            OF, igr.InvertibleGaussian(torch.zeros(3, 1), 1.0, 0.5, transform=igr.PlanarTransform(2))
+            OF, igr.InvertibleGaussian(torch.zeros(3, 2), 1.0, 0.5, transform=igr.PlanarTransform(3))
         ),
         NotImplementedError,
         "no exact law",

@@ -202,7 +202,7 @@ def test_labels_have_latent_kl_and_what_else_differs() -> None:
     assert [row.label["kl_warmup"] for row in more.rows] == [5, 5, 0, 0, 2]
     switched = compare_groups([*runs, run([-1.0] * 4, epochs=30, kl="relaxed", straight_through=True)])
     assert switched.rows[0].name == "igr, relaxed KL"
-    assert switched.rows[-1].name == "igr, relaxed KL, straight_through"
+    assert switched.rows[-1].name == "igr, relaxed KL, straight-through"
     assert [row[2] for row in switched.tables()[0].texts()] == ["no"] * 4 + ["yes"]
     assert list(more.tables()[0].columns)[:4] == ["latent", "trained KL", "network", "kl_warmup"]
 

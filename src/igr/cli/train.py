@@ -95,7 +95,9 @@ def _model(argv: list[str]) -> str:
     said: dict[str, str] = {}
     if (named := flag_value(argv, "--model", "train")) is not None:
         said["--model"] = named
-    if resumed := flag_value(argv, "--resume", "train"):
+    # What does not go together with --resume is said first of all.
+    alone = not {"--out", "--smoke"} & {token.partition("=")[0] for token in argv}
+    if (resumed := flag_value(argv, "--resume", "train")) and alone:
         said["--resume"] = RunFolder(resumed).config().model
     if (file := flag_value(argv, "--config", "train")) and Path(file).is_file():
         values = read_json(Path(file))
