@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor
@@ -42,8 +43,8 @@ def images(count: int = 2) -> Tensor:
 
 
 @torch.no_grad()
-def exact_log_likelihood(model: SOP, x: Tensor, temperature: float) -> Tensor:
-    """log p(lower half | upper half) of the discrete model, over all states of all layers."""
+def exact_log_probs(model: SOP, x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """log p(state | upper half) of the last layer, [B, states], and log p(lower half | state), the same."""
     known, wanted = model.split(x)
     states = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=model.num_units)), dtype=torch.float64)
 
@@ -58,5 +59,19 @@ def exact_log_likelihood(model: SOP, x: Tensor, temperature: float) -> Tensor:
     for index in range(1, model.num_layers):
         # p(b') = sum over b of p(b) p(b' | b)
         log_p = torch.logsumexp(log_p.unsqueeze(-1) + log_law(index, states), dim=-2)
-    of_pixels = model.pixels(states.unsqueeze(1)).log_prob(wanted)  # [states, B]
-    return torch.logsumexp(log_p + of_pixels.T, dim=-1)
+    return log_p, model.pixels(states.unsqueeze(1)).log_prob(wanted).T
+
+
+def exact_log_likelihood(model: SOP, x: Tensor, temperature: float, power: int = 1) -> Tensor:
+    """log p(lower half | upper half) of the discrete model; or the logarithm of another moment."""
+    log_p, of_pixels = exact_log_probs(model, x, temperature)
+    return torch.logsumexp(log_p + power * of_pixels, dim=-1)
+
+
+def exact_bound(model: SOP, x: Tensor, temperature: float, num_samples: int) -> Tensor:
+    """The expectation of the multi-sample bound, over all tuples of states of the last layer."""
+    log_p, of_pixels = exact_log_probs(model, x, temperature)
+    tuples = torch.cartesian_prod(*[torch.arange(log_p.shape[-1])] * num_samples).reshape(-1, num_samples)
+    weights = log_p[:, tuples].sum(-1).exp()
+    bounds = of_pixels[:, tuples].logsumexp(-1) - math.log(num_samples)
+    return (weights * bounds).sum(-1)

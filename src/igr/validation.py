@@ -32,6 +32,17 @@ def check_float_tensor(owner: str, name: str, value: object) -> None:
         )
 
 
+def logits_or_probs(owner: str, logits: Tensor | None, probs: Tensor | None) -> tuple[str, Tensor]:
+    """The one that is given, with its name: ValueError unless there is one, TypeError for no floats."""
+    if (logits is None) == (probs is None):
+        given = "neither" if logits is None else "both"
+        raise ValueError(f"{owner}: expected exactly one of logits and probs; got {given}.")
+    name = "logits" if probs is None else "probs"
+    parameter: Any = logits if probs is None else probs
+    check_float_tensor(owner, name, parameter)
+    return name, parameter
+
+
 def check_mask(owner: str, mask: object, num_categories: int) -> None:
     """Raises TypeError or ValueError unless the mask is a tensor of bool over the categories."""
     if not isinstance(mask, Tensor):

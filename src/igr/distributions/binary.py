@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Generator, Size, Tensor
@@ -66,13 +66,8 @@ class BinaryConcrete(BinaryRelaxation):
         validate_args: bool | None = None,
     ) -> None:
         owner = type(self).__name__
-        if (logits is None) == (probs is None):
-            given = "neither" if logits is None else "both"
-            raise ValueError(f"{owner}: expected exactly one of logits and probs; got {given}.")
+        name, parameter = validation.logits_or_probs(owner, logits, probs)
         checked = self._validate_args if validate_args is None else validate_args
-        name = "logits" if probs is None else "probs"
-        parameter = cast(Tensor, logits if probs is None else probs)
-        validation.check_float_tensor(owner, name, parameter)
         validation.check_number_or_tensor(owner, "temperature", temperature)
         batch_shape = validation.broadcast_batch(
             owner, **{name: parameter.shape}, temperature=validation.shape_of(temperature)

@@ -79,7 +79,11 @@ class BinaryRelaxation(Reparameterized):
         generator: Generator | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """Logits of the points of :meth:`rsample`, which tell points apart that round to zero or one."""
+        r"""Logits of the points of :meth:`rsample`, which tell points apart that round to zero or one.
+
+        Shapes:
+            Result :math:`(*S, *B)`.
+        """
         return self._logits(self._noise(sample_shape, generator, noise)).to(self.dtype)
 
     def rsample_log(
@@ -88,7 +92,11 @@ class BinaryRelaxation(Reparameterized):
         generator: Generator | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """Logarithms of the points of :meth:`rsample`, finite wherever those underflow."""
+        r"""Logarithms of the points of :meth:`rsample`, finite wherever those underflow.
+
+        Shapes:
+            Result :math:`(*S, *B)`.
+        """
         return binary.log_weight(self._logits(self._noise(sample_shape, generator, noise))).to(self.dtype)
 
     def rsample_and_log_prob(
@@ -139,6 +147,9 @@ class BinaryRelaxation(Reparameterized):
     def log_prob_of_log(self, log_value: Tensor) -> Tensor:
         """The density that :meth:`log_prob` gives (of z, not of log z), from log z, in nats.
 
+        Shapes:
+            Value :math:`(*S, *B)`, result the same.
+
         log z close to zero has lost what :meth:`log_prob_of_logit` keeps: it is held at minus the smallest
         normal number.
 
@@ -155,6 +166,9 @@ class BinaryRelaxation(Reparameterized):
 
     def log_prob_of_logit(self, logit: Tensor) -> Tensor:
         """The density that :meth:`log_prob` gives (of z, not of its logit), from the logit, in nats.
+
+        Shapes:
+            Value :math:`(*S, *B)`, result the same.
 
         Raises:
             ValueError: if it has a shape that does not broadcast, or is not finite.

@@ -16,7 +16,6 @@ from igr.evaluation.evaluation import RECORDS, Evaluation, stored_evaluation
 from igr.training.config import TrainConfig
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, read_json
-from igr.training.sop_config import SOPConfig
 
 # Where two runs differ in one of these, their figures are of different things.
 WHAT_WAS_MEASURED = (
@@ -230,13 +229,10 @@ def name_of_bound(kind: BoundKind, config: RunConfig) -> str:
 
 def about_bounds(configs: Collection[RunConfig]) -> str:
     """What the kinds of bounds in a table are, for readers."""
-    if all(isinstance(config, SOPConfig) for config in configs):
-        return (
-            "All bound log p(lower half | upper half): the first that of the relaxed model, whose units lie "
-            "between -1 and 1 (a mean over 100 of the samples at most), the others that of the discrete one, "
-            "by a mean of logarithms, which is a bound by a single sample, and by the logarithm of a mean "
-            "over all samples, whose negative papers call the negative log-likelihood."
-        )
+    # All are of one kind of model.
+    own = next(iter(configs)).about_bounds
+    if own is not None:
+        return own
     said = (
         "The relaxed ELBO bounds log p(x) of the relaxed model; the other three bound that of "
         "the discrete model. In expectation the importance-weighted (IW) bound by the exact q is "

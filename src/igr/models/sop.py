@@ -89,7 +89,8 @@ class BinaryGaussianLatent(BinaryLatent):
         self.outputs_per_unit = 2 if scale == "free" else 1
 
     def forward(self, outputs: Tensor, temperature: Tensor | float) -> BinaryInvertibleGaussian:
-        loc, scale = outputs, outputs.new_ones(())
+        loc: Tensor = outputs
+        scale: Tensor | float = 1.0
         if self.outputs_per_unit == 2:
             loc, log_scale = outputs.chunk(2, dim=-1)
             scale = log_scale.exp()

@@ -39,6 +39,9 @@ class RunConfig(ABC):
     bound_names: ClassVar[Mapping[str, str]] = {}
     """What the kinds of bounds are called, by their keys, where it is not what they are called of a VAE."""
 
+    about_bounds: ClassVar[str | None] = None
+    """What they bound, in a sentence or two, where it is not what they bound of a VAE."""
+
     data: str = "digits"
     """The data set; `igr data list` shows all."""
 

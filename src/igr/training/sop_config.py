@@ -36,6 +36,12 @@ class SOPConfig(RunConfig):
         "discrete_elbo": "discrete, 1 sample",
         "importance_weighted": "discrete, all samples",
     }
+    about_bounds: ClassVar[str | None] = (
+        "All bound log p(lower half | upper half): the first that of the relaxed model, whose units lie "
+        "between -1 and 1 (a mean over 100 of the samples at most), the others that of the discrete one, by "
+        "a mean of logarithms, which is a bound by a single sample, and by the logarithm of a mean over all "
+        "samples, whose negative papers call the negative log-likelihood."
+    )
 
     network: str = "double_linear"
     """The layers of units: double_linear, triple_linear, nonlinear (two, each after a layer of tanh)."""
