@@ -242,7 +242,7 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
         f"{loaded.config.data}, S = {evaluation.num_samples} samples each, seed {evaluation.seed}. "
     )
     if isinstance(loaded.model, SOP):
-        caption += "Of the lower half given the upper one, -log p(lower | upper); lower is better. "
+        caption += "Of the lower half given the upper one; lower is better. "
     elif loaded.config.has_categories:
         caption += "Figures of the relaxed and of the discrete model are different quantities. "
     else:

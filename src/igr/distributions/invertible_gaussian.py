@@ -18,13 +18,14 @@ from igr.distributions.pre_image import (
     maps_onto_all,
     name_of,
     on_vectors,
+    two_category_log_probs,
 )
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex, stick_breaking
 from igr.kernels.gaussian_law import maximum_log_probs
 from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
-from igr.kernels.normal import log_ndtr, log_normal_density
+from igr.kernels.normal import log_normal_density
 from igr.kernels.numbers import column, log_number
 from igr.kernels.softmax_mean import mean_of_gaussian_softmax
 from igr.kernels.stick_breaking_law import longest_piece_log_probs
@@ -435,7 +436,7 @@ class InvertibleGaussian(SimplexRelaxation):
         plain = sticks is not None and sticks.space == "log" and self.num_categories == 2
         onto = self._transform is None or maps_onto_all(self._transform)
         if self.num_categories == 2 and self._mask is None and (plain or onto):
-            return self._two_category_log_probs(loc, scale, None if plain else self._transform)
+            return two_category_log_probs(loc, scale, threshold, None if plain else self._transform)
         if self.transform is None:
             return maximum_log_probs(loc, scale, num_nodes, threshold, self._equal_scales, self._mask)
         if sticks is None:
@@ -446,24 +447,6 @@ class InvertibleGaussian(SimplexRelaxation):
         if sticks.space == "length":
             check_reference_loses(self.delta)
         return longest_piece_log_probs(loc, scale, num_nodes, threshold, sticks.space == "length")
-
-    def _two_category_log_probs(self, loc: Tensor, scale: Tensor, transform: Transform | None) -> Tensor:
-        r"""Category 1 wins where :math:`T(y) > c`, on one side of the y that is mapped to c."""
-        threshold = column(self.threshold(loc.dtype), loc.dtype)
-        if transform is None:
-            distance = (loc - threshold) / scale
-        else:
-            try:
-                edge = transform.inv(torch.zeros_like(loc) + threshold)
-            except NotImplementedError:
-                raise NotImplementedError(
-                    f"discrete: no exact law is known for {type(self).__name__} with the transform "
-                    f"{type(self.transform).__name__}, which has no inverse; use method='monte_carlo'."
-                ) from None
-            # T is monotone, and this tells in which direction.
-            rises = transform(edge + edge.abs().clamp_min(1.0)) > threshold
-            distance = torch.where(rises, loc - edge, edge - loc) / scale
-        return log_ndtr(torch.cat([distance, -distance], dim=-1))
 
     def _mean_by_quadrature(self) -> Tensor:
         if self.transform is not None:

@@ -1,4 +1,4 @@
-"""What the map before softmax++ has to be, and which coordinates may be left out of it."""
+"""What the map before softmax++ has to be, what two categories make of it, and what may be left out of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch.distributions import ComposeTransform, Transform, constraints
 from torch.distributions.transforms import IndependentTransform
 
 from igr import validation
+from igr.kernels.normal import log_ndtr
 from igr.kernels.tracing import is_traced
 from igr.transforms import LogisticStickBreakingTransform
 
@@ -75,6 +76,40 @@ def on_vectors(transform: Transform, size: int, owner: str = "InvertibleGaussian
 def maps_onto_all(transform: Transform) -> bool:
     """Whether every vector has a pre-image, as far as the transform says."""
     return all(_is_all(part.codomain) for part in _parts(transform))
+
+
+def two_category_log_probs(
+    loc: Tensor, scale: Tensor, threshold: float | Tensor, transform: Transform | None
+) -> Tensor:
+    r"""Log-probabilities of two categories, of which the first wins where :math:`T(y) > c`.
+
+    That is on one side of the y that is mapped to c, since T is monotone.
+
+    Arguments:
+        loc: The mean of y, with shape :math:`(*B, 1)`.
+        scale: Its standard deviation, with the same shape.
+        threshold: c, a number or a tensor that broadcasts against loc.
+        transform: T, a map of vectors of one number onto all of them; ``None`` for the identity.
+
+    Returns:
+        Tensor with shape :math:`(*B, 2)`.
+
+    Raises:
+        NotImplementedError: T has no inverse.
+    """
+    if transform is None:
+        distance = (loc - threshold) / scale
+    else:
+        try:
+            edge = transform.inv(torch.zeros_like(loc) + threshold)
+        except NotImplementedError:
+            raise NotImplementedError(
+                "discrete: no exact law is known with a transform which has no inverse; use "
+                "method='monte_carlo'."
+            ) from None
+        rises = transform(edge + edge.abs().clamp_min(1.0)) > threshold
+        distance = torch.where(rises, loc - edge, edge - loc) / scale
+    return log_ndtr(torch.cat([distance, -distance], dim=-1))
 
 
 def has_pre_image(transform: Transform, t: Tensor) -> Tensor:
