@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,6 +88,23 @@ class CutSticks:
         return torch.cat([sticks, points[..., -1:]], dim=-1)
 
 
+class StickCount(NamedTuple):
+    r"""How many sticks lengths ask for.
+
+    Arguments:
+        num_sticks: n, the number that is kept.
+        num_needed: The quantile of the numbers needed, which was rounded up to n.
+        needed: The number of sticks that each draw needed, with shape :math:`(S, *B)`.
+        mass_cut: The mass of the sticks that are left out, :math:`\sum_{n < k < K} \pi_k`, on average over
+            the draws, with shape :math:`(*B)`, in float64.
+    """
+
+    num_sticks: int
+    num_needed: int
+    needed: Tensor
+    mass_cut: Tensor
+
+
 class StickTruncation:
     r"""Cuts an IGR-SB with many sticks to as many as a batch needs, for a support that is countable.
 
@@ -159,36 +177,57 @@ class StickTruncation:
                 ``quantile`` asks for.
         """
         _check_sticks("StickTruncation", law)
+        with torch.no_grad():
+            if noise is None:
+                noise = law.draw_noise((self.num_draws,), generator)
+            found = self.count(-torch.cumsum(stick_breaking.softplus(law.pre_image(noise)).double(), dim=-1))
+        return CutSticks(
+            _first_sticks(law, found.num_sticks),
+            law.num_categories,
+            found.needed,
+            found.num_needed,
+            found.mass_cut.to(law.dtype),
+        )
+
+    @torch.no_grad()
+    def count(self, log_left: Tensor) -> StickCount:
+        r"""How many sticks a batch needs, for sticks of any law.
+
+        Arguments:
+            log_left: :math:`\log (1 - \sum_{j \le k} \pi_j)` after each of the K - 1 sticks of pilot draws,
+                float64 with shape :math:`(S, *B, K - 1)`.
+
+        Raises:
+            NotImplementedError: under a tracer.
+
+        Warns:
+            RuntimeWarning: as when it is called.
+        """
         if is_traced():
             raise NotImplementedError(
                 "StickTruncation: the number of sticks depends on a draw, which no tracer can follow; cut "
                 "the law before torch.compile, torch.export or torch.func, and pass in what is left."
             )
-        with torch.no_grad():
-            if noise is None:
-                noise = law.draw_noise((self.num_draws,), generator)
-            log_left = -torch.cumsum(stick_breaking.softplus(law.pre_image(noise)).double(), dim=-1)
-            most = log_left.shape[-1]
-            reaches = log_left < math.log1p(-self.threshold)
-            needed = most - reaches.sum(-1) + 1
-            # The smallest number that suffices for so many draws; more than there are if none does.
-            rank = min(needed.numel(), max(1, math.ceil(self.quantile * needed.numel())))
-            wanted = int(needed.flatten().kthvalue(rank).values) if needed.numel() else 1
-            if wanted > most and not self._has_warned:
-                self._has_warned = True
-                warnings.warn(
-                    f"StickTruncation: expected {most} sticks to reach the threshold {self.threshold:g} in "
-                    f"{self.quantile:.0%} of the draws; got it in {(needed <= most).double().mean():.0%}; "
-                    "all are kept, and more categories, a lower threshold or larger means would do.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-            num_needed = min(wanted, most)
-            size = _bucket(num_needed, most)
-            left = torch.exp(log_left)
-            mass_cut = (left[..., size - 1] - left[..., -1]).mean(0).to(law.dtype)
-            needed = needed.clamp_max(most)
-        return CutSticks(_first_sticks(law, size), law.num_categories, needed, num_needed, mass_cut)
+        most = log_left.shape[-1]
+        reaches = log_left < math.log1p(-self.threshold)
+        needed = most - reaches.sum(-1) + 1
+        # The smallest number that suffices for so many draws; more than there are if none does.
+        rank = min(needed.numel(), max(1, math.ceil(self.quantile * needed.numel())))
+        wanted = int(needed.flatten().kthvalue(rank).values) if needed.numel() else 1
+        if wanted > most and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"StickTruncation: expected {most} sticks to reach the threshold {self.threshold:g} in "
+                f"{self.quantile:.0%} of the draws; got it in {(needed <= most).double().mean():.0%}; "
+                "all are kept, and more categories, a lower threshold or larger means would do.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        num_needed = min(wanted, most)
+        size = _bucket(num_needed, most)
+        left = torch.exp(log_left)
+        mass_cut = (left[..., size - 1] - left[..., -1]).mean(0)
+        return StickCount(size, num_needed, needed.clamp_max(most), mass_cut)
 
     def whole(self, law: InvertibleGaussian) -> CutSticks:
         """The law with all its sticks, in the same form: for evaluation.

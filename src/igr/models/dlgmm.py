@@ -1,0 +1,323 @@
+"""Deep latent Gaussian mixture models: VAEs with a mixture that takes as many components as it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import linear
+
+from igr.distributions import StickTruncation
+from igr.models.likelihoods import LIKELIHOODS, Likelihood
+from igr.models.networks import initialized
+from igr.models.stick_laws import StickLaw, Sticks
+
+# A component is active where its weight is above this.
+ACTIVE = 0.01
+
+
+class MixturePosterior(NamedTuple):
+    """What an encoder says of images.
+
+    Arguments:
+        sticks: The law of the weights of k components, with batch shape :math:`(B)`.
+        loc: Means of the components, with shape :math:`(B, k, D)`.
+        scale: Their standard deviations.
+        prior_loc: Means of the components of the prior, with shape :math:`(k, D)`.
+        mass_cut: The mass of the sticks that are left out, with shape :math:`(B)`.
+    """
+
+    sticks: StickLaw
+    loc: Tensor
+    scale: Tensor
+    prior_loc: Tensor
+    mass_cut: Tensor
+
+    @property
+    def num_components(self) -> int:
+        """k, the number of components that are kept."""
+        return self.loc.shape[-2]
+
+    def kl_of_components(self) -> Tensor:
+        """The KL from each component to that of the prior, in closed form, with shape :math:`(B, k)`."""
+        offset = self.loc - self.prior_loc
+        terms = offset * offset + (self.scale - 1.0) * (self.scale + 1.0) - 2.0 * self.scale.log()
+        return 0.5 * terms.sum(-1)
+
+
+class DLGMMTerms(NamedTuple):
+    r"""What one pass gives, in nats but for numbers and shares, each with shape :math:`(S, B)`.
+
+    Arguments:
+        loss: The negative bound, averaged over samples and images, with shape :math:`()`.
+        log_likelihood: :math:`\sum_k \pi_k \log p(x \mid z_k)`.
+        kl_components: :math:`\sum_k \pi_k \mathrm{KL}_k`, of the Gaussians.
+        kl_sticks: The KL of the sticks.
+        active_components: How many weights are above one per cent.
+        num_components: How many components are kept.
+        mass_cut: The mass of the sticks that are left out.
+    """
+
+    loss: Tensor
+    log_likelihood: Tensor
+    kl_components: Tensor
+    kl_sticks: Tensor
+    active_components: Tensor
+    num_components: Tensor
+    mass_cut: Tensor
+
+
+class DLGMM(nn.Module):
+    r"""A VAE whose latent is a mixture of Gaussians with weights of its own for each image.
+
+    .. math:: \pi \sim p(\pi), \qquad z \mid \pi \sim \sum_k \pi_k N(m_k, I), \qquad x \sim p(x \mid z)
+
+    with the weights broken off a stick, and means :math:`m_k` of the prior that are fixed and far apart. The
+    posterior is of the same form, :math:`q(\pi \mid x) \sum_k \pi_k N(\mu_k(x), \sigma_k^2(x))`, and what is
+    trained is the evidence lower bound with the component of z as a variable,
+
+    .. math::
+        E_{q(\pi \mid x)} \sum_k \pi_k
+        \bigl(E_{q_k(z \mid x)} \log p(x \mid z) - \mathrm{KL}(q_k \| p_k)\bigr)
+        - \mathrm{KL}(q(\pi \mid x) \| p(\pi)) \leq \log p(x)
+
+    in which each component is decoded, and all KLs are in closed form or a series. With truncation a pilot
+    draw, apart from all others and without gradient, tells how many sticks a batch needs. What remains then
+    belongs to the last component, neither the encoder's heads nor the decoder meet those between, and a step
+    costs that much less. In evaluation mode nothing is cut.
+
+    The model is pure but for that number: noise is an argument.
+
+    Arguments:
+        trunk: From images to hidden units.
+        num_hidden: How many these are.
+        decoder: From points of the latent to the parameters of the pixels.
+        sticks: The law of the weights.
+        prior_loc: The means of the components of the prior, with shape :math:`(K, D)`.
+        generator: The source of the initial weights of the encoder's heads.
+        likelihood: The law of an image given what the decoder puts out.
+        truncation: How many sticks are kept in training; ``None`` for all.
+
+    References:
+        | Approximate Inference for Deep Latent Gaussian Mixtures (Nalisnick, Hertel and Smyth, 2016)
+        | Invertible Gaussian Reparameterization (Potapczynski et al., 2020)
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        num_hidden: int,
+        decoder: nn.Module,
+        sticks: Sticks,
+        prior_loc: Tensor,
+        generator: Generator,
+        likelihood: Likelihood | None = None,
+        truncation: StickTruncation | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.decoder = decoder
+        self.sticks = sticks
+        self.likelihood = LIKELIHOODS["bernoulli"] if likelihood is None else likelihood
+        self.truncation = truncation
+        self.register_buffer("prior_loc", prior_loc)
+        self.prior_loc: Tensor
+        flat = prior_loc.numel()
+        self.stick_head, self.loc_head, self.log_scale_head = (
+            _linear(num_hidden, count, generator) for count in (sticks.num_outputs, flat, flat)
+        )
+
+    @property
+    def num_components(self) -> int:
+        """The number K of components, truncated or not."""
+        return self.prior_loc.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """The number D of coordinates of a component."""
+        return self.prior_loc.shape[1]
+
+    # Of a draw for an image: the sticks, the pilot, then all components.
+
+    def draw_noise(self, sample_shape: Sequence[int], generator: Generator | None = None) -> Tensor:
+        """The noise of a pass, with shape :math:`(*S, N)`; S being that of samples and images."""
+        parts = [self.sticks.draw_noise(sample_shape, generator, self.prior_loc) for _ in range(2)]
+        parts.append(self._normal((*sample_shape, self.prior_loc.numel()), generator))
+        return torch.cat(parts, dim=-1)
+
+    def encode(
+        self, x: Tensor, temperature: Tensor | float = 1.0, pilot: Tensor | None = None
+    ) -> MixturePosterior:
+        """The posterior of images.
+
+        Arguments:
+            x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
+            temperature: Of logit-normal sticks.
+            pilot: Noise of the sticks for the pilot draw, with shape :math:`(S, B, K - 1)`; ``None``: no
+                component is cut.
+        """
+        h = self.trunk(x)
+        law = self.sticks(self.stick_head(h), temperature)
+        mass_cut = torch.zeros_like(h[..., 0].detach())
+        if pilot is None or self.truncation is None:
+            kept: Tensor | None = None
+        else:
+            with torch.no_grad():
+                found = self.truncation.count(law.log_left(pilot).double())
+            mass_cut = found.mass_cut.to(h.dtype)
+            kept = self._kept(found.num_sticks)
+            if kept is not None:
+                law = law.first(found.num_sticks)
+        loc, log_scale = (self._head(head, h, kept) for head in (self.loc_head, self.log_scale_head))
+        prior_loc = self.prior_loc if kept is None else self.prior_loc[kept]
+        return MixturePosterior(law, prior_loc + loc, log_scale.exp(), prior_loc, mass_cut)
+
+    def decode(self, z: Tensor) -> Distribution:
+        """The law of images given points of the latent, :math:`(*, D)`, with batch shape :math:`(*)`."""
+        return self.likelihood.law(self.decoder(z))
+
+    def forward(
+        self,
+        x: Tensor,
+        noise: Tensor,
+        temperature: Tensor | float = 1.0,
+        kl_weight: Tensor | float = 1.0,
+    ) -> DLGMMTerms:
+        """The loss and its parts.
+
+        Arguments:
+            x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
+            noise: As :meth:`draw_noise` gives it for :math:`(S, B)`.
+            temperature: Of logit-normal sticks.
+            kl_weight: The weight of both KLs.
+        """
+        count = self.num_components - 1
+        own, pilot, normal = torch.split(noise, [count, count, self.prior_loc.numel()], dim=-1)
+        posterior = self.encode(x, temperature, pilot if self.training else None)
+        kept = posterior.num_components
+        weights = posterior.sticks.log_weights(own[..., : kept - 1]).exp()
+        epsilon = normal.reshape(*normal.shape[:-1], self.num_components, self.dim)[..., :kept, :]
+        z = torch.addcmul(posterior.loc, posterior.scale, epsilon)
+        log_likelihood = (weights * self.decode(z).log_prob(x.unsqueeze(-4))).sum(-1)
+        kl_components = (weights * posterior.kl_of_components()).sum(-1)
+        kl_sticks = posterior.sticks.kl().expand_as(log_likelihood)
+        loss = (kl_weight * (kl_components + kl_sticks) - log_likelihood).mean()
+        return DLGMMTerms(
+            loss,
+            log_likelihood,
+            kl_components,
+            kl_sticks,
+            (weights.detach() > ACTIVE).sum(-1).to(loss.dtype),
+            torch.full_like(log_likelihood.detach(), kept),
+            posterior.mass_cut.expand_as(log_likelihood),
+        )
+
+    # What bounds are evaluated with.
+
+    def draw_single_noise(self, sample_shape: Sequence[int], generator: Generator | None = None) -> Tensor:
+        """The noise of points of one component each, with shape :math:`(*S, K + D)`."""
+        sticks = self.sticks.draw_noise(sample_shape, generator, self.prior_loc)
+        normal = self._normal((*sample_shape, self.dim), generator)
+        uniform = torch.rand(
+            (*sample_shape, 1), generator=generator, dtype=self.prior_loc.dtype, device=self.prior_loc.device
+        )
+        return torch.cat([sticks, normal, uniform], dim=-1)
+
+    def log_weights(self, x: Tensor, posterior: MixturePosterior, noise: Tensor) -> Tensor:
+        r"""The logarithms of the importance weights of draws of :math:`(\pi, z)`, with shape :math:`(S, B)`.
+
+        .. math::
+            \log w = \log p(x \mid z)
+            + \log \frac{\sum_k \pi_k N(z; m_k, I)}{\sum_k \pi_k N(z; \mu_k, \sigma_k^2)}
+            + \log \frac{p(\pi)}{q(\pi \mid x)}
+
+        The mean of w is p(x). That of log w is a lower bound on its logarithm, which is no less than the one
+        that is trained, since the component is summed out.
+
+        Arguments:
+            x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
+            posterior: That of the images, with nothing cut.
+            noise: As :meth:`draw_single_noise` gives it for :math:`(S, B)`.
+        """
+        sticks, normal, uniform = torch.split(noise, [self.num_components - 1, self.dim, 1], dim=-1)
+        log_pi = posterior.sticks.log_weights(sticks)
+        index = (log_pi.exp().cumsum(-1) < uniform).sum(-1).clamp_max(self.num_components - 1)
+        where = index.unsqueeze(-1).unsqueeze(-1).expand(*index.shape, 1, self.dim)
+        loc, scale = (
+            torch.gather(part.expand(len(noise), *part.shape), -2, where).squeeze(-2)
+            for part in (posterior.loc, posterior.scale)
+        )
+        z = torch.addcmul(loc, scale, normal).unsqueeze(-2)
+        away = (z - posterior.loc) / posterior.scale
+        log_q = log_pi - posterior.scale.log().sum(-1) - 0.5 * (away * away).sum(-1)
+        log_p = log_pi - 0.5 * ((z - posterior.prior_loc) ** 2).sum(-1)
+        log_likelihood = self.decode(z.squeeze(-2)).log_prob(x)
+        found: Tensor = (
+            log_likelihood + (log_p.logsumexp(-1) - log_q.logsumexp(-1)) + posterior.sticks.log_ratio(sticks)
+        )
+        return found
+
+    @property
+    def largest_per_sample(self) -> int:
+        """Numbers of the largest tensor that a sample of one image makes."""
+        return self.prior_loc.numel()
+
+    def _normal(self, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+        like = self.prior_loc
+        return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+    def _kept(self, num_sticks: int) -> Tensor | None:
+        """The components of the first sticks and of what remains; ``None`` for all."""
+        last = self.num_components - 1
+        if num_sticks == last:
+            return None
+        kept = torch.arange(num_sticks + 1, device=self.prior_loc.device)
+        kept[-1] = last
+        return kept
+
+    def _head(self, head: nn.Linear, h: Tensor, kept: Tensor | None) -> Tensor:
+        """What a head says of the components that are kept, with shape :math:`(B, k, D)`."""
+        weight: Tensor = head.weight
+        bias: Tensor = head.bias
+        if kept is not None:
+            weight = weight.view(self.num_components, self.dim, -1)[kept].flatten(0, 1)
+            bias = bias.view(self.num_components, self.dim)[kept].flatten()
+        return linear(h, weight, bias).view(*h.shape[:-1], -1, self.dim)
+
+
+def _linear(fan_in: int, fan_out: int, generator: Generator) -> nn.Linear:
+    made = nn.Linear(fan_in, fan_out, device="meta")
+    initialized(made, generator)
+    return made
+
+
+def separated_means(num_components: int, dim: int, separation: float, generator: Generator) -> Tensor:
+    r"""Means on distinct corners of the hypercube :math:`\{-s, s\}^D`, with shape :math:`(K, D)`.
+
+    Arguments:
+        num_components: The number K of means.
+        dim: The number D of coordinates.
+        separation: s.
+        generator: The source of the corners.
+
+    Raises:
+        ValueError: The hypercube has fewer corners.
+    """
+    if num_components > 2**dim:
+        raise ValueError(
+            f"expected at most as many components as a hypercube of {dim} dimensions has corners, {2**dim}; "
+            f"got {num_components}; take more dimensions or fewer components"
+        )
+    if dim <= 16:
+        number = torch.randperm(2**dim, generator=generator)[:num_components]
+        bits = number.unsqueeze(-1) >> torch.arange(dim) & 1
+        return separation * (2.0 * bits - 1.0)
+    found: list[Tensor] = []
+    while len(found) < num_components:
+        corner = torch.randint(2, (dim,), generator=generator)
+        if not any(torch.equal(corner, other) for other in found):
+            found.append(corner)
+    return separation * (2.0 * torch.stack(found) - 1.0)
