@@ -52,10 +52,10 @@ class SOPStudyConfig(Tested, GridConfig):
     num_units: int = 240
     """Binary units of each layer."""
 
-    gumbel_temperatures: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    gumbel_temperatures: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     """Temperatures of Gumbel-Softmax."""
 
-    igr_temperatures: tuple[float, ...] = (0.15, 0.25, 0.5, 1.0)
+    igr_temperatures: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     """Temperatures of IGR-I and IGR-Planar, whose noise is less spread out."""
 
     def names(self) -> Mapping[str, Collection[str]]:
