@@ -124,7 +124,7 @@ def test_sweeps_of_two_kinds_do_not_share_a_folder(capsys):
 
 
 BAD = {
-    "model": (["train", "--model", "spo"], "expected model to be one of sop, vae; got 'spo'"),
+    "model": (["train", "--model", "spo"], "expected model to be one of dlgmm, sop, vae; got 'spo'"),
     "no model": (["train", "--model"], "expected a value after --model; got none"),
     "help for a model": (["train", "--model", "--help"], "expected a value after --model; got none"),
     "no run": (["train", "--resume", "nothere", "--num-units", "5"], "got nothere, which does not exist"),
@@ -139,7 +139,7 @@ BAD = {
     "setting of this one": (["train", "--num-units", "3"], "expected a flag of igr train; got --num-units"),
     "sticks": (["train", "--model", "sop", "--latent", "igr-sb"], "the one stick always wins"),
     "grid": (["sweep", "--grid", "/dev/null"], "expected a grid in a JSON file"),
-    "sweep": (["sweep", "--model", "spo"], "expected model to be one of sop, vae; got 'spo'"),
+    "sweep": (["sweep", "--model", "spo"], "expected model to be one of dlgmm, sop, vae; got 'spo'"),
 }
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from igr.errors import UserError
-from igr.models.networks import NETWORKS, Networks, Sizes, resized
+from igr.models.networks import MIXTURE_NETWORKS, NETWORKS, Networks, Sizes, resized
 
 SMALL, MIDDLE, SQUARE, LARGE = (1, 8, 8), (1, 28, 28), (1, 32, 32), (3, 64, 64)
 OUT, FEATURES, PER_PIXEL = 30, 40, 2
@@ -221,8 +221,9 @@ def test_the_start_depends_on_the_generator_alone(name, shape):
 def test_conv_refuses_images_that_it_cannot_give_back(shape):
     with pytest.raises(UserError) as error:
         NETWORKS["conv"].image_shape(shape)
-    assert f"multiples of 4, from 8 on, for the network conv; got {shape[1]} x {shape[2]}; use" in str(
-        error.value
+    assert (
+        f"multiples of 4, from 8 on, for a network with convolutions; got {shape[1]} x {shape[2]}; use"
+        in str(error.value)
     )
 
 
@@ -273,3 +274,32 @@ def test_blocks_of_images_are_put_together_in_order():
     for place in (0, 1999, 2000, 2004):
         assert torch.equal(found[place : place + 1], resized(images[place : place + 1], 8))
     assert resized(images[:0], 8).shape == (0, 1, 8, 8)
+
+
+MIXTURE_EXPECTED = {
+    "dlgmm_dense": (
+        [(784, 200), R, (200, 200), R, (200, 200), R],
+        [(FEATURES, 200), R, (200, 200), R, (200, 2 * 784)],
+    ),
+    "dlgmm_conv": (
+        [("conv", 1, 32, 4, 2), R, ("conv", 32, 64, 4, 2), R, ("conv", 64, 64, 4, 2), R],
+        [(FEATURES, 7 * 7 * 32), R, ("up", 32, 64, 3, 2), R, ("up", 64, 32, 3, 2), R, ("up", 32, 2, 3, 1)],
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", [SMALL, MIDDLE, LARGE])
+@pytest.mark.parametrize("name", MIXTURE_NETWORKS)
+def test_networks_of_mixtures(name, shape):
+    source = torch.Generator().manual_seed(0)
+    trunk, num_hidden, decoder = MIXTURE_NETWORKS[name].build(FEATURES, (PER_PIXEL, *shape), source)
+    if shape == MIDDLE:
+        assert (described(trunk), described(decoder)) == MIXTURE_EXPECTED[name]
+    for batch in ((), (5,), (2, 5)):
+        assert trunk(torch.zeros(*batch, *shape)).shape == (*batch, num_hidden)
+        assert decoder(torch.zeros(*batch, FEATURES)).shape == (*batch, PER_PIXEL, *shape)
+
+
+def test_the_network_of_mixtures_with_convolutions_refuses_images_that_it_cannot_give_back():
+    with pytest.raises(UserError, match="multiples of 4"):
+        MIXTURE_NETWORKS["dlgmm_conv"].check((1, 30, 28))

@@ -33,3 +33,23 @@ def test_loss_curves_draw_every_history(axes: Axes, log_scale: bool) -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("iteration", "KL (nats)")
     axes.figure.draw_without_rendering()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(histories)
+
+
+def test_weights_of_components_have_a_logarithmic_axis_and_the_threshold(axes: Axes) -> None:
+    weights = {"IGR": [0.9, 0.09, 0.0], "Kumaraswamy": [0.5, 0.3, 0.15, 0.05]}
+    assert plot.component_weights(axes, weights, title="digits") is axes
+    assert axes.get_yscale() == "log"
+    assert axes.get_xlim() == (0.5, 4.5)
+    first, second = axes.lines[:2]
+    assert first.get_ydata()[:2].tolist() == [0.9, 0.09]
+    # A logarithm that there is not is a gap.
+    assert first.get_ydata()[2] != first.get_ydata()[2]
+    assert second.get_ydata().tolist() == weights["Kumaraswamy"]
+    assert list(axes.lines[2].get_ydata()) == [0.01, 0.01]
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == ["IGR", "Kumaraswamy", "active above 1%"]
+
+
+def test_a_single_model_needs_no_name(axes: Axes) -> None:
+    plot.component_weights(axes, {"": [0.9, 0.1]}, title="digits")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["active above 1%"]

@@ -93,8 +93,10 @@ def test_a_free_scale_is_warned_of():
 
 def test_kinds_are_found_by_name():
     assert config_class("sop") is SOPConfig
-    assert set(CONFIGS) == {"vae", "sop"}
-    with pytest.raises(UserError, match="expected model to be one of sop, vae; got 'spo'; did you mean sop"):
+    assert set(CONFIGS) == {"vae", "sop", "dlgmm"}
+    with pytest.raises(
+        UserError, match="expected model to be one of dlgmm, sop, vae; got 'spo'; did you mean sop"
+    ):
         config_class("spo")
 
 

@@ -19,33 +19,41 @@ from igr.errors import UserError
 from igr.evaluation import (
     BOUND_KINDS,
     CalibratedTemperature,
+    Components,
     Estimate,
     Evaluation,
     calibrate,
     evaluate,
     images_of_split,
+    stored_evaluation,
     temperature_of,
 )
-from igr.evaluation.bounds import RELAXED_ELBO
+from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, RELAXED_ELBO
 from igr.evaluation.temperature import RECORD
+from igr.models.dlgmm import ACTIVE, DLGMM
 from igr.models.pictures import (
     NUM_COMPLETIONS,
     NUM_RECONSTRUCTIONS,
     PRIOR_COLUMNS,
     PRIOR_ROWS,
     completions,
+    component_samples,
     hard_reconstructions,
+    mixture_reconstructions,
     prior_samples,
 )
 from igr.models.sop import SOP
 from igr.models.vae import VAE
 from igr.progress import bar
 from igr.training.config import TrainConfig
+from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
-from igr.training.runs import LoadedRun, LoadedSOP, LoadedVAE, as_vae, load_run
+from igr.training.runs import LoadedDLGMM, LoadedRun, LoadedSOP, LoadedVAE, as_vae, load_run
 
 _OF_HARD_UNITS = "upper bound, of hard units (-1 or 1)"
+# Components that are shown, those of the largest weights.
+SHOWN_COMPONENTS = 8
 # As many as a calibration takes at most, as a rule.
 _PASSES = 12
 
@@ -186,6 +194,8 @@ def _draw(loaded: LoadedRun[Any, Any], split: str, seed: int) -> None:
     loaded.folder.figures.mkdir(exist_ok=True)
     if isinstance(loaded.model, SOP):
         _draw_completions(loaded, split, seed)
+    elif isinstance(loaded.model, DLGMM):
+        _draw_mixture(loaded, split, seed)
     else:
         _draw_vae(as_vae(loaded, "reconstructions"), split, seed)
 
@@ -199,6 +209,35 @@ def _draw_completions(loaded: LoadedSOP, split: str, seed: int) -> None:
     title = f"{loaded.config.data} ({split}), lower halves predicted: {_model(loaded)}, epoch {loaded.epoch}"
     plot.completions(axes, originals, {"": found}, num_draws=NUM_COMPLETIONS, title=title)
     plot.save(figure, loaded.folder.figures / "completions.png")
+
+
+def _draw_mixture(loaded: LoadedDLGMM, split: str, seed: int) -> None:
+    config, folder = loaded.config, loaded.folder.figures
+    origin = f"{_model(loaded)}, epoch {loaded.epoch}"
+    originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
+    decoded = mixture_reconstructions(loaded.model, originals, temperature_of(loaded))
+    figure, (axes,) = plot.new_figure(9, 1.8)
+    title = f"{config.data} ({split}) and reconstructions from the component of largest weight: {origin}"
+    plot.reconstructions(axes, originals, decoded, title=title)
+    plot.save(figure, folder / "reconstructions.png")
+
+    evaluation = stored_evaluation(loaded.folder, split)
+    if evaluation is None or evaluation.components is None:
+        return
+    weights = evaluation.components.weights
+    figure, (axes,) = plot.new_figure(7.5, 3.4)
+    plot.component_weights(axes, {"": weights}, title=f"{config.data} ({split}): {origin}")
+    plot.save(figure, folder / "weights.png")
+
+    device = next(loaded.model.parameters()).device
+    generator = keyed_generator(seed, "evaluation/samples of components", 0, device=device)
+    shown = sorted(range(len(weights)), key=lambda k: -weights[k])[:SHOWN_COMPONENTS]
+    rows = component_samples(loaded.model, shown, PRIOR_COLUMNS, generator)
+    figure, (axes,) = plot.new_figure(9, 0.6 * len(rows) + 0.6)
+    title = f"{config.data}: mean images of points drawn from components of the prior: {origin}"
+    names = [f"{k + 1} ({weights[k]:.0%})" for k in shown]
+    plot.traversals(axes, rows, names, title=title)
+    plot.save(figure, folder / "component_samples.png")
 
 
 def _draw_vae(loaded: LoadedVAE, split: str, seed: int) -> None:
@@ -243,6 +282,8 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
     )
     if isinstance(loaded.model, SOP):
         caption += "Of the lower half given the upper one; lower is better. "
+    elif isinstance(loaded.model, DLGMM):
+        caption += "Both bounds are of one and the same model, with all of its components. "
     elif loaded.config.has_categories:
         caption += "Figures of the relaxed and of the discrete model are different quantities. "
     else:
@@ -267,6 +308,9 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
             negative = Estimate(-relaxed.value, relaxed.standard_error)
             table.add_row("-log p, relaxed", str(negative), "upper bound, of relaxed units, by 1 sample")
         return table
+    if evaluation.components is not None:
+        _add_mixture(table, evaluation, evaluation.components)
+        return table
     for kind in BOUND_KINDS:
         bound = evaluation.bounds[kind.key]
         table.add_row(kind.name, "-" if bound is None else str(bound), kind.meaning)
@@ -276,3 +320,27 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
         )
         table.add_row("legacy estimate", str(evaluation.legacy_estimate), meaning)
     return table
+
+
+def _add_mixture(table: Table, evaluation: Evaluation, components: Components) -> None:
+    names = DLGMMConfig.bound_names
+    for kind, meaning in (
+        (RELAXED_ELBO, "lower bound on log p(x)"),
+        (IMPORTANCE_WEIGHTED, "the same, in expectation a tighter bound"),
+    ):
+        table.add_row(names[kind.key], str(evaluation.bounds[kind.key]), meaning)
+    table.add_section()
+    share = f"weights above {ACTIVE:.0%}"
+    table.add_row(
+        "active components",
+        str(components.num_active),
+        f"of {len(components.weights)}, with {share} in the mean over the images; no nats",
+    )
+    table.add_row("the same per image", str(components.active_per_image), f"with {share} in its posterior")
+    for number, error in components.neighbour_errors.items():
+        spread = "" if error.standard_error is None else f" ±{100 * error.standard_error:.2f}"
+        table.add_row(
+            f"error of {number} neighbours",
+            f"{100 * error.value:.2f}{spread} %",
+            f"classes told by neighbours among {components.num_known:,} training images",
+        )

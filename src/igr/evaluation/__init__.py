@@ -4,6 +4,7 @@ from igr.evaluation.bounds import BOUND_KINDS, BoundKind, Estimate, estimate, pe
 from igr.evaluation.compared_runs import ComparedRun, failed_runs, read_runs, runs_to_csv
 from igr.evaluation.comparison import Comparison, compare, compare_runs
 from igr.evaluation.evaluation import (
+    Components,
     Evaluation,
     evaluate,
     images_of_split,
@@ -26,6 +27,7 @@ __all__ = [
     "CalibratedTemperature",
     "ComparedRun",
     "Comparison",
+    "Components",
     "Estimate",
     "Evaluation",
     "GroupedComparison",

@@ -19,8 +19,11 @@ from igr.evaluation.bounds import (
     estimate,
     per_datum_bounds,
 )
+from igr.evaluation.dlgmm_bounds import dlgmm_bounds, representations
+from igr.evaluation.neighbours import neighbour_errors
 from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_number
 from igr.evaluation.sop_bounds import sop_bounds
+from igr.models.dlgmm import ACTIVE, DLGMM
 from igr.models.sop import SOP
 from igr.training.failures import TrainingFailure
 from igr.training.run_config import RunConfig
@@ -32,6 +35,23 @@ RECORDS = {"test": "evaluation", "validation": "validation_evaluation"}
 
 
 @dataclass(frozen=True)
+class Components:
+    """What the components of a mixture model are used for.
+
+    ``weights`` are their mean weights over the images, and ``num_active`` is how many of these are above one
+    per cent; ``active_per_image`` is how many of the mean weights of a single image are. ``neighbour_errors``
+    has, by the number of neighbours, the share of images whose class a vote of their nearest neighbours among
+    the training images tells wrong, by the means of the posteriors; ``num_known`` is how many those are.
+    """
+
+    weights: list[float]
+    num_active: int
+    active_per_image: Estimate
+    neighbour_errors: dict[str, Estimate]
+    num_known: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What an evaluation found and what makes it repeatable.
 
@@ -39,8 +59,8 @@ class Evaluation:
     ``None`` where the latent has no such bound; ``discrete_kl`` is the KL from the discrete posterior to the
     prior, ``None`` where no exact law is known. ``legacy_estimate`` is the number that the paper's
     experiments report, which is no bound, where it was asked for. ``by_samples`` has, of models of structured
-    output prediction, the importance-weighted bound by the first so many samples. ``step`` and ``epoch``
-    are those of the checkpoint that was evaluated.
+    output prediction, the importance-weighted bound by the first so many samples, and ``components`` is of
+    mixture models. ``step`` and ``epoch`` are those of the checkpoint that was evaluated.
     """
 
     split: str
@@ -54,6 +74,7 @@ class Evaluation:
     discrete_kl: Estimate | None
     legacy_estimate: Estimate | None = None
     by_samples: dict[str, Estimate] = field(default_factory=dict)
+    components: Components | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as it stands in ``result.json`` under the key that :data:`RECORDS` has."""
@@ -87,6 +108,7 @@ def stored_evaluation(folder: RunFolder, split: str = "test") -> Evaluation | No
             by_samples={
                 str(int(count)): read_estimate(found) for count, found in record.get("by_samples", {}).items()
             },
+            components=_components(record.get("components")),
             **counts,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -102,6 +124,20 @@ def stored_evaluation(folder: RunFolder, split: str = "test") -> Evaluation | No
 
 def _optional(record: dict[str, Any] | None) -> Estimate | None:
     return None if record is None else read_estimate(record)
+
+
+def _components(record: dict[str, Any] | None) -> Components | None:
+    if record is None:
+        return None
+    return Components(
+        weights=[read_number(weight) for weight in record["weights"]],
+        num_active=read_integer(record["num_active"]),
+        active_per_image=read_estimate(record["active_per_image"]),
+        neighbour_errors={
+            str(int(number)): read_estimate(found) for number, found in record["neighbour_errors"].items()
+        },
+        num_known=read_integer(record["num_known"]),
+    )
 
 
 def images_of_split(run: LoadedRun[Any, Any], split: str) -> PreparedImages:
@@ -159,7 +195,14 @@ def evaluate(
     images = images_of_split(run, split).first(max_images)
     num_samples = run.config.num_eval_samples if num_samples is None else num_samples
     by_samples: dict[int, Tensor] = {}
-    if isinstance(run.model, SOP) and not legacy:
+    components: Components | None = None
+    if isinstance(run.model, DLGMM) and not legacy:
+        figures_of_mixture = dlgmm_bounds(
+            run.model, images, temperature_of(run), num_samples=num_samples, seed=seed, progress=progress
+        )
+        per_datum = figures_of_mixture.bounds
+        components = _used(run, images, split, figures_of_mixture.weights, seed)
+    elif isinstance(run.model, SOP) and not legacy:
         per_datum, by_samples = sop_bounds(
             run.model, images, temperature_of(run), num_samples=num_samples, seed=seed, progress=progress
         )
@@ -192,6 +235,29 @@ def evaluate(
         discrete_kl=figures.get(DISCRETE_KL),
         legacy_estimate=figures.get(LEGACY_ESTIMATE),
         by_samples={str(count): estimate(values) for count, values in by_samples.items()},
+        components=components,
     )
     run.folder.update_result({RECORDS[split]: evaluation.to_json()})
     return evaluation
+
+
+def _used(
+    run: LoadedRun[Any, Any], images: PreparedImages, split: str, weights: Tensor, seed: int
+) -> Components:
+    """What the components are used for, given the mean weights of each image, [N, K]."""
+    known = evaluation_images(run.config, run.dataset, "train")
+    temperature = temperature_of(run)
+    errors = neighbour_errors(
+        representations(run.model, known, temperature, seed=seed),
+        run.dataset.train.labels,
+        representations(run.model, images, temperature, seed=seed),
+        getattr(run.dataset, split).labels[: len(images)],
+    )
+    mean = weights.mean(0)
+    return Components(
+        weights=[round(weight, 6) for weight in mean.tolist()],
+        num_active=int((mean > ACTIVE).sum()),
+        active_per_image=estimate((weights > ACTIVE).sum(-1).double()),
+        neighbour_errors={str(number): estimate(wrong) for number, wrong in errors.items()},
+        num_known=len(known),
+    )

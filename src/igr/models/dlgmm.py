@@ -24,6 +24,7 @@ class MixturePosterior(NamedTuple):
 
     Arguments:
         sticks: The law of the weights of k components, with batch shape :math:`(B)`.
+        kl_sticks: The KL of all sticks, those that are cut included, with shape :math:`(B)`.
         loc: Means of the components, with shape :math:`(B, k, D)`.
         scale: Their standard deviations.
         prior_loc: Means of the components of the prior, with shape :math:`(k, D)`.
@@ -31,6 +32,7 @@ class MixturePosterior(NamedTuple):
     """
 
     sticks: StickLaw
+    kl_sticks: Tensor
     loc: Tensor
     scale: Tensor
     prior_loc: Tensor
@@ -87,7 +89,8 @@ class DLGMM(nn.Module):
     in which each component is decoded, and all KLs are in closed form or a series. With truncation a pilot
     draw, apart from all others and without gradient, tells how many sticks a batch needs. What remains then
     belongs to the last component, neither the encoder's heads nor the decoder meet those between, and a step
-    costs that much less. In evaluation mode nothing is cut.
+    costs that much less. The KL stays that of all sticks, so that those which are cut go back to their prior.
+    In evaluation mode nothing is cut.
 
     The model is pure but for that number: noise is an argument.
 
@@ -129,6 +132,8 @@ class DLGMM(nn.Module):
         self.stick_head, self.loc_head, self.log_scale_head = (
             _linear(num_hidden, count, generator) for count in (sticks.num_outputs, flat, flat)
         )
+        # Sticks begin at their prior, and those that no batch needs stay there.
+        nn.init.zeros_(self.stick_head.weight)
 
     @property
     def num_components(self) -> int:
@@ -161,6 +166,7 @@ class DLGMM(nn.Module):
         """
         h = self.trunk(x)
         law = self.sticks(self.stick_head(h), temperature)
+        kl_sticks = law.kl()
         mass_cut = torch.zeros_like(h[..., 0].detach())
         if pilot is None or self.truncation is None:
             kept: Tensor | None = None
@@ -173,7 +179,7 @@ class DLGMM(nn.Module):
                 law = law.first(found.num_sticks)
         loc, log_scale = (self._head(head, h, kept) for head in (self.loc_head, self.log_scale_head))
         prior_loc = self.prior_loc if kept is None else self.prior_loc[kept]
-        return MixturePosterior(law, prior_loc + loc, log_scale.exp(), prior_loc, mass_cut)
+        return MixturePosterior(law, kl_sticks, prior_loc + loc, log_scale.exp(), prior_loc, mass_cut)
 
     def decode(self, z: Tensor) -> Distribution:
         """The law of images given points of the latent, :math:`(*, D)`, with batch shape :math:`(*)`."""
@@ -203,7 +209,7 @@ class DLGMM(nn.Module):
         z = torch.addcmul(posterior.loc, posterior.scale, epsilon)
         log_likelihood = (weights * self.decode(z).log_prob(x.unsqueeze(-4))).sum(-1)
         kl_components = (weights * posterior.kl_of_components()).sum(-1)
-        kl_sticks = posterior.sticks.kl().expand_as(log_likelihood)
+        kl_sticks = posterior.kl_sticks.expand_as(log_likelihood)
         loss = (kl_weight * (kl_components + kl_sticks) - log_likelihood).mean()
         return DLGMMTerms(
             loss,

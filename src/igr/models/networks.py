@@ -170,8 +170,8 @@ def _dense_relax(sizes: Sizes, generator: Generator) -> Networks:
 def _check_quarters(shape: tuple[int, int, int]) -> None:
     if any(side % 4 or side < 8 for side in shape[1:]):
         raise UserError(
-            "expected images whose height and width are multiples of 4, from 8 on, for the network conv; "
-            f"got {shape[1]} x {shape[2]}; use dense_nonlinear, or conv_jointvae, which resizes"
+            "expected images whose height and width are multiples of 4, from 8 on, for a network with "
+            f"convolutions; got {shape[1]} x {shape[2]}; use a dense one, or conv_jointvae, which resizes"
         )
 
 
@@ -179,12 +179,17 @@ def _conv(sizes: Sizes, generator: Generator) -> Networks:
     channels, height, width = sizes.image_shape
     convolutions = _convolutions([channels, 32, 64], 3, 0, generator, he=True)
     flat = 64 * math.prod((((side - 3) // 2 + 1) - 3) // 2 + 1 for side in (height, width))
-    last = nn.ConvTranspose2d(
-        32, sizes.parameters_per_pixel * channels, 3, stride=1, padding=1, device="meta"
-    )
+    decoder = _conv_decoder(sizes.num_features, sizes.outward, generator)
+    head = _layers([flat, sizes.num_outputs], generator)
+    return Networks(_OverImages([*convolutions, nn.Flatten(), *head], 3), decoder)
+
+
+def _conv_decoder(num_features: int, outward: tuple[int, int, int, int], generator: Generator) -> nn.Module:
+    parameters, channels, height, width = outward
+    last = nn.ConvTranspose2d(32, parameters * channels, 3, stride=1, padding=1, device="meta")
     quarter = (32, height // 4, width // 4)
-    decoder = [
-        *_layers([sizes.num_features, math.prod(quarter)], generator),
+    layers = [
+        *_layers([num_features, math.prod(quarter)], generator),
         nn.ReLU(),
         nn.Unflatten(-1, quarter),
         _doubling(32, 64, 3, generator),
@@ -192,12 +197,9 @@ def _conv(sizes: Sizes, generator: Generator) -> Networks:
         _doubling(64, 32, 3, generator),
         nn.ReLU(),
         initialized(last, generator),
-        nn.Unflatten(-3, sizes.outward[:2]),
+        nn.Unflatten(-3, (parameters, channels)),
     ]
-    return Networks(
-        _OverImages([*convolutions, nn.Flatten(), *_layers([flat, sizes.num_outputs], generator)], 3),
-        _OverImages(decoder, 1),
-    )
+    return _OverImages(layers, 1)
 
 
 def _jointvae_side(shape: tuple[int, int, int]) -> int:
@@ -230,6 +232,54 @@ NETWORKS: dict[str, Architecture] = {
     "dense_relax": Architecture(_dense_relax),
     "conv": Architecture(_conv, check=_check_quarters),
     "conv_jointvae": Architecture(_conv_jointvae, side=_jointvae_side),
+}
+
+
+class MixtureNetworks(NamedTuple):
+    """The networks of a mixture model, but for the heads of the encoder, which are its own.
+
+    The trunk takes images with shape :math:`(*, C, H, W)` to H hidden units, the decoder points of the
+    latent with shape :math:`(*, D)` to the parameters of the pixels with shape :math:`(*, P, C, H, W)`.
+    """
+
+    trunk: nn.Module
+    num_hidden: int
+    decoder: nn.Module
+
+
+@dataclass(frozen=True)
+class MixtureArchitecture:
+    """Networks of a mixture model that can be built for many sizes.
+
+    Arguments:
+        build: Makes them for a number of coordinates of the latent and what the decoder gives for an image,
+            (P, C, H, W), with initial weights from a generator.
+        check: UserError for a shape of images that they do not take.
+    """
+
+    build: Callable[[int, tuple[int, int, int, int], Generator], MixtureNetworks]
+    check: Callable[[tuple[int, int, int]], None] = lambda shape: None
+
+
+def _mixture_dense(dim: int, outward: tuple[int, int, int, int], generator: Generator) -> MixtureNetworks:
+    trunk = [*_layers([math.prod(outward[1:]), 200, 200, 200], generator), nn.ReLU()]
+    decoder = _layers([dim, 200, 200, math.prod(outward)], generator)
+    return MixtureNetworks(
+        nn.Sequential(nn.Flatten(-3), *trunk), 200, nn.Sequential(*decoder, nn.Unflatten(-1, outward))
+    )
+
+
+def _mixture_conv(dim: int, outward: tuple[int, int, int, int], generator: Generator) -> MixtureNetworks:
+    _, channels, height, width = outward
+    trunk = _convolutions([channels, 32, 64, 64], 4, 1, generator)
+    num_hidden = 64 * (height // 8) * (width // 8)
+    decoder = _conv_decoder(dim, outward, generator)
+    return MixtureNetworks(_OverImages([*trunk, nn.Flatten()], 3), num_hidden, decoder)
+
+
+MIXTURE_NETWORKS: dict[str, MixtureArchitecture] = {
+    "dlgmm_dense": MixtureArchitecture(_mixture_dense),
+    "dlgmm_conv": MixtureArchitecture(_mixture_conv, check=_check_quarters),
 }
 
 

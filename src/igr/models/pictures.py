@@ -1,11 +1,12 @@
 """Images from the discrete models, to be looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from igr.models.dlgmm import DLGMM
 from igr.models.sop import SOP
 from igr.models.vae import VAE
 
@@ -131,6 +132,51 @@ def completions(model: SOP, images: Tensor, temperature: float, generator: Gener
         return torch.cat([known, half], dim=-2).cpu()
 
     return Completions(whole(halves.mean(0)), [whole(half) for half in halves[:NUM_COMPLETIONS]])
+
+
+@torch.no_grad()
+def mixture_reconstructions(model: DLGMM, images: Tensor, temperature: float) -> Tensor:
+    """The mean image for the mean of the component that most probably has the largest weight.
+
+    Arguments:
+        model: The model, in evaluation mode.
+        images: In the form that the likelihood needs, with shape :math:`(N, C, H, W)`.
+        temperature: Of logit-normal weights.
+
+    Returns:
+        Means of the likelihood, with shape :math:`(N, C, H, W)`, on the CPU.
+    """
+    device = next(model.parameters()).device
+    posterior = model.encode(images.to(device), temperature)
+    generator = Generator(device).manual_seed(0)
+    noise = model.sticks.draw_noise((NUM_IN_MEAN, len(images)), generator, posterior.loc)
+    largest = posterior.sticks.log_weights(noise).exp().mean(0).argmax(-1)
+    return model.decode(posterior.loc[torch.arange(len(images)), largest]).mean.cpu()
+
+
+@torch.no_grad()
+def component_samples(
+    model: DLGMM, components: Iterable[int], num_images: int, generator: Generator
+) -> list[Tensor]:
+    """The mean images for points drawn from components of the prior.
+
+    Arguments:
+        model: The model, in evaluation mode.
+        components: Which.
+        num_images: The number N of images of each.
+        generator: Where the points are drawn from, on the device of the model.
+
+    Returns:
+        For each component means of the likelihood, with shape :math:`(N, C, H, W)`, on the CPU.
+    """
+    like = model.prior_loc
+    rows = []
+    for component in components:
+        noise = torch.randn(
+            (num_images, model.dim), generator=generator, device=like.device, dtype=like.dtype
+        )
+        rows.append(model.decode(like[component] + noise).mean.cpu())
+    return rows
 
 
 def sheet(rows: Sequence[Tensor]) -> Tensor:

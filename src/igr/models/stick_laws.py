@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -206,3 +207,30 @@ class LogitNormalSticks(Sticks):
 def _first(law: InvertibleGaussian, count: int) -> InvertibleGaussian:
     loc, scale = law.loc[..., :count], law.scale[..., :count]
     return InvertibleGaussian(loc, scale, law.temperature, law.transform, validate_args=False)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How the weights of a mixture model are made.
+
+    Arguments:
+        sticks: The law of the weights.
+        is_truncated: Whether training keeps no more sticks than a batch needs.
+    """
+
+    sticks: type[Sticks]
+    is_truncated: bool
+
+    @property
+    def options(self) -> frozenset[str]:
+        """What else can be said of it: settings of a config that have a part in it."""
+        own = {"stick_threshold", "stick_quantile"} if self.is_truncated else set()
+        return self.sticks.options | own
+
+
+MIXTURES: dict[str, Mixture] = {
+    "dlgmm": Mixture(KumaraswamySticks, False),
+    "dlgmm-truncated": Mixture(KumaraswamySticks, True),
+    "dlgmm-igr": Mixture(LogitNormalSticks, False),
+    "dlgmm-igr-truncated": Mixture(LogitNormalSticks, True),
+}

@@ -4,7 +4,7 @@ Nothing here touches ``matplotlib.pyplot``, so importing it changes no global st
 opens; :func:`new_figure` and :func:`save` are enough to get a picture into a file.
 """
 
-from igr.plot.curves import Band, loss_curves, quantile_bands
+from igr.plot.curves import Band, component_weights, loss_curves, quantile_bands
 from igr.plot.dots import DotPanel, dot_figure
 from igr.plot.gradients import estimator_biases, estimator_variances, probe_figure
 from igr.plot.images import (
@@ -43,6 +43,7 @@ __all__ = [
     "box_key",
     "comparison_figure",
     "completions",
+    "component_weights",
     "distance_boxes",
     "dot_figure",
     "estimator_biases",

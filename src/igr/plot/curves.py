@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from igr.plot.style import COLOURS, LINES, legend_below, plain_frame, styled_curve
+from igr.plot.style import COLOURS, GREY, LINES, legend_below, plain_frame, styled_curve
 
 
 @dataclass(frozen=True)
@@ -85,3 +85,39 @@ def loss_curves(
     plain_frame(axes)
     legend_below(axes, handles, columns=columns)
     return axes
+
+
+def component_weights(
+    axes: Axes, weights: Mapping[str, Sequence[float]], *, title: str, threshold: float = 0.01
+) -> Axes:
+    """The mean weights of the components of mixtures, in the order of the sticks, on a logarithmic scale.
+
+    Arguments:
+        axes: Where to draw; the legend goes below.
+        weights: Those of each model, by its name; ``""`` for the only one.
+        title: The title.
+        threshold: The weight above which a component is active, a dashed line.
+    """
+    handles = []
+    for position, (name, of_model) in enumerate(weights.items()):
+        # What is never taken has no logarithm.
+        shown = [weight if weight >= _LEAST_WEIGHT else float("nan") for weight in of_model]
+        line = styled_curve(axes, position, range(1, len(shown) + 1), shown, name)
+        handles += [line] if name else []
+    handles.append(
+        axes.axhline(threshold, color=GREY, linestyle=":", linewidth=1, label=f"active above {threshold:.0%}")
+    )
+    axes.set_yscale("log")
+    axes.set_ylim(_LEAST_WEIGHT, 1.5)
+    axes.set_xlim(0.5, 0.5 + max(map(len, weights.values())))
+    axes.set_xlabel("component, in the order of the sticks; the last has what remains")
+    axes.set_ylabel("mean weight over images")
+    axes.set_title(title, fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_frame(axes)
+    legend_below(axes, handles, columns=3)
+    return axes
+
+
+# Weights below this are not shown.
+_LEAST_WEIGHT = 1e-4

@@ -25,6 +25,7 @@ from igr.plot.style import (
 )
 from igr.tables import Measured
 from igr.training.config import TrainConfig
+from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.run_config import RunConfig
 from igr.training.sop_config import SOPConfig
 
@@ -74,6 +75,10 @@ def objective(config: RunConfig) -> Objective:
             f"bound of the {model} model, {samples}",
             f"{config.network}, {kind} units, {samples}",
             told=("network", "num_samples", "straight_through"),
+        )
+    if isinstance(config, DLGMMConfig):
+        return Objective(
+            (config.network,), "ELBO by one component each", f"{config.network}", told=("network",)
         )
     raise TypeError(f"expected the config of a known kind of model; got {type(config).__name__}")
 

@@ -7,18 +7,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from igr.distributions import StickTruncation
 from igr.errors import UserError
 from igr.estimators import ControlNetwork, Estimator, by_name
 from igr.fitting import Fit
+from igr.models.dlgmm import DLGMM, separated_means
 from igr.models.joint_vae import JointVAE
 from igr.models.latents import LATENTS, DiscreteLatent, GaussianLatent, JointLatent, Latent, PlanarLatent
 from igr.models.likelihoods import LIKELIHOODS
-from igr.models.networks import NETWORKS, Sizes
+from igr.models.networks import MIXTURE_NETWORKS, NETWORKS, Sizes
 from igr.models.sop import BINARY_LATENTS, SOP, BinaryLatent, BinaryPlanarLatent, lower_half, sop_layers
 from igr.models.sop import NETWORKS as SOP_NETWORKS
+from igr.models.stick_laws import MIXTURES
 from igr.models.vae import VAE
 from igr.training.checks import PATHWISE
 from igr.training.config import TrainConfig
+from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
 from igr.training.sop_config import SOPConfig
@@ -38,6 +42,8 @@ def build_model(config: RunConfig, image_shape: tuple[int, int, int]) -> nn.Modu
         return build_vae(config, image_shape)
     if isinstance(config, SOPConfig):
         return build_sop(config, image_shape)
+    if isinstance(config, DLGMMConfig):
+        return build_dlgmm(config, image_shape)
     raise TypeError(f"expected the config of a known kind of model; got {type(config).__name__}")
 
 
@@ -70,6 +76,38 @@ def build_sop(config: SOPConfig, image_shape: tuple[int, int, int]) -> SOP:
         generator=keyed_generator(config.seed, "weights", 0),
     )
     model = SOP(layers, latents, half, likelihood, config.straight_through)
+    return model.to(device=device, dtype=config.dtype)
+
+
+def build_dlgmm(config: DLGMMConfig, image_shape: tuple[int, int, int]) -> DLGMM:
+    """A fresh mixture model, with the initial weights and the means of the prior of the seed.
+
+    Arguments:
+        config: A resolved config.
+        image_shape: Channels, height and width of the images.
+
+    Raises:
+        UserError: This machine does not have the device.
+    """
+    device = available_device(config.device)
+    likelihood = LIKELIHOODS[config.likelihood]
+    mixture = MIXTURES[config.latent]
+    truncation = None
+    if mixture.is_truncated:
+        truncation = StickTruncation(cast(float, config.stick_threshold), cast(float, config.stick_quantile))
+    weights = keyed_generator(config.seed, "weights", 0)
+    networks = MIXTURE_NETWORKS[config.network].build(
+        config.continuous_dim, (likelihood.parameters_per_pixel, *image_shape), weights
+    )
+    corners = keyed_generator(config.seed, "means of the prior", 0)
+    model = DLGMM(
+        *networks,
+        mixture.sticks(config.num_components, config.concentration),
+        separated_means(config.num_components, config.continuous_dim, config.prior_separation, corners),
+        weights,
+        likelihood,
+        truncation,
+    )
     return model.to(device=device, dtype=config.dtype)
 
 

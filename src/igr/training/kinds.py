@@ -2,10 +2,11 @@
 
 from igr.errors import unknown_name
 from igr.training.config import TrainConfig
+from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.run_config import RunConfig
 from igr.training.sop_config import SOPConfig
 
-CONFIGS: dict[str, type[RunConfig]] = {one.model: one for one in (TrainConfig, SOPConfig)}
+CONFIGS: dict[str, type[RunConfig]] = {one.model: one for one in (TrainConfig, SOPConfig, DLGMMConfig)}
 # That of folders and files that do not say: they are older than the others.
 DEFAULT = TrainConfig.model
 

@@ -17,6 +17,7 @@ import igr
 from igr import atomic, data
 from igr.data import Dataset, PreparedImages
 from igr.errors import UserError
+from igr.models.dlgmm import DLGMM
 from igr.models.networks import resized
 from igr.models.sop import SOP
 from igr.models.vae import VAE
@@ -24,6 +25,7 @@ from igr.training import checkpoints
 from igr.training.build import build_model
 from igr.training.checkpoints import Checkpoint
 from igr.training.config import TrainConfig
+from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.folders import LOCK, held, unwritable
 from igr.training.kinds import DEFAULT, config_class
 from igr.training.randomness import keyed_generator
@@ -240,6 +242,7 @@ class LoadedRun(Generic[Config, Model]):
 
 LoadedVAE = LoadedRun[TrainConfig, VAE]
 LoadedSOP = LoadedRun[SOPConfig, SOP]
+LoadedDLGMM = LoadedRun[DLGMMConfig, DLGMM]
 
 
 def as_vae(run: LoadedRun[Any, Any], what: str) -> LoadedVAE:

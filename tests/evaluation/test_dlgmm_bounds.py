@@ -1,0 +1,67 @@
+"""Bounds of mixture models: what they are of, and that nothing but the samples moves them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dlgmm_problems import FAMILIES, exact_log_likelihood, images, mean_weights, model_of
+from igr.errors import UserError
+from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, RELAXED_ELBO
+from igr.evaluation.dlgmm_bounds import dlgmm_bounds, representations
+
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@each_family
+def test_the_bound_of_many_samples_is_the_exact_log_likelihood(family):
+    model, x = model_of(family), images()
+    found = dlgmm_bounds(model, x, 1.0, num_samples=100_000)
+    exact = exact_log_likelihood(model, x)
+    # The standard error of the logarithm of a mean of weights, whose relative variance is below ten.
+    assert (found.bounds[IMPORTANCE_WEIGHTED.key] - exact).abs().max() < 5 * (10 / 100_000) ** 0.5
+    assert (found.bounds[RELAXED_ELBO.key] < exact).all()
+    posterior = model.encode(x)
+    assert (found.weights - mean_weights(posterior.sticks)).abs().max() < 5 * 0.5 / 100_000**0.5
+    assert torch.allclose(found.weights.sum(-1), torch.ones(len(x), dtype=torch.float64))
+
+
+@each_family
+@pytest.mark.parametrize("budget", [1, 2**9, 2**21])
+def test_figures_do_not_depend_on_chunks(family, budget):
+    model, x = model_of(family, 4, 2), images(40)
+    expected = dlgmm_bounds(model, x, 1.0, num_samples=70)
+    found = dlgmm_bounds(model, x, 1.0, num_samples=70, element_budget=budget)
+    for key, values in expected.bounds.items():
+        torch.testing.assert_close(found.bounds[key], values, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.weights, expected.weights, rtol=1e-9, atol=1e-9)
+
+
+def test_progress_and_seeds():
+    done: list[int] = []
+    model, x = model_of("logit-normal", 4, 2), images(70)
+    first = dlgmm_bounds(model, x, 1.0, num_samples=10, progress=done.append)
+    assert done == [32, 64, 70]
+    again = dlgmm_bounds(model, x, 1.0, num_samples=10)
+    other = dlgmm_bounds(model, x, 1.0, num_samples=10, seed=1)
+    assert torch.equal(first.bounds[RELAXED_ELBO.key], again.bounds[RELAXED_ELBO.key])
+    assert not torch.equal(first.bounds[RELAXED_ELBO.key], other.bounds[RELAXED_ELBO.key])
+
+
+@each_family
+def test_representations_are_means_of_the_posteriors(family):
+    model, x = model_of(family, 4, 2), images(40)
+    found = representations(model, x, 1.0, num_samples=2000)
+    posterior = model.encode(x)
+    expected = (mean_weights(posterior.sticks).unsqueeze(-1) * posterior.loc).sum(-2).detach()
+    assert found.shape == (40, 2)
+    assert (found - expected).abs().max() < 5 * posterior.loc.abs().max() * 0.5 / 2000**0.5
+    assert torch.equal(found, representations(model, x, 1.0, num_samples=2000))
+
+
+@pytest.mark.parametrize(
+    ("count", "x", "said"), [(0, images(2), "samples of at least 1"), (3, images(2)[:0], "none")]
+)
+def test_nothing_to_evaluate_is_refused(count, x, said):
+    with pytest.raises(UserError, match=said):
+        dlgmm_bounds(model_of("kumaraswamy"), x, 1.0, num_samples=count)
