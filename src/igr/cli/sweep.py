@@ -82,8 +82,8 @@ class SweepArguments(CommonArguments):
     """All runs made small, in seconds; flags win over that."""
 
     model: str | None = None
-    """What is trained: vae, sop (structured output prediction), or dlgmm (mixtures), each with its own settings;
-    None: vae."""
+    """What is trained: vae, sop (structured output prediction), or dlgmm (mixtures), each with settings of
+    its own; None: vae."""
 
 
 def main(argv: list[str]) -> int:

@@ -39,8 +39,9 @@ class TrainArguments(CommonArguments):
     """A whole small experiment in seconds, evaluated too; without --out in a temporary folder."""
 
     model: str | None = None
-    """What is trained: vae, sop (structured output prediction), or dlgmm (mixtures), each with settings of its
-    own; None: vae, or what --config or --resume are of. `igr train --model sop --help` shows those of sop."""
+    """What is trained: vae, sop (structured output prediction), or dlgmm (mixtures), each with settings of
+    its own; None: vae, or what --config or --resume are of. `igr train --model sop --help` shows those
+    of sop."""
 
 
 def main(argv: list[str]) -> int:

@@ -78,7 +78,10 @@ def objective(config: RunConfig) -> Objective:
         )
     if isinstance(config, DLGMMConfig):
         return Objective(
-            (config.network,), "ELBO by one component each", f"{config.network}", told=("network",)
+            (config.network, config.num_components),
+            "ELBO as trained",
+            f"{config.network}, K = {config.num_components}",
+            told=("network", "num_components"),
         )
     raise TypeError(f"expected the config of a known kind of model; got {type(config).__name__}")
 

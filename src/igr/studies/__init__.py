@@ -20,6 +20,7 @@ STUDIES = {
     "toy": "igr.studies.toy",
     "estimators-vae": "igr.studies.estimators_vae",
     "sop": "igr.studies.sop",
+    "dlgmm": "igr.studies.dlgmm",
 }
 
 

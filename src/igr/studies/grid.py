@@ -21,6 +21,10 @@ TITLES: Mapping[str, str] = {
     "igr-sb-log": "IGR-SB (log)",
     "igr-sb-truncated": "IGR-SB (truncated)",
     "gaussian": "Gaussian",
+    "dlgmm": "Kumaraswamy",
+    "dlgmm-truncated": "Kumaraswamy (truncated)",
+    "dlgmm-igr": "IGR",
+    "dlgmm-igr-truncated": "IGR (truncated)",
 }
 
 

@@ -1,0 +1,100 @@
+"""The study of mixture models, whole, on embedded data."""
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from igr import studies
+from igr.errors import UserError
+from igr.models.stick_laws import MIXTURES
+from igr.studies import Machine, groups_of, run_study
+from igr.studies.dlgmm import DLGMMStudyConfig
+from igr.studies.grid import TITLES
+from igr.training.runs import RunFolder
+
+STUDY = studies.study("dlgmm")
+SMALL = dataclasses.replace(STUDY.smoke, networks=("dlgmm_dense",), components=(12,))
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return run_study(STUDY, SMALL, tmp_path_factory.mktemp("studies") / "dlgmm")
+
+
+def test_the_table_says_what_the_runs_have(outcome):
+    with (outcome.out / "tables" / "mixtures.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["weights"] for row in rows] == [TITLES[latent] for latent in MIXTURES]
+    for row, (latent, mixture) in zip(rows, MIXTURES.items(), strict=True):
+        paths = list((outcome.out / "runs" / f"digits-dlgmm_dense-k12-{latent}").iterdir())
+        records = [RunFolder(path).result()["evaluation"] for path in paths]
+        last = [RunFolder(path).metrics()[-1] for path in paths]
+        assert len(records) == 2
+        for heading, figures in {
+            "ELBO": [one["bounds"]["relaxed_elbo"]["value"] for one in records],
+            "IW bound": [one["bounds"]["importance_weighted"]["value"] for one in records],
+            "active": [one["components"]["num_active"] for one in records],
+            "active per image": [one["components"]["active_per_image"]["value"] for one in records],
+            "kept": [line["train_num_components"] for line in last],
+            "cut (%)": [100 * line["train_mass_cut"] for line in last],
+            "neighbour error (%)": [
+                100 * one["components"]["neighbour_errors"]["5"]["value"] for one in records
+            ],
+        }.items():
+            assert float(row[heading]) == pytest.approx(sum(figures) / 2), heading
+            error = abs(figures[0] - figures[1]) / 2
+            assert float(row[f"{heading} standard error"]) == pytest.approx(error, abs=1e-9)
+        assert float(row["kept"]) == (9.0 if mixture.is_truncated else 12.0)
+
+
+def test_the_page_and_its_pictures(outcome):
+    page = (outcome.out / "report.md").read_text(encoding="utf-8")
+    names = ["bounds", "weights-digits-dlgmm_dense-k12", "curves"]
+    for name in [*names, *(f"samples-digits-dlgmm_dense-k12-{latent}" for latent in MIXTURES)]:
+        assert (outcome.out / "figures" / f"{name}.png").stat().st_size > 5000
+        assert f"figures/{name}.png" in page
+    assert "each law of the weights has a prior of its own" in page
+
+
+def test_a_finished_study_repeats_nothing(outcome):
+    before = {path: path.stat().st_mtime_ns for path in outcome.out.glob("runs/*/*/result.json")}
+    again = run_study(STUDY, SMALL, outcome.out)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert [one.to_csv() for one in again.report.tables] == [one.to_csv() for one in outcome.report.tables]
+
+
+@pytest.mark.parametrize("budget", ["full", "small"])
+def test_budgets_are_of_the_issue(budget):
+    config = STUDY.preset(budget)
+    config.check()
+    groups = groups_of(STUDY, config, Machine(device="cpu"))
+    assert len({group.key for group in groups}) == len(groups)
+    candidates = [candidate for group in groups for candidate in group.candidates]
+    assert {one.latent for one in candidates} == {*MIXTURES}
+    assert {one.continuous_dim for one in candidates} == {50}
+    assert config.data == ("mnist", "omniglot")
+    assert len(config.seeds) == (5 if budget == "full" else 3)
+    if budget == "full":
+        assert (config.epochs, config.learning_rates) == (300, (3e-4,))
+        assert {one.num_components for one in candidates} == {3, 5, 15, 20, 50}
+        assert {one.network for one in candidates} == {"dlgmm_dense", "dlgmm_conv"}
+    assert json.loads(json.dumps(config.to_json())) == config.to_json()
+
+
+BAD = {
+    "latent": ({"latents": ("igr",)}, "expected latents to be some of dlgmm, dlgmm-truncated"),
+    "network": ({"networks": ("dense",)}, "expected networks to be some of dlgmm_dense, dlgmm_conv"),
+    "components": ({"components": (0,)}, "expected components to be different numbers above 0"),
+    "one component": ({"components": (1,)}, "expected num_components to be a whole number of at least 2"),
+    "threshold": ({"stick_threshold": 2.0}, "expected stick_threshold"),
+    "corners": ({"continuous_dim": 2}, "corners for their means"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_settings_that_cannot_be_used_are_refused(name):
+    settings, said = BAD[name]
+    with pytest.raises(UserError, match=said):
+        dataclasses.replace(DLGMMStudyConfig(), **settings).check()
