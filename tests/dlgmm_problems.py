@@ -31,6 +31,7 @@ def model_of(
     concentration: float = 1.0,
     separation: float = 1.5,
     truncation: StickTruncation | None = None,
+    sums_out: bool = False,
 ) -> DLGMM:
     """A model over images of six pixels in float64 and evaluation mode.
 
@@ -41,10 +42,12 @@ def model_of(
         trunk=nn.Sequential(nn.Flatten(-3), nn.Linear(6, 5), nn.Tanh()),
         num_hidden=5,
         decoder=nn.Sequential(nn.Linear(dim, 6), nn.Unflatten(-1, (1, *SHAPE))),
+        image_shape=SHAPE,
         sticks=FAMILIES[family](num_components, concentration),
         prior_loc=separated_means(num_components, dim, separation, source),
         generator=source,
         truncation=truncation,
+        sums_out=sums_out,
     ).double()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
@@ -106,3 +109,14 @@ def exact_bound(model: DLGMM, x: Tensor) -> Tensor:
     p = torch.distributions.Normal(posterior.prior_loc, torch.ones_like(posterior.prior_loc))
     kl = torch.distributions.kl_divergence(q, p).sum(-1)
     return (mean_weights(posterior.sticks) * (log_likelihood - kl)).sum(-1) - posterior.sticks.kl()
+
+
+@torch.no_grad()
+def exact_shares(model: DLGMM, x: Tensor) -> Tensor:
+    """The posterior probabilities of the components, with shape [B, K]."""
+    outputs = torch.zeros(len(x), model.sticks.num_outputs, dtype=torch.float64)
+    loc = model.prior_loc.expand(len(x), -1, -1)
+    joint = mean_weights(model.sticks(outputs)) * over_gaussians(
+        model, x, loc, torch.ones_like(loc), log=False
+    )
+    return joint / joint.sum(-1, keepdim=True)

@@ -36,7 +36,8 @@ def test_train_evaluate_and_compare(capsys):
     assert record["bounds"]["importance_weighted"]["value"] > record["bounds"]["relaxed_elbo"]["value"]
     assert record["bounds"]["discrete_elbo"] is None
     components = record["components"]
-    assert sum(components["weights"]) == pytest.approx(1.0, abs=1e-4)
+    for part in ("weights", "shares"):
+        assert sum(components[part]) == pytest.approx(1.0, abs=1e-4)
     assert components["num_active"] == sum(weight > 0.01 for weight in components["weights"])
     assert list(components["neighbour_errors"]) == ["3", "5", "10"]
     assert components["num_known"] == 40

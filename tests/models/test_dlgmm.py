@@ -34,20 +34,45 @@ def test_the_bound_that_is_trained_agrees_with_exact_integration(family, num_com
 @each_family
 @each_size
 @each_concentration
-def test_importance_weights_are_unbiased_and_their_logarithm_is_between(
+def test_importance_weights_are_unbiased_and_the_component_summed_out_is_tighter(
     family, num_components, dim, concentration
 ):
-    model, x = model_of(family, num_components, dim, concentration), images()
+    model, x = model_of(family, num_components, dim, concentration, sums_out=True), images()
     log_p = exact_log_likelihood(model, x)
+    noise = model.draw_noise((100_000, len(x)), generator("weights"))
     with torch.no_grad():
         posterior = model.encode(x)
-        noise = model.draw_single_noise((200_000, len(x)), generator("weights"))
-        log_w = model.log_weights(x, posterior, noise)
+        drawn = model.draw(x, posterior, noise)
+        terms = model(x, noise)
+    log_sums = drawn.log_terms.logsumexp(-1)
+    log_w = log_sums + posterior.sticks.log_ratio(noise[..., : num_components - 1])
     assert z_score((log_w - log_p).exp(), 1.0).abs().max() < 5
-    # E log w is a bound, no looser than the one with the component as a variable.
-    error = log_w.std(0) / len(log_w) ** 0.5
-    assert (log_w.mean(0) < log_p + 5 * error).all()
-    assert (log_w.mean(0) > exact_bound(model, x) - 5 * error).all()
+    # What is trained is log of the sum, with the KL of the sticks in closed form; its parts say so.
+    bounds = terms.log_likelihood - terms.kl_components - terms.kl_sticks
+    assert torch.allclose(bounds, log_sums - posterior.sticks.kl())
+    assert torch.allclose(bounds, model.bound(posterior, drawn))
+    assert terms.loss.item() == pytest.approx(-bounds.mean().item())
+    # Between the bound with the component as a variable and what both bound.
+    error = bounds.std(0) / len(bounds) ** 0.5
+    assert (bounds.mean(0) < log_p + 5 * error).all()
+    assert (bounds.mean(0) > exact_bound(model, x) - 5 * error).all()
+    # The shares are the posterior probabilities of the components for the points that were drawn.
+    shares = model.shares(x, posterior, noise[:5])
+    assert torch.allclose(shares.sum(-1), torch.ones(5, len(x), dtype=torch.float64))
+    assert torch.allclose(shares, (drawn.log_terms - log_sums.unsqueeze(-1))[:5].exp())
+
+
+@each_family
+def test_the_gradient_of_the_sum_is_that_of_the_component_that_explains_the_image(family):
+    model, x = model_of(family, 4, 2, sums_out=True), images(1)
+    noise = model.draw_noise((1, 1), generator("gradient"))
+    posterior = model.encode(x)
+    shares = model.shares(x, posterior, noise)[0, 0]
+    (slope,) = torch.autograd.grad(
+        model.draw(x, posterior, noise).log_terms.logsumexp(-1).sum(), posterior.loc
+    )
+    (plain,) = torch.autograd.grad(model.draw(x, posterior, noise).log_terms.sum(), posterior.loc)
+    assert torch.allclose(slope[0], shares.detach().unsqueeze(-1) * plain[0])
 
 
 @each_family
@@ -107,9 +132,10 @@ def test_what_is_cut_is_an_ordinary_model_of_so_many_components(family):
     assert (found.kl_sticks > expected.kl_sticks).all()
 
 
+@pytest.mark.parametrize("sums_out", [False, True], ids=["averaged", "summed"])
 @each_family
-def test_a_model_is_pure(family):
-    model, x = model_of(family, 4, 2).train(), images()
+def test_a_model_is_pure(family, sums_out):
+    model, x = model_of(family, 4, 2, sums_out=sums_out).train(), images()
     noise = model.draw_noise((2, len(x)), generator("pure"))
     first, again = model(x, noise), model(x, noise)
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -26,9 +27,11 @@ def outcome(tmp_path_factory):
 def test_the_table_says_what_the_runs_have(outcome):
     with (outcome.out / "tables" / "mixtures.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["weights"] for row in rows] == [TITLES[latent] for latent in MIXTURES]
-    for row, (latent, mixture) in zip(rows, MIXTURES.items(), strict=True):
-        paths = list((outcome.out / "runs" / f"digits-dlgmm_dense-k12-{latent}").iterdir())
+    cases = list(itertools.product(["", ", summed"], MIXTURES.items()))
+    assert [row["weights"] for row in rows] == [f"{TITLES[latent]}{how}" for how, (latent, _) in cases]
+    for row, (how, (latent, mixture)) in zip(rows, cases, strict=True):
+        name = f"digits-dlgmm_dense-k12-{latent}{how.replace(', ', '-')}"
+        paths = list((outcome.out / "runs" / name).iterdir())
         records = [RunFolder(path).result()["evaluation"] for path in paths]
         last = [RunFolder(path).metrics()[-1] for path in paths]
         assert len(records) == 2
@@ -36,7 +39,8 @@ def test_the_table_says_what_the_runs_have(outcome):
             "ELBO": [one["bounds"]["relaxed_elbo"]["value"] for one in records],
             "IW bound": [one["bounds"]["importance_weighted"]["value"] for one in records],
             "active": [one["components"]["num_active"] for one in records],
-            "active per image": [one["components"]["active_per_image"]["value"] for one in records],
+            "per image": [one["components"]["active_per_image"]["value"] for one in records],
+            "in use": [one["components"]["shares_per_image"]["value"] for one in records],
             "kept": [line["train_num_components"] for line in last],
             "cut (%)": [100 * line["train_mass_cut"] for line in last],
             "neighbour error (%)": [

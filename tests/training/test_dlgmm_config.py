@@ -44,6 +44,7 @@ BAD = {
         {"latent": "dlgmm", "temperature": 0.5},
         "expected no temperature with the weights dlgmm, which have none; got 0.5; leave temperature out",
     ),
+    "component": ({"component": "sum"}, "expected component to be one of averaged, summed; got 'sum'"),
     "threshold": ({"stick_threshold": 0.9}, "expected no stick_threshold with the weights dlgmm-igr"),
     "threshold of one": (
         {"latent": "dlgmm-truncated", "stick_threshold": 1.0},
@@ -80,9 +81,10 @@ def test_names_tell_runs_apart():
             {"network": "dlgmm_conv"},
             {"num_components": 50},
             {"temperature": 0.5},
+            {"component": "summed"},
             {"seed": 1},
             {"data": "mnist"},
         )
     }
-    assert len(names) == 8
+    assert len(names) == 9
     assert "digits-dlgmm_dense-dlgmm-igr-k20-s0" in names

@@ -11,7 +11,7 @@ from igr.data import load, prepare
 from igr.models.stick_laws import MIXTURES
 from igr.training import loop
 from igr.training.build import build_dlgmm, build_model
-from igr.training.dlgmm_config import DLGMMConfig
+from igr.training.dlgmm_config import COMPONENTS, DLGMMConfig
 from igr.training.failures import Interrupted
 from igr.training.randomness import keyed_generator
 from igr.training.runs import RunFolder, load_run
@@ -70,10 +70,11 @@ def bare_loop(config: DLGMMConfig) -> list[float]:
     return bounds
 
 
+@pytest.mark.parametrize("component", COMPONENTS)
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("latent", MIXTURES)
-def test_training_is_the_bare_loop(tmp_path, latent, num_samples):
-    config = DLGMMConfig(**SMALL, latent=latent, num_samples=num_samples)
+def test_training_is_the_bare_loop(tmp_path, latent, num_samples, component):
+    config = DLGMMConfig(**SMALL, latent=latent, num_samples=num_samples, component=component)
     loop.train(config, tmp_path / "run")
     lines = RunFolder(tmp_path / "run").metrics()
     assert [line["train_bound"] for line in lines] == pytest.approx(bare_loop(config), rel=1e-9)

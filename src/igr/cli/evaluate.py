@@ -52,7 +52,7 @@ from igr.training.run_config import RunConfig
 from igr.training.runs import LoadedDLGMM, LoadedRun, LoadedSOP, LoadedVAE, as_vae, load_run
 
 _OF_HARD_UNITS = "upper bound, of hard units (-1 or 1)"
-# Components that are shown, those of the largest weights.
+# Components that are shown, those of the largest shares.
 SHOWN_COMPONENTS = 8
 # As many as a calibration takes at most, as a rule.
 _PASSES = 12
@@ -217,25 +217,26 @@ def _draw_mixture(loaded: LoadedDLGMM, split: str, seed: int) -> None:
     originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
     decoded = mixture_reconstructions(loaded.model, originals, temperature_of(loaded))
     figure, (axes,) = plot.new_figure(9, 1.8)
-    title = f"{config.data} ({split}) and reconstructions from the component of largest weight: {origin}"
+    title = f"{config.data} ({split}) and reconstructions from the component of largest share: {origin}"
     plot.reconstructions(axes, originals, decoded, title=title)
     plot.save(figure, folder / "reconstructions.png")
 
     evaluation = stored_evaluation(loaded.folder, split)
     if evaluation is None or evaluation.components is None:
         return
-    weights = evaluation.components.weights
+    weights, shares = evaluation.components.weights, evaluation.components.shares
     figure, (axes,) = plot.new_figure(7.5, 3.4)
-    plot.component_weights(axes, {"": weights}, title=f"{config.data} ({split}): {origin}")
+    both = {"weights": weights, "posterior probabilities": shares}
+    plot.component_weights(axes, both, title=f"{config.data} ({split}): {origin}")
     plot.save(figure, folder / "weights.png")
 
     device = next(loaded.model.parameters()).device
     generator = keyed_generator(seed, "evaluation/samples of components", 0, device=device)
-    shown = sorted(range(len(weights)), key=lambda k: -weights[k])[:SHOWN_COMPONENTS]
+    shown = sorted(range(len(shares)), key=lambda k: -shares[k])[:SHOWN_COMPONENTS]
     rows = component_samples(loaded.model, shown, PRIOR_COLUMNS, generator)
     figure, (axes,) = plot.new_figure(9, 0.6 * len(rows) + 0.6)
     title = f"{config.data}: mean images of points drawn from components of the prior: {origin}"
-    names = [f"{k + 1} ({weights[k]:.0%})" for k in shown]
+    names = [f"{k + 1} ({shares[k]:.0%})" for k in shown]
     plot.traversals(axes, rows, names, title=title)
     plot.save(figure, folder / "component_samples.png")
 
@@ -266,6 +267,8 @@ def _draw_vae(loaded: LoadedVAE, split: str, seed: int) -> None:
 def _model(loaded: LoadedRun[Any, Any]) -> str:
     """What was trained, in a few words."""
     config: RunConfig = loaded.config
+    if isinstance(config, DLGMMConfig):
+        return f"{config.network}, {config.latent}, K = {config.num_components}, {config.component}"
     if not isinstance(config, TrainConfig):
         ending = ", straight-through" if getattr(config, "straight_through", False) else ""
         return f"{config.network}, {config.latent}{ending}"
@@ -309,7 +312,7 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
             table.add_row("-log p, relaxed", str(negative), "upper bound, of relaxed units, by 1 sample")
         return table
     if evaluation.components is not None:
-        _add_mixture(table, evaluation, evaluation.components)
+        _add_mixture(table, loaded.config, evaluation, evaluation.components)
         return table
     for kind in BOUND_KINDS:
         bound = evaluation.bounds[kind.key]
@@ -322,10 +325,10 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
     return table
 
 
-def _add_mixture(table: Table, evaluation: Evaluation, components: Components) -> None:
-    names = DLGMMConfig.bound_names
+def _add_mixture(table: Table, config: DLGMMConfig, evaluation: Evaluation, components: Components) -> None:
+    names = config.bound_names
     for kind, meaning in (
-        (RELAXED_ELBO, "lower bound on log p(x)"),
+        (RELAXED_ELBO, f"lower bound on log p(x), the one trained: component {config.component}"),
         (IMPORTANCE_WEIGHTED, "the same, in expectation a tighter bound"),
     ):
         table.add_row(names[kind.key], str(evaluation.bounds[kind.key]), meaning)
@@ -337,6 +340,11 @@ def _add_mixture(table: Table, evaluation: Evaluation, components: Components) -
         f"of {len(components.weights)}, with {share} in the mean over the images; no nats",
     )
     table.add_row("the same per image", str(components.active_per_image), f"with {share} in its posterior")
+    table.add_row(
+        "components in use",
+        str(components.shares_per_image),
+        f"per image, with posterior probabilities above {ACTIVE:.0%}",
+    )
     for number, error in components.neighbour_errors.items():
         spread = "" if error.standard_error is None else f" ±{100 * error.standard_error:.2f}"
         table.add_row(

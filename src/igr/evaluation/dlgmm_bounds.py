@@ -1,11 +1,10 @@
 r"""Bounds on the log-likelihood of a trained mixture model, and what its components are used for.
 
-Weights and a point of one component are drawn from the posterior, and the component is summed out of both
-densities, so that an importance weight costs one pass through the decoder and not one for each component.
-The same holds for every law of the weights, each beside its own prior, and that is what lets them be
-compared.
+Every sample has a point of each component, and a component counts by its weight, so that a rare one is not
+left to chance: an importance weight of a sample is that of all its components together.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,10 +32,12 @@ class MixtureFigures:
         bounds: By their keys in :data:`igr.evaluation.BOUND_KINDS`, each float64 on the CPU with shape
             :math:`(N,)`, in nats.
         weights: The mean weights of the components for each datum, with shape :math:`(N, K)`.
+        shares: Their posterior probabilities given the datum, by the importance weights, of the same shape.
     """
 
     bounds: dict[str, Tensor]
     weights: Tensor
+    shares: Tensor
 
 
 @torch.no_grad()
@@ -50,13 +51,16 @@ def dlgmm_bounds(
     element_budget: int = ELEMENT_BUDGET,
     progress: Callable[[int], object] | None = None,
 ) -> MixtureFigures:
-    r"""Bounds of every datum, and its weights.
+    r"""Bounds of every datum, and what it says of the components.
 
-    With importance weights :math:`w_s` as :meth:`igr.models.dlgmm.DLGMM.log_weights` has them,
+    With :math:`\pi_s` and :math:`z_{sk}` drawn from the posterior,
 
     .. math::
-        \text{ELBO} &= \tfrac1S \sum_s \log w_s \\
-        \text{IW bound} &= \log \tfrac1S \sum_s w_s
+        w_{sk} &= \pi_{sk} \frac{p(x \mid z_{sk}) N(z_{sk}; m_k, I)}{q_k(z_{sk} \mid x)}
+        \frac{p(\pi_s)}{q(\pi_s \mid x)} \\
+        \text{IW bound} &= \log \tfrac1S \sum_s \sum_k w_{sk}
+
+    and the ELBO is the mean of the bound that was trained, over the same draws and all components.
 
     The figures of a datum depend on the seed, the datum, its place among the data, the kind of device and, in
     the last block of 32, on how many are in it; but for rounding on nothing else. The first samples of a
@@ -77,8 +81,7 @@ def dlgmm_bounds(
     """
     check_sizes(images, num_samples)
     device = next(model.parameters()).device
-    found: dict[str, list[Tensor]] = {RELAXED_ELBO.key: [], IMPORTANCE_WEIGHTED.key: []}
-    weights: list[Tensor] = []
+    found: list[tuple[Tensor, ...]] = []
     for position, first in enumerate(range(0, len(images), DATA_PER_DRAW)):
         x = images[first : first + DATA_PER_DRAW].to(device)
         samples = Samples(
@@ -88,23 +91,33 @@ def dlgmm_bounds(
             per_chunk=max(1, element_budget // (model.largest_per_sample * len(x))),
             device=device,
         )
-        posterior = model.encode(x, temperature)
-        folded = Folded(x)
-        total = torch.zeros(len(x), model.num_components, dtype=torch.float64, device=device)
-
-        def draw(generator: torch.Generator, count: int = len(x)) -> Tensor:
-            return model.draw_single_noise((SAMPLES_PER_DRAW, count), generator)
-
-        for noise in samples.chunks("evaluation/mixture", draw):
-            folded.add(model.log_weights(x, posterior, noise).double())
-            own = noise[..., : model.num_components - 1]
-            total += posterior.sticks.log_weights(own).exp().sum(0).double()
-        found[RELAXED_ELBO.key].append(folded.mean.cpu())
-        found[IMPORTANCE_WEIGHTED.key].append(folded.log_mean_exp.cpu())
-        weights.append((total / num_samples).cpu())
+        found.append(tuple(values.cpu() for values in _block(model, x, temperature, samples)))
         if progress is not None:
             progress(first + len(x))
-    return MixtureFigures({key: torch.cat(parts) for key, parts in found.items()}, torch.cat(weights))
+    elbo, weighted, weights, shares = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return MixtureFigures({RELAXED_ELBO.key: elbo, IMPORTANCE_WEIGHTED.key: weighted}, weights, shares)
+
+
+def _block(model: DLGMM, x: Tensor, temperature: float, samples: Samples) -> tuple[Tensor, ...]:
+    """The ELBO and the IW bound, [B], and the mean weights and the shares of the components, [B, K]."""
+
+    def draw(generator: torch.Generator) -> Tensor:
+        return model.draw_noise((SAMPLES_PER_DRAW, len(x)), generator)
+
+    posterior = model.encode(x, temperature)
+    bound = Folded(x)
+    size = (len(x), model.num_components)
+    total = torch.zeros(size, dtype=torch.float64, device=x.device)
+    log_sums = torch.full_like(total, -math.inf)
+    for noise in samples.chunks("evaluation/mixture", draw):
+        drawn = model.draw(x, posterior, noise)
+        bound.add(model.bound(posterior, drawn).double())
+        total += drawn.log_weights.exp().sum(0).double()
+        ratio = posterior.sticks.log_ratio(noise[..., : model.num_components - 1]).unsqueeze(-1)
+        logs = (drawn.log_terms + ratio).double()
+        log_sums = torch.logaddexp(log_sums, logs.logsumexp(0))
+    weighted = log_sums.logsumexp(-1) - math.log(samples.num_samples)
+    return bound.mean, weighted, total / samples.num_samples, log_sums.softmax(-1)
 
 
 @torch.no_grad()
@@ -113,17 +126,20 @@ def representations(
     images: Tensor | PreparedImages,
     temperature: float,
     *,
-    num_samples: int = SAMPLES_PER_DRAW,
+    num_samples: int = 4,
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    r"""The means of the posteriors, :math:`\sum_k E[\pi_k \mid x] \mu_k(x)`, with shape :math:`(N, D)`.
+    r"""The means of the posteriors, :math:`\sum_k r_k \mu_k(x)`, with shape :math:`(N, D)`.
+
+    The shares are the posterior probabilities of the components as the bound that was trained has them: the
+    mean weights or, where the component is summed out, what each adds to the likelihood of the image.
 
     Arguments:
         model: The model, in evaluation mode.
         images: In the form that the likelihood needs, with shape :math:`(N, C, H, W)`.
         temperature: Of logit-normal weights.
-        num_samples: Draws that the mean weights are taken of.
+        num_samples: Draws that the shares are means of.
         seed: Fixes these.
         progress: Called with the number of data done, after every 32.
     """
@@ -134,12 +150,12 @@ def representations(
         posterior = model.encode(x, temperature)
         samples = Samples(num_samples, seed, position, num_samples, device)
 
-        def draw(generator: torch.Generator, like: Tensor = x) -> Tensor:
-            return model.sticks.draw_noise((SAMPLES_PER_DRAW, len(like)), generator, like)
+        def draw(generator: torch.Generator, count: int = len(x)) -> Tensor:
+            return model.draw_noise((SAMPLES_PER_DRAW, count), generator)
 
         (noise,) = samples.chunks("evaluation/representations", draw)
-        weights = posterior.sticks.log_weights(noise).exp().mean(0)
-        found.append((weights.unsqueeze(-1) * posterior.loc).sum(-2).cpu())
+        shares = model.shares(x, posterior, noise).mean(0)
+        found.append((shares.unsqueeze(-1) * posterior.loc).sum(-2).cpu())
         if progress is not None:
             progress(first + len(x))
     return torch.cat(found)

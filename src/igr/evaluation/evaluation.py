@@ -19,7 +19,7 @@ from igr.evaluation.bounds import (
     estimate,
     per_datum_bounds,
 )
-from igr.evaluation.dlgmm_bounds import dlgmm_bounds, representations
+from igr.evaluation.dlgmm_bounds import MixtureFigures, dlgmm_bounds, representations
 from igr.evaluation.neighbours import neighbour_errors
 from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_number
 from igr.evaluation.sop_bounds import sop_bounds
@@ -39,7 +39,8 @@ class Components:
     """What the components of a mixture model are used for.
 
     ``weights`` are their mean weights over the images, and ``num_active`` is how many of these are above one
-    per cent; ``active_per_image`` is how many of the mean weights of a single image are. ``neighbour_errors``
+    per cent; ``active_per_image`` is how many of the mean weights of a single image are. ``shares`` and
+    ``shares_per_image`` are the same of their posterior probabilities. ``neighbour_errors``
     has, by the number of neighbours, the share of images whose class a vote of their nearest neighbours among
     the training images tells wrong, by the means of the posteriors; ``num_known`` is how many those are.
     """
@@ -47,6 +48,8 @@ class Components:
     weights: list[float]
     num_active: int
     active_per_image: Estimate
+    shares: list[float]
+    shares_per_image: Estimate
     neighbour_errors: dict[str, Estimate]
     num_known: int
 
@@ -133,6 +136,8 @@ def _components(record: dict[str, Any] | None) -> Components | None:
         weights=[read_number(weight) for weight in record["weights"]],
         num_active=read_integer(record["num_active"]),
         active_per_image=read_estimate(record["active_per_image"]),
+        shares=[read_number(share) for share in record["shares"]],
+        shares_per_image=read_estimate(record["shares_per_image"]),
         neighbour_errors={
             str(int(number)): read_estimate(found) for number, found in record["neighbour_errors"].items()
         },
@@ -201,7 +206,7 @@ def evaluate(
             run.model, images, temperature_of(run), num_samples=num_samples, seed=seed, progress=progress
         )
         per_datum = figures_of_mixture.bounds
-        components = _used(run, images, split, figures_of_mixture.weights, seed)
+        components = _used(run, images, split, figures_of_mixture, seed)
     elif isinstance(run.model, SOP) and not legacy:
         per_datum, by_samples = sop_bounds(
             run.model, images, temperature_of(run), num_samples=num_samples, seed=seed, progress=progress
@@ -242,9 +247,9 @@ def evaluate(
 
 
 def _used(
-    run: LoadedRun[Any, Any], images: PreparedImages, split: str, weights: Tensor, seed: int
+    run: LoadedRun[Any, Any], images: PreparedImages, split: str, found: MixtureFigures, seed: int
 ) -> Components:
-    """What the components are used for, given the mean weights of each image, [N, K]."""
+    """What the components are used for."""
     known = evaluation_images(run.config, run.dataset, "train")
     temperature = temperature_of(run)
     errors = neighbour_errors(
@@ -253,11 +258,13 @@ def _used(
         representations(run.model, images, temperature, seed=seed),
         getattr(run.dataset, split).labels[: len(images)],
     )
-    mean = weights.mean(0)
+    weights, shares = found.weights.mean(0), found.shares.mean(0)
     return Components(
-        weights=[round(weight, 6) for weight in mean.tolist()],
-        num_active=int((mean > ACTIVE).sum()),
-        active_per_image=estimate((weights > ACTIVE).sum(-1).double()),
+        weights=[round(weight, 6) for weight in weights.tolist()],
+        num_active=int((weights > ACTIVE).sum()),
+        active_per_image=estimate((found.weights > ACTIVE).sum(-1).double()),
+        shares=[round(share, 6) for share in shares.tolist()],
+        shares_per_image=estimate((found.shares > ACTIVE).sum(-1).double()),
         neighbour_errors={str(number): estimate(wrong) for number, wrong in errors.items()},
         num_known=len(known),
     )

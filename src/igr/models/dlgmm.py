@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,15 +51,37 @@ class MixturePosterior(NamedTuple):
         return 0.5 * terms.sum(-1)
 
 
+class ComponentDraws(NamedTuple):
+    r"""Draws of weights and of a point of each of k components, each with shape :math:`(S, B, k)`.
+
+    Arguments:
+        log_weights: :math:`\log \pi_k`.
+        log_likelihood: :math:`\log p(x \mid z_k)`.
+        log_ratio: :math:`\log N(z_k; m_k, I) - \log N(z_k; \mu_k, \sigma_k^2)`.
+    """
+
+    log_weights: Tensor
+    log_likelihood: Tensor
+    log_ratio: Tensor
+
+    @property
+    def log_terms(self) -> Tensor:
+        """The logarithms of what each component adds to the likelihood of an image; their softmax is what
+        each has a share of."""
+        return self.log_weights + self.log_likelihood + self.log_ratio
+
+
 class DLGMMTerms(NamedTuple):
     r"""What one pass gives, in nats but for numbers and shares, each with shape :math:`(S, B)`.
 
     Arguments:
         loss: The negative bound, averaged over samples and images, with shape :math:`()`.
-        log_likelihood: :math:`\sum_k \pi_k \log p(x \mid z_k)`.
-        kl_components: :math:`\sum_k \pi_k \mathrm{KL}_k`, of the Gaussians.
+        log_likelihood: :math:`\sum_k r_k \log p(x \mid z_k)`; the shares :math:`r_k` are the weights or,
+            summed out, the posterior probabilities of the components.
+        kl_components: What components cost: :math:`\sum_k \pi_k \mathrm{KL}_k` or, summed out, the
+            log-likelihood less the logarithm of the sum.
         kl_sticks: The KL of the sticks.
-        active_components: How many weights are above one per cent.
+        active_components: How many shares are above one per cent.
         num_components: How many components are kept.
         mass_cut: The mass of the sticks that are left out.
     """
@@ -78,19 +101,30 @@ class DLGMM(nn.Module):
     .. math:: \pi \sim p(\pi), \qquad z \mid \pi \sim \sum_k \pi_k N(m_k, I), \qquad x \sim p(x \mid z)
 
     with the weights broken off a stick, and means :math:`m_k` of the prior that are fixed and far apart. The
-    posterior is of the same form, :math:`q(\pi \mid x) \sum_k \pi_k N(\mu_k(x), \sigma_k^2(x))`, and what is
-    trained is the evidence lower bound with the component of z as a variable,
+    posterior is of the same form, :math:`q(\pi \mid x)` and Gaussians :math:`q_k(z \mid x) = N(\mu_k(x),
+    \sigma_k^2(x))`. What is trained is a lower bound on log p(x), either the evidence lower bound with the
+    component as a variable, whose posterior probabilities are the weights (Nalisnick et al., 2016),
 
     .. math::
         E_{q(\pi \mid x)} \sum_k \pi_k
-        \bigl(E_{q_k(z \mid x)} \log p(x \mid z) - \mathrm{KL}(q_k \| p_k)\bigr)
-        - \mathrm{KL}(q(\pi \mid x) \| p(\pi)) \leq \log p(x)
+        \bigl(E_{q_k} \log p(x \mid z_k) - \mathrm{KL}(q_k \| N(m_k, I))\bigr)
+        - \mathrm{KL}(q(\pi \mid x) \| p(\pi))
 
-    in which each component is decoded, and all KLs are in closed form or a series. With truncation a pilot
-    draw, apart from all others and without gradient, tells how many sticks a batch needs. What remains then
-    belongs to the last component, neither the encoder's heads nor the decoder meet those between, and a step
-    costs that much less. The KL stays that of all sticks, so that those which are cut go back to their prior.
-    In evaluation mode nothing is cut.
+    or the one with the component summed out, by Jensen's inequality no looser and of the same price,
+
+    .. math::
+        E_{q(\pi \mid x), q_1, \ldots, q_K} \log \sum_k \pi_k
+        \frac{p(x \mid z_k) N(z_k; m_k, I)}{q_k(z_k \mid x)} - \mathrm{KL}(q(\pi \mid x) \| p(\pi))
+
+    With the first a component is asked to explain an image as often as its weight says, so that all learn to
+    explain all images; with the second the one that explains it best has the gradient, and components divide
+    the images among themselves.
+
+    Each component is decoded, and all KLs are in closed form or a series. With truncation a pilot draw, apart
+    from all others and without gradient, tells how many sticks a batch needs. What remains then belongs to
+    the last component, neither the encoder's heads nor the decoder meet those between, and a step costs that
+    much less. The KL stays that of all sticks, so that those which are cut go back to their prior. In
+    evaluation mode nothing is cut.
 
     The model is pure but for that number: noise is an argument.
 
@@ -98,11 +132,13 @@ class DLGMM(nn.Module):
         trunk: From images to hidden units.
         num_hidden: How many these are.
         decoder: From points of the latent to the parameters of the pixels.
+        image_shape: Channels, height and width of the images.
         sticks: The law of the weights.
         prior_loc: The means of the components of the prior, with shape :math:`(K, D)`.
         generator: The source of the initial weights of the encoder's heads.
         likelihood: The law of an image given what the decoder puts out.
         truncation: How many sticks are kept in training; ``None`` for all.
+        sums_out: Whether the component is summed out of the bound that is trained.
 
     References:
         | Approximate Inference for Deep Latent Gaussian Mixtures (Nalisnick, Hertel and Smyth, 2016)
@@ -114,18 +150,22 @@ class DLGMM(nn.Module):
         trunk: nn.Module,
         num_hidden: int,
         decoder: nn.Module,
+        image_shape: tuple[int, int, int],
         sticks: Sticks,
         prior_loc: Tensor,
         generator: Generator,
         likelihood: Likelihood | None = None,
         truncation: StickTruncation | None = None,
+        sums_out: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.decoder = decoder
+        self.image_shape = image_shape
         self.sticks = sticks
         self.likelihood = LIKELIHOODS["bernoulli"] if likelihood is None else likelihood
         self.truncation = truncation
+        self.sums_out = sums_out
         self.register_buffer("prior_loc", prior_loc)
         self.prior_loc: Tensor
         flat = prior_loc.numel()
@@ -185,91 +225,82 @@ class DLGMM(nn.Module):
         """The law of images given points of the latent, :math:`(*, D)`, with batch shape :math:`(*)`."""
         return self.likelihood.law(self.decoder(z))
 
-    def forward(
-        self,
-        x: Tensor,
-        noise: Tensor,
-        temperature: Tensor | float = 1.0,
-        kl_weight: Tensor | float = 1.0,
-    ) -> DLGMMTerms:
+    def forward(self, x: Tensor, noise: Tensor, temperature: Tensor | float = 1.0) -> DLGMMTerms:
         """The loss and its parts.
 
         Arguments:
             x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
             noise: As :meth:`draw_noise` gives it for :math:`(S, B)`.
             temperature: Of logit-normal sticks.
-            kl_weight: The weight of both KLs.
         """
-        count = self.num_components - 1
-        own, pilot, normal = torch.split(noise, [count, count, self.prior_loc.numel()], dim=-1)
+        pilot = noise[..., self.num_components - 1 : 2 * (self.num_components - 1)]
         posterior = self.encode(x, temperature, pilot if self.training else None)
-        kept = posterior.num_components
-        weights = posterior.sticks.log_weights(own[..., : kept - 1]).exp()
-        epsilon = normal.reshape(*normal.shape[:-1], self.num_components, self.dim)[..., :kept, :]
-        z = torch.addcmul(posterior.loc, posterior.scale, epsilon)
-        log_likelihood = (weights * self.decode(z).log_prob(x.unsqueeze(-4))).sum(-1)
-        kl_components = (weights * posterior.kl_of_components()).sum(-1)
+        drawn = self.draw(x, posterior, noise)
+        shares, log_likelihood, kl_components = self._divided(posterior, drawn)
         kl_sticks = posterior.kl_sticks.expand_as(log_likelihood)
-        loss = (kl_weight * (kl_components + kl_sticks) - log_likelihood).mean()
+        loss = (kl_components + kl_sticks - log_likelihood).mean()
         return DLGMMTerms(
             loss,
             log_likelihood,
             kl_components,
             kl_sticks,
-            (weights.detach() > ACTIVE).sum(-1).to(loss.dtype),
-            torch.full_like(log_likelihood.detach(), kept),
+            (shares.detach() > ACTIVE).sum(-1).to(loss.dtype),
+            torch.full_like(log_likelihood.detach(), posterior.num_components),
             posterior.mass_cut.expand_as(log_likelihood),
         )
 
-    # What bounds are evaluated with.
-
-    def draw_single_noise(self, sample_shape: Sequence[int], generator: Generator | None = None) -> Tensor:
-        """The noise of points of one component each, with shape :math:`(*S, K + D)`."""
-        sticks = self.sticks.draw_noise(sample_shape, generator, self.prior_loc)
-        normal = self._normal((*sample_shape, self.dim), generator)
-        uniform = torch.rand(
-            (*sample_shape, 1), generator=generator, dtype=self.prior_loc.dtype, device=self.prior_loc.device
-        )
-        return torch.cat([sticks, normal, uniform], dim=-1)
-
-    def log_weights(self, x: Tensor, posterior: MixturePosterior, noise: Tensor) -> Tensor:
-        r"""The logarithms of the importance weights of draws of :math:`(\pi, z)`, with shape :math:`(S, B)`.
-
-        .. math::
-            \log w = \log p(x \mid z)
-            + \log \frac{\sum_k \pi_k N(z; m_k, I)}{\sum_k \pi_k N(z; \mu_k, \sigma_k^2)}
-            + \log \frac{p(\pi)}{q(\pi \mid x)}
-
-        The mean of w is p(x). That of log w is a lower bound on its logarithm, which is no less than the one
-        that is trained, since the component is summed out.
+    def draw(self, x: Tensor, posterior: MixturePosterior, noise: Tensor) -> ComponentDraws:
+        """Draws of the weights and of a point of every component, each decoded.
 
         Arguments:
             x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
-            posterior: That of the images, with nothing cut.
-            noise: As :meth:`draw_single_noise` gives it for :math:`(S, B)`.
+            posterior: That of the images.
+            noise: As :meth:`draw_noise` gives it for :math:`(S, B)`.
         """
-        sticks, normal, uniform = torch.split(noise, [self.num_components - 1, self.dim, 1], dim=-1)
-        log_pi = posterior.sticks.log_weights(sticks)
-        index = (log_pi.exp().cumsum(-1) < uniform).sum(-1).clamp_max(self.num_components - 1)
-        where = index.unsqueeze(-1).unsqueeze(-1).expand(*index.shape, 1, self.dim)
-        loc, scale = (
-            torch.gather(part.expand(len(noise), *part.shape), -2, where).squeeze(-2)
-            for part in (posterior.loc, posterior.scale)
+        count = self.num_components - 1
+        kept = posterior.num_components
+        sticks = noise[..., : kept - 1]
+        normal = noise[..., 2 * count :]
+        epsilon = normal.reshape(*normal.shape[:-1], self.num_components, self.dim)[..., :kept, :]
+        z = torch.addcmul(posterior.loc, posterior.scale, epsilon)
+        away = z - posterior.prior_loc
+        log_ratio = posterior.scale.log() + 0.5 * (epsilon * epsilon - away * away)
+        return ComponentDraws(
+            posterior.sticks.log_weights(sticks),
+            self.decode(z).log_prob(x.unsqueeze(-4)),
+            log_ratio.sum(-1),
         )
-        z = torch.addcmul(loc, scale, normal).unsqueeze(-2)
-        away = (z - posterior.loc) / posterior.scale
-        log_q = log_pi - posterior.scale.log().sum(-1) - 0.5 * (away * away).sum(-1)
-        log_p = log_pi - 0.5 * ((z - posterior.prior_loc) ** 2).sum(-1)
-        log_likelihood = self.decode(z.squeeze(-2)).log_prob(x)
-        found: Tensor = (
-            log_likelihood + (log_p.logsumexp(-1) - log_q.logsumexp(-1)) + posterior.sticks.log_ratio(sticks)
-        )
-        return found
+
+    def bound(self, posterior: MixturePosterior, drawn: ComponentDraws) -> Tensor:
+        """The bound that is trained, of each draw, with shape :math:`(S, B)`."""
+        _, log_likelihood, kl_components = self._divided(posterior, drawn)
+        return log_likelihood - kl_components - posterior.kl_sticks
+
+    def shares(self, x: Tensor, posterior: MixturePosterior, noise: Tensor) -> Tensor:
+        """The posterior probabilities of the components, as the bound has them, with shape :math:`(S, B, k)`.
+
+        Arguments as those of :meth:`draw`; nothing is decoded where the shares are the weights.
+        """
+        if self.sums_out:
+            return self.draw(x, posterior, noise).log_terms.softmax(-1)
+        sticks = noise[..., : posterior.num_components - 1]
+        return posterior.sticks.log_weights(sticks).exp()
+
+    def _divided(self, posterior: MixturePosterior, drawn: ComponentDraws) -> tuple[Tensor, Tensor, Tensor]:
+        """The shares of the components, the log-likelihood by these, and what the components cost."""
+        if not self.sums_out:
+            shares = drawn.log_weights.exp()
+            log_likelihood = (shares * drawn.log_likelihood).sum(-1)
+            return shares, log_likelihood, (shares * posterior.kl_of_components()).sum(-1)
+        shares = drawn.log_terms.softmax(-1)
+        log_likelihood = (shares * drawn.log_likelihood).sum(-1)
+        return shares, log_likelihood, log_likelihood - drawn.log_terms.logsumexp(-1)
 
     @property
     def largest_per_sample(self) -> int:
         """Numbers of the largest tensor that a sample of one image makes."""
-        return self.prior_loc.numel()
+        pixels = self.likelihood.parameters_per_pixel * math.prod(self.image_shape)
+        return self.num_components * max(self.dim, pixels)
 
     def _normal(self, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
         like = self.prior_loc

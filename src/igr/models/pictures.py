@@ -16,6 +16,8 @@ PRIOR_ROWS, PRIOR_COLUMNS = 4, 16
 # Completions of an image that are shown, and draws that their mean is of.
 NUM_COMPLETIONS = 4
 NUM_IN_MEAN = 100
+# Draws that the shares of the components of a mixture are of.
+NUM_IN_SHARES = 10
 # The colour between images: neither black, white nor grey, so that it belongs to none.
 GAP = (0.50, 0.65, 0.79)
 # Smaller images are enlarged to about so many pixels.
@@ -136,7 +138,7 @@ def completions(model: SOP, images: Tensor, temperature: float, generator: Gener
 
 @torch.no_grad()
 def mixture_reconstructions(model: DLGMM, images: Tensor, temperature: float) -> Tensor:
-    """The mean image for the mean of the component that most probably has the largest weight.
+    """The mean image for the mean of the component that has the largest share of an image.
 
     Arguments:
         model: The model, in evaluation mode.
@@ -149,8 +151,8 @@ def mixture_reconstructions(model: DLGMM, images: Tensor, temperature: float) ->
     device = next(model.parameters()).device
     posterior = model.encode(images.to(device), temperature)
     generator = Generator(device).manual_seed(0)
-    noise = model.sticks.draw_noise((NUM_IN_MEAN, len(images)), generator, posterior.loc)
-    largest = posterior.sticks.log_weights(noise).exp().mean(0).argmax(-1)
+    noise = model.draw_noise((NUM_IN_SHARES, len(images)), generator)
+    largest = model.shares(images.to(device), posterior, noise).mean(0).argmax(-1)
     return model.decode(posterior.loc[torch.arange(len(images)), largest]).mean.cpu()
 
 

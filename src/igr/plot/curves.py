@@ -111,7 +111,7 @@ def component_weights(
     axes.set_ylim(_LEAST_WEIGHT, 1.5)
     axes.set_xlim(0.5, 0.5 + max(map(len, weights.values())))
     axes.set_xlabel("component, in the order of the sticks; the last has what remains")
-    axes.set_ylabel("mean weight over images")
+    axes.set_ylabel("mean over images")
     axes.set_title(title, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_frame(axes)

@@ -78,10 +78,10 @@ def objective(config: RunConfig) -> Objective:
         )
     if isinstance(config, DLGMMConfig):
         return Objective(
-            (config.network, config.num_components),
-            "ELBO as trained",
-            f"{config.network}, K = {config.num_components}",
-            told=("network", "num_components"),
+            (config.network, config.num_components, config.component),
+            f"ELBO, component {config.component}",
+            f"{config.network}, K = {config.num_components}, {config.component}",
+            told=("network", "num_components", "component"),
         )
     raise TypeError(f"expected the config of a known kind of model; got {type(config).__name__}")
 

@@ -18,7 +18,7 @@ from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
 from igr.sweeps import EvaluationSettings, Group, Run
 from igr.tables import Measured
-from igr.training.dlgmm_config import DLGMMConfig
+from igr.training.dlgmm_config import COMPONENTS, DLGMMConfig
 from igr.training.randomness import keyed_generator
 from igr.training.runs import LoadedDLGMM, load_run
 
@@ -44,6 +44,9 @@ class DLGMMStudyConfig(Tested, GridConfig):
 
     latents: tuple[str, ...] = ("dlgmm", "dlgmm-truncated", "dlgmm-igr", "dlgmm-igr-truncated")
     """The laws of the weights."""
+
+    component: tuple[str, ...] = ("averaged", "summed")
+    """The component in the bound that is trained: averaged by its weight, or summed out."""
 
     components: tuple[int, ...] = (3, 5, 15, 20, 50)
     """Components, of truncated laws the most there can be."""
@@ -73,7 +76,7 @@ class DLGMMStudyConfig(Tested, GridConfig):
     """Latent samples per image in the bounds on the test split."""
 
     def names(self) -> Mapping[str, Collection[str]]:
-        return {"networks": MIXTURE_NETWORKS, "latents": MIXTURES}
+        return {"networks": MIXTURE_NETWORKS, "latents": MIXTURES, "component": COMPONENTS}
 
     def numbers(self) -> Sequence[str]:
         return "temperatures", "components"
@@ -93,8 +96,8 @@ class DLGMMStudyConfig(Tested, GridConfig):
 def groups(config: DLGMMStudyConfig) -> list[Group]:
     """One for each data set, network, number of components and law."""
     found = []
-    for data, network, components, latent in itertools.product(
-        config.data, config.networks, config.components, config.latents
+    for data, network, components, component, latent in itertools.product(
+        config.data, config.networks, config.components, config.component, config.latents
     ):
         mixture = MIXTURES[latent]
         temperatures = config.temperatures if "temperature" in mixture.options else (None,)
@@ -103,6 +106,7 @@ def groups(config: DLGMMStudyConfig) -> list[Group]:
                 data=data,
                 network=network,
                 latent=latent,
+                component=component,
                 num_components=components,
                 continuous_dim=config.continuous_dim,
                 concentration=config.concentration,
@@ -114,12 +118,19 @@ def groups(config: DLGMMStudyConfig) -> list[Group]:
             ).resolved()
             for temperature, learning_rate in itertools.product(temperatures, config.learning_rates)
         )
-        found.append(Group(_key(data, network, components, latent), candidates, config.seeds))
+        key = _key(data, network, components, latent, component)
+        found.append(Group(key, candidates, config.seeds))
     return found
 
 
-def _key(data: str, network: str, components: int, latent: str) -> str:
-    return f"{data}-{network}-k{components}-{latent}"
+def _key(data: str, network: str, components: int, latent: str, component: str) -> str:
+    ending = "-summed" if component == "summed" else ""
+    return f"{data}-{network}-k{components}-{latent}{ending}"
+
+
+def _name(row: Row) -> str:
+    config = cast(DLGMMConfig, row.config)
+    return f"{TITLES[config.latent]}{', summed' if config.component == 'summed' else ''}"
 
 
 @dataclass(frozen=True)
@@ -162,8 +173,9 @@ def report(config: DLGMMStudyConfig, findings: Findings) -> Report:
             *(_weights(block) for block in blocks),
             *(
                 picture
-                for block, latent in itertools.product(blocks, config.latents)
-                for picture in _samples(config, findings, block, latent)
+                for block in blocks
+                for row in block.rows
+                for picture in _samples(config, findings, block, row)
             ),
             Picture(
                 name="curves",
@@ -221,7 +233,6 @@ def _table(blocks: Sequence[_Block]) -> Table:
     for block in blocks:
         columns = [block.figures(key) for key in kinds]
         for place, row in enumerate(block.rows):
-            trained = cast(DLGMMConfig, row.config)
             used = _components(row)
             errors = [one.neighbour_errors[NEIGHBOURS].value for one in used if one.neighbour_errors]
             lines.append(
@@ -229,11 +240,12 @@ def _table(blocks: Sequence[_Block]) -> Table:
                     block.data,
                     block.network,
                     block.components,
-                    TITLES[trained.latent],
+                    _name(row),
                     row.num_seeds,
                     *(column[place] for column in columns),
                     _mean([one.num_active for one in used]),
                     _mean([one.active_per_image.value for one in used]),
+                    _mean([one.shares_per_image.value for one in used]),
                     _last(row, "train_num_components"),
                     _last(row, "train_mass_cut", scale=100.0),
                     _mean(errors, scale=100.0) if errors else None,
@@ -256,7 +268,8 @@ def _table(blocks: Sequence[_Block]) -> Table:
             "seeds": "d",
             **{names[key]: ".2f" for key in kinds},
             "active": ".1f",
-            "active per image": ".2f",
+            "per image": ".2f",
+            "in use": ".2f",
             "kept": ".1f",
             "cut (%)": ".2f",
             "neighbour error (%)": ".2f",
@@ -268,8 +281,9 @@ def _table(blocks: Sequence[_Block]) -> Table:
             f"image and all K components. {DLGMMConfig.about_bounds} Higher is better; each law of the "
             "weights has a prior of its own, which is part of the model that is bounded.",
             "Active components have more than one per cent of the weight, in the mean over the images or in "
-            "the posterior of an image. Kept are those that a step of the last epoch decoded on average, and "
-            "cut is the weight of those between the sticks that were kept and the last component.",
+            "the posterior of an image; in use are those whose posterior probability for an image is above "
+            "one per cent. Kept are those that a step of the last epoch decoded on average, and cut is the "
+            "weight of those between the sticks that were kept and the last component.",
             f"The neighbour error is the share of images whose class a vote of the {NEIGHBOURS} nearest "
             "training images tells wrong, by the means of the posteriors.",
             *(
@@ -295,9 +309,7 @@ def _bounds(blocks: Sequence[_Block]) -> Picture:
             plot.DotPanel(
                 block.title,
                 {
-                    TITLES[row.config.latent]: {
-                        name: one for name, column in columns.items() if (one := column[place])
-                    }
+                    _name(row): {name: one for name, column in columns.items() if (one := column[place])}
                     for place, row in enumerate(block.rows)
                 },
             )
@@ -313,7 +325,7 @@ def _weights(block: _Block) -> Picture:
     weights = {}
     for row in block.rows:
         of_seeds = [one.weights for one in _components(row)]
-        weights[TITLES[row.config.latent]] = [sum(of) / len(of) for of in zip(*of_seeds, strict=True)]
+        weights[_name(row)] = [sum(of) / len(of) for of in zip(*of_seeds, strict=True)]
     figure, (axes,) = plot.new_figure(7.5, 3.6)
     plot.component_weights(axes, weights, title=block.title)
     return Picture(
@@ -326,28 +338,28 @@ def _weights(block: _Block) -> Picture:
     )
 
 
-def _samples(config: DLGMMStudyConfig, findings: Findings, block: _Block, latent: str) -> list[Picture]:
+def _samples(config: DLGMMStudyConfig, findings: Findings, block: _Block, row: Row) -> list[Picture]:
     """Images drawn from components of the model with the first of the seeds."""
-    key = _key(block.data, block.network, block.components, latent)
+    trained = cast(DLGMMConfig, row.config)
+    key = _key(block.data, block.network, block.components, trained.latent, trained.component)
     chosen: list[Run] = findings.runs.chosen(key)
     if not chosen:
         return []
     loaded: LoadedDLGMM = load_run(findings.runs.path(chosen[0]), data_dir=chosen[0].config.data_dir)
-    row = next(row for row in block.rows if row.config.latent == latent)
-    weights = _components(row)[0].weights
-    shown = sorted(range(len(weights)), key=lambda k: -weights[k])[:SHOWN_COMPONENTS]
+    shares = _components(row)[0].shares
+    shown = sorted(range(len(shares)), key=lambda k: -shares[k])[:SHOWN_COMPONENTS]
     device = next(loaded.model.parameters()).device
     generator = keyed_generator(config.seed, "study/samples of components", 0, device=device)
     rows = component_samples(loaded.model, shown, SHOWN_IMAGES, generator)
     figure, (axes,) = plot.new_figure(8.5, 0.6 * len(rows) + 0.5)
-    names = [f"{k + 1} ({weights[k]:.0%})" for k in shown]
-    plot.traversals(axes, rows, names, title=f"{block.title}: {TITLES[latent]}")
+    names = [f"{k + 1} ({shares[k]:.0%})" for k in shown]
+    plot.traversals(axes, rows, names, title=f"{block.title}: {_name(row)}")
     return [
         Picture(
             name=f"samples-{key}",
             caption=(
-                "Mean images of points drawn from the components of the prior, those of the largest weights, "
-                "which stand beside them; the first seed."
+                "Mean images of points drawn from the components of the prior, those of the largest "
+                "posterior probabilities, whose mean over the images stands beside them; the first seed."
             ),
             figure=figure,
         )
@@ -359,7 +371,9 @@ breaks off a stick of its own (Nalisnick, Hertel and Smyth, 2016). Means of the 
 different corners of a hypercube. Fractions of the stick are Kumaraswamy beside the prior Beta(1,
 {concentration}), which is that of a Dirichlet process, or logit-normal, as in the IGR with stick-breaking,
 beside the Gaussian closest to it. Of truncated laws a step keeps as many sticks as a pilot draw asks for, so
-that {quantile} of the draws reach a sum of {threshold}; they are evaluated with all K components.
+that {quantile} of the draws reach a sum of {threshold}; they are evaluated with all K components. In the
+bound that is trained the component of an image is averaged by its weight, as in the paper, or summed out,
+which is no looser and costs the same.
 
 {tuned} Every run has {epochs} epochs."""
 
@@ -379,7 +393,7 @@ STUDY = Study(
     smoke=DLGMMStudyConfig(
         data=("digits",),
         networks=("dlgmm_dense", "dlgmm_conv"),
-        components=(3, 12),
+        components=(12,),
         continuous_dim=5,
         seeds=(5328, 5945),
         learning_rates=(1e-3,),

@@ -20,6 +20,7 @@ from igr.training.run_config import (
     check_ranges,
 )
 
+COMPONENTS = ("averaged", "summed")
 # What an open setting becomes where the weights have such a one.
 _DEFAULTS = {"temperature": 1.0, "stick_threshold": 0.99, "stick_quantile": 0.75}
 
@@ -29,15 +30,15 @@ class DLGMMConfig(RunConfig):
     """What mixture model is trained, on what, and for how long."""
 
     model: ClassVar[str] = "dlgmm"
+    told: ClassVar[tuple[str, ...]] = ("latent", "component")
     bound_names: ClassVar[Mapping[str, str]] = {
         "relaxed_elbo": "ELBO",
         "importance_weighted": "IW bound",
     }
     about_bounds: ClassVar[str | None] = (
-        "Both bound log p(x) of one and the same model, with all of its components, by weights and a point "
-        "drawn from the posterior, whose component is summed out of the densities: the ELBO by the mean of "
-        "the logarithms of their importance weights, the IW bound, which is tighter, by the logarithm of the "
-        "mean over all samples."
+        "Both bound log p(x) of one and the same model, with all of its components: the ELBO is the bound "
+        "that was trained, by one sample, and the IW bound, which is tighter, the logarithm of the mean of "
+        "importance weights over all samples, in which the component is summed out."
     )
 
     network: str = "dlgmm_dense"
@@ -48,6 +49,9 @@ class DLGMMConfig(RunConfig):
 
     latent: str = "dlgmm-igr"
     """The weights: dlgmm (Kumaraswamy sticks), dlgmm-igr (logit-normal), either with -truncated."""
+
+    component: str = "averaged"
+    """The component in the bound that is trained: averaged by its weight (the paper's), or summed out."""
 
     num_components: int = 20
     """Components; truncated: the most there can be."""
@@ -118,6 +122,7 @@ class DLGMMConfig(RunConfig):
     @property
     def run_name(self) -> str:
         parts = [self.data, self.network, self.latent, f"k{self.num_components}"]
+        parts += ["summed"] if self.component == "summed" else []
         parts += [f"t{self.temperature:g}"] if self.uses_temperature and self.temperature != 1.0 else []
         return "-".join([*parts, f"s{self.seed}"])
 
@@ -129,7 +134,15 @@ class DLGMMConfig(RunConfig):
         return []
 
     def _check(self) -> None:
-        check_choices(self, {"network": MIXTURE_NETWORKS, "likelihood": LIKELIHOODS, "latent": MIXTURES})
+        check_choices(
+            self,
+            {
+                "network": MIXTURE_NETWORKS,
+                "likelihood": LIKELIHOODS,
+                "latent": MIXTURES,
+                "component": COMPONENTS,
+            },
+        )
         share = (lambda value: 0 < value < 1, "a number above 0 and below 1")
         check_ranges(
             self,
