@@ -8,7 +8,11 @@ import torch
 from cases import generator, z_score
 from dlgmm_problems import FAMILIES, exact_bound, exact_log_likelihood, images, model_of
 from igr.distributions import StickTruncation
-from igr.models.dlgmm import separated_means
+from igr.evaluation.bounds import IMPORTANCE_WEIGHTED
+from igr.evaluation.dlgmm_bounds import dlgmm_bounds
+from igr.models.dlgmm import ACTIVE, DLGMM, separated_means
+from igr.models.networks import MIXTURE_NETWORKS
+from igr.models.stick_laws import LogitNormalSticks
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
 # One dimension has two corners; more components need more.
@@ -159,3 +163,48 @@ def test_means_of_the_prior_are_distinct_corners():
         assert torch.equal(means, separated_means(count, dim, 2.0, generator("means")))
     with pytest.raises(ValueError, match="4; got 5; take more dimensions or fewer components"):
         separated_means(5, 2, 1.0, generator("means"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sums_out", [False, True], ids=["averaged", "summed"])
+def test_of_twenty_truncated_components_a_mixture_of_four_takes_few(sums_out):
+    """As many as the prior of the sticks expects; in the end they are as good as all twenty."""
+    prototypes = (torch.rand(4, 1, 6, 6, generator=generator("prototypes")) < 0.5).float()
+    active, uncertain = [], []
+    for seed in range(5):
+        source = generator(f"mixture {seed}")
+        labels = torch.randint(4, (2000,), generator=source)
+        flipped = torch.rand(2000, *prototypes.shape[1:], generator=source) < 0.05
+        x = torch.where(flipped, 1 - prototypes[labels], prototypes[labels])
+        whole, cut = (
+            dlgmm_bounds(
+                trained(x, truncation, sums_out, generator(f"training {seed}")), x[:500], 1.0, num_samples=100
+            )
+            for truncation in (None, StickTruncation())
+        )
+        gap = whole.bounds[IMPORTANCE_WEIGHTED.key] - cut.bounds[IMPORTANCE_WEIGHTED.key]
+        assert gap.mean().abs() < 1.0
+        active.append(int((cut.weights.mean(0) > ACTIVE).sum()))
+        # What the component of an image leaves unknown of its prototype, in nats; of log 4.
+        joint = torch.stack([cut.shares[labels[:500] == label].sum(0) for label in range(4)]) / 500
+        uncertain.append(float((joint * (joint.sum(0) / joint).clamp_max(1e9).log()).nansum()))
+    assert sum(4 <= number <= 6 for number in active) >= 4, active
+    # Only where the component is summed out do components divide the prototypes among themselves.
+    assert all((nats < 0.7) == sums_out for nats in uncertain), uncertain
+
+
+def trained(
+    x: torch.Tensor, truncation: StickTruncation | None, sums_out: bool, source: torch.Generator
+) -> DLGMM:
+    """A mixture of at most twenty components after 1,500 steps."""
+    networks = MIXTURE_NETWORKS["dlgmm_dense"].build(5, (1, 1, 6, 6), source)
+    sticks, means = LogitNormalSticks(20), separated_means(20, 5, 2.0, source)
+    model = DLGMM(*networks, (1, 6, 6), sticks, means, source, truncation=truncation, sums_out=sums_out)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(1500):
+        batch = x[torch.randint(len(x), (100,), generator=source)]
+        loss = model(batch, model.draw_noise((1, 100), source)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
