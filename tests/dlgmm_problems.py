@@ -42,7 +42,7 @@ def model_of(
         trunk=nn.Sequential(nn.Flatten(-3), nn.Linear(6, 5), nn.Tanh()),
         num_hidden=5,
         decoder=nn.Sequential(nn.Linear(dim, 6), nn.Unflatten(-1, (1, *SHAPE))),
-        image_shape=SHAPE,
+        widest=6,
         sticks=FAMILIES[family](num_components, concentration),
         prior_loc=separated_means(num_components, dim, separation, source),
         generator=source,

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from igr.cli import main
-from igr.training.runs import RunFolder
+from igr.evaluation import evaluate, num_passed
+from igr.training.failures import TrainingFailure
+from igr.training.runs import RunFolder, load_run
 
 TINY = [
     *("--max-images", "40", "--epochs", "2", "--batch-size", "20", "--num-eval-samples", "12"),
@@ -47,7 +50,7 @@ def test_train_evaluate_and_compare(capsys):
     out, _ = capsys.readouterr()
     said = " ".join(out.split())
     assert "ELBO" in out
-    assert "IW bound" in out
+    assert "IW" in out
     assert "relaxed" not in said
     assert "exact q" not in said
     assert "trained KL" not in said
@@ -106,5 +109,25 @@ def test_a_sweep_tunes_and_repeats_and_is_compared(capsys):
     out, _ = capsys.readouterr()
     assert "digits: bounds on log p(x), nats per image" in out
     assert "highest mean bound on the validation split" in " ".join(out.split())
+    # That the weights of one law have no temperature is nothing to be said.
+    assert "estimator" not in out
     assert main(sweep) == 0
     assert "already there" in capsys.readouterr().err
+
+
+def test_figures_that_are_not_finite_are_a_failure_and_nothing_is_written(capsys):
+    trained("run", "--component", "summed")
+    loaded = load_run("run")
+    with torch.no_grad():
+        next(loaded.model.decoder.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingFailure, match="expected finite bounds"):
+        evaluate(loaded, num_samples=2)
+    assert "evaluation" not in loaded.folder.result()
+
+
+def test_the_progress_of_an_evaluation_ends_where_it_says():
+    trained("run")
+    loaded, done = load_run("run"), []
+    evaluate(loaded, num_samples=2, max_images=10, progress=done.append)
+    assert done == sorted(done)
+    assert done[-1] == num_passed(loaded, 10) == 10 + 40 + 10

@@ -77,6 +77,17 @@ def test_representations_are_means_of_the_posteriors_by_their_shares(family):
     assert (found - expected).norm() < 0.3 * (weights - expected).norm()
 
 
+@pytest.mark.parametrize("num_samples", [1, 4, 15, 25])
+@pytest.mark.parametrize("sums_out", [False, True])
+def test_representations_do_not_depend_on_chunks(num_samples, sums_out):
+    model, x = model_of("logit-normal", 4, 2, sums_out=sums_out), images(40)
+    expected = representations(model, x, 1.0, num_samples=num_samples)
+    found = representations(model, x, 1.0, num_samples=num_samples, element_budget=1)
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(UserError, match="samples of at least 1"):
+        representations(model, x, 1.0, num_samples=0)
+
+
 @each_family
 def test_representations_are_means_of_the_posteriors(family):
     model, x = model_of(family, 4, 2), images(40)

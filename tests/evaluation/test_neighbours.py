@@ -35,3 +35,9 @@ def test_without_ties_it_is_scikit_learns():
         theirs = KNeighborsClassifier(number).fit(known.numpy(), labels.numpy()).predict(points.numpy())
         found = neighbour_errors(known, labels, points, truth, numbers=(number,))[number]
         assert torch.equal(found, (torch.from_numpy(theirs) != truth).double())
+
+
+def test_one_class_alone_is_not_told():
+    points = torch.randn(5, 2, generator=generator("alone"))
+    labels = torch.zeros(5, dtype=torch.int64)
+    assert neighbour_errors(points, labels, points, labels) == {}

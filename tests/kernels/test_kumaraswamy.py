@@ -11,7 +11,7 @@ from cases import generator, z_score
 from igr.kernels import kumaraswamy
 from igr.kernels.noise import standard_gumbel
 
-PAIRS = [(a, b) for a in (0.05, 0.4, 1.0, 2.5, 10.0) for b in (0.02, 0.3, 1.0, 3.0, 30.0)]
+PAIRS = [(a, b) for a in (0.01, 0.4, 1.0, 2.5, 30.0, 1e3) for b in (0.01, 0.3, 1.0, 3.0, 100.0)]
 each_pair = pytest.mark.parametrize(("a", "b"), PAIRS, ids=str)
 
 
@@ -35,9 +35,7 @@ def of(value: float, dtype: torch.dtype = torch.float64, **more) -> torch.Tensor
 @each_pair
 def test_the_mean_of_the_rest_agrees_with_quadrature(a, b):
     expected = expectation(a, b, lambda v, rest, w: -rest)
-    assert float(kumaraswamy.minus_mean_log_rest(of(a), of(b))) == pytest.approx(
-        expected, rel=5e-6, abs=1e-12
-    )
+    assert float(kumaraswamy.minus_mean_log_rest(of(a), of(b))) == pytest.approx(expected, rel=1e-7, abs=1e-7)
 
 
 @pytest.mark.parametrize("concentration", [0.3, 1.0, 5.0])
@@ -61,7 +59,7 @@ def test_the_kl_of_the_prior_is_zero_and_its_slope_too(concentration):
         assert slope.item() == pytest.approx(0.0, abs=1e-7)
 
 
-def test_a_series_of_ten_terms_would_be_wrong():
+def test_the_series_of_ten_terms_would_be_wrong():
     # What is usually taken, and why it is not taken here.
     a, b = 1.0, 0.5
     s = np.arange(1, 11) / a
@@ -85,7 +83,7 @@ def test_fractions_follow_the_law(a, b):
     assert torch.isfinite(log_v).all()
     assert torch.isfinite(log_rest).all()
     away = (log_v > -30) & (log_rest > -30)
-    assert (log_v.exp() + log_rest.exp())[away].sub(1).abs().max() < 1e-9
+    assert ((log_v.exp() + log_rest.exp())[away].sub(1).abs() < 1e-9).all()
     # v^a = 1 - w.
     assert torch.allclose((a * log_v).exp(), -torch.expm1(log_w), rtol=1e-9, atol=1e-14)
 

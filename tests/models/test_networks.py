@@ -292,12 +292,22 @@ MIXTURE_EXPECTED = {
 @pytest.mark.parametrize("name", MIXTURE_NETWORKS)
 def test_networks_of_mixtures(name, shape):
     source = torch.Generator().manual_seed(0)
-    trunk, num_hidden, decoder = MIXTURE_NETWORKS[name].build(FEATURES, (PER_PIXEL, *shape), source)
+    made = MIXTURE_NETWORKS[name].build(FEATURES, (PER_PIXEL, *shape), source)
+    trunk, num_hidden, decoder, widest = made
     if shape == MIDDLE:
         assert (described(trunk), described(decoder)) == MIXTURE_EXPECTED[name]
     for batch in ((), (5,), (2, 5)):
         assert trunk(torch.zeros(*batch, *shape)).shape == (*batch, num_hidden)
         assert decoder(torch.zeros(*batch, FEATURES)).shape == (*batch, PER_PIXEL, *shape)
+    largest = [0]
+
+    def see(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        largest[0] = max(largest[0], output.numel())
+
+    for layer in decoder.modules():
+        layer.register_forward_hook(see)
+    decoder(torch.zeros(FEATURES))
+    assert widest == largest[0]
 
 
 def test_the_network_of_mixtures_with_convolutions_refuses_images_that_it_cannot_give_back():

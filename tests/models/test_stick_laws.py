@@ -109,3 +109,10 @@ def test_gradients_are_finite_far_out(family, dtype):
 
 def test_kumaraswamy_sticks_have_no_temperature():
     assert "temperature" not in KumaraswamySticks.options
+
+
+@each_family
+@pytest.mark.parametrize(("concentration", "expected"), [(0.5, 4), (1.0, 6), (5.0, 17)])
+def test_how_many_components_of_twenty_the_prior_has_above_one_per_cent(family, concentration, expected):
+    law = FAMILIES[family](20, concentration)(torch.zeros(38, dtype=torch.float64))
+    assert int((mean_weights(law) > 0.01).sum()) == expected

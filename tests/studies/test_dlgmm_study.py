@@ -62,6 +62,37 @@ def test_the_page_and_its_pictures(outcome):
     assert "each law of the weights has a prior of its own" in page
 
 
+def test_pictures_have_the_numbers_of_the_model_that_is_shown(tmp_path, monkeypatch):
+    shown: dict[str, list[str]] = {}
+
+    def traversals(axes, rows, labels, *, title):
+        shown[title] = labels
+        return axes
+
+    monkeypatch.setattr("igr.studies.dlgmm.plot.traversals", traversals)
+    # The seeds of the full budget are not in order either; and of four images there are no five neighbours.
+    config = dataclasses.replace(
+        SMALL, latents=("dlgmm",), component=("summed",), seeds=(5328, 49), max_images=4
+    )
+    run_study(STUDY, config, tmp_path / "study")
+    (first,) = (tmp_path / "study" / "runs").glob("*/*s5328")
+    shares = RunFolder(first).result()["evaluation"]["components"]["shares"]
+    order = sorted(range(12), key=lambda k: -shares[k])[:8]
+    assert shown == {
+        "digits, dlgmm_dense, K = 12: Kumaraswamy, summed": [f"{k + 1} ({shares[k]:.0%})" for k in order]
+    }
+
+
+def test_a_law_that_would_be_cut_nowhere_is_not_trained_twice():
+    config = dataclasses.replace(SMALL, components=(5, 12), component=("averaged",))
+    keys = [group.key for group in groups_of(STUDY, config, Machine(device="cpu"))]
+    assert [key for key in keys if "-k5-" in key] == [
+        "digits-dlgmm_dense-k5-dlgmm",
+        "digits-dlgmm_dense-k5-dlgmm-igr",
+    ]
+    assert len([key for key in keys if "-k12-" in key]) == 4
+
+
 def test_a_finished_study_repeats_nothing(outcome):
     before = {path: path.stat().st_mtime_ns for path in outcome.out.glob("runs/*/*/result.json")}
     again = run_study(STUDY, SMALL, outcome.out)

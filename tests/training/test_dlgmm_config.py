@@ -21,7 +21,7 @@ def test_open_settings_are_filled_in_where_they_apply_and_stay():
         "dlgmm": (None, None, None),
         "dlgmm-truncated": (None, 0.99, 0.75),
         "dlgmm-igr": (1.0, None, None),
-        "dlgmm-igr-truncated": (1.0, 0.99, 0.75),
+        "dlgmm-igr-truncated": (None, 0.99, 0.75),
     }
     for config in found.values():
         assert config.num_samples == 1
@@ -43,6 +43,10 @@ BAD = {
     "temperature": (
         {"latent": "dlgmm", "temperature": 0.5},
         "expected no temperature with the weights dlgmm, which have none; got 0.5; leave temperature out",
+    ),
+    "temperature of lengths": (
+        {"latent": "dlgmm-igr-truncated", "temperature": 1.0},
+        "expected no temperature with the weights dlgmm-igr-truncated",
     ),
     "component": ({"component": "sum"}, "expected component to be one of averaged, summed; got 'sum'"),
     "threshold": ({"stick_threshold": 0.9}, "expected no stick_threshold with the weights dlgmm-igr"),
@@ -88,3 +92,10 @@ def test_names_tell_runs_apart():
     }
     assert len(names) == 9
     assert "digits-dlgmm_dense-dlgmm-igr-k20-s0" in names
+
+
+def test_truncation_that_cuts_nothing_is_warned_of():
+    (said,) = DLGMMConfig(latent="dlgmm-truncated", num_components=9).resolved().warnings()
+    assert "of 9 components none is ever cut" in said
+    assert not DLGMMConfig(latent="dlgmm-truncated", num_components=10).resolved().warnings()
+    assert not DLGMMConfig(latent="dlgmm", num_components=5).resolved().warnings()

@@ -25,6 +25,7 @@ from igr.evaluation import (
     calibrate,
     evaluate,
     images_of_split,
+    num_passed,
     stored_evaluation,
     temperature_of,
 )
@@ -151,7 +152,8 @@ def evaluate_and_draw(
     """
     total = len(images_of_split(loaded, split))
     with _writing(loaded):
-        with bar("evaluating", min(total, max_images or total), "images") as progress:
+        passed = num_passed(loaded, min(total, max_images or total))
+        with bar("evaluating", passed, "images") as progress:
             evaluation = evaluate(
                 loaded,
                 split=split,
@@ -328,7 +330,10 @@ def _table(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> Table:
 def _add_mixture(table: Table, config: DLGMMConfig, evaluation: Evaluation, components: Components) -> None:
     names = config.bound_names
     for kind, meaning in (
-        (RELAXED_ELBO, f"lower bound on log p(x), the one trained: component {config.component}"),
+        (
+            RELAXED_ELBO,
+            f"lower bound on log p(x), as trained but for truncation: component {config.component}",
+        ),
         (IMPORTANCE_WEIGHTED, "the same, in expectation a tighter bound"),
     ):
         table.add_row(names[kind.key], str(evaluation.bounds[kind.key]), meaning)

@@ -94,6 +94,7 @@ class StickCount(NamedTuple):
     Arguments:
         num_sticks: n, the number that is kept.
         num_needed: The quantile of the numbers needed, which was rounded up to n.
+        reached: The share of draws whose sticks reach the threshold at all.
         needed: The number of sticks that each draw needed, with shape :math:`(S, *B)`.
         mass_cut: The mass of the sticks that are left out, :math:`\sum_{n < k < K} \pi_k`, on average over
             the draws, with shape :math:`(*B)`, in float64.
@@ -101,6 +102,7 @@ class StickCount(NamedTuple):
 
     num_sticks: int
     num_needed: int
+    reached: float
     needed: Tensor
     mass_cut: Tensor
 
@@ -181,6 +183,15 @@ class StickTruncation:
             if noise is None:
                 noise = law.draw_noise((self.num_draws,), generator)
             found = self.count(-torch.cumsum(stick_breaking.softplus(law.pre_image(noise)).double(), dim=-1))
+        if found.reached < self.quantile and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"StickTruncation: expected {law.num_categories - 1} sticks to reach the threshold "
+                f"{self.threshold:g} in {self.quantile:.0%} of the draws; got it in {found.reached:.0%}; "
+                "all are kept, and more categories, a lower threshold or larger means would do.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return CutSticks(
             _first_sticks(law, found.num_sticks),
             law.num_categories,
@@ -199,9 +210,6 @@ class StickTruncation:
 
         Raises:
             NotImplementedError: under a tracer.
-
-        Warns:
-            RuntimeWarning: as when it is called.
         """
         if is_traced():
             raise NotImplementedError(
@@ -214,20 +222,12 @@ class StickTruncation:
         # The smallest number that suffices for so many draws; more than there are if none does.
         rank = min(needed.numel(), max(1, math.ceil(self.quantile * needed.numel())))
         wanted = int(needed.flatten().kthvalue(rank).values) if needed.numel() else 1
-        if wanted > most and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
-                f"StickTruncation: expected {most} sticks to reach the threshold {self.threshold:g} in "
-                f"{self.quantile:.0%} of the draws; got it in {(needed <= most).double().mean():.0%}; "
-                "all are kept, and more categories, a lower threshold or larger means would do.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
         num_needed = min(wanted, most)
         size = _bucket(num_needed, most)
         left = torch.exp(log_left)
         mass_cut = (left[..., size - 1] - left[..., -1]).mean(0)
-        return StickCount(size, num_needed, needed.clamp_max(most), mass_cut)
+        reached = float((needed <= most).double().mean()) if needed.numel() else 1.0
+        return StickCount(size, num_needed, reached, needed.clamp_max(most), mass_cut)
 
     def whole(self, law: InvertibleGaussian) -> CutSticks:
         """The law with all its sticks, in the same form: for evaluation.

@@ -8,6 +8,7 @@ from igr.evaluation.evaluation import (
     Evaluation,
     evaluate,
     images_of_split,
+    num_passed,
     stored_evaluation,
     temperature_of,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "images_of_split",
     "in_words",
     "labels",
+    "num_passed",
     "per_datum_bounds",
     "posterior_samples",
     "read_runs",

@@ -7,6 +7,7 @@ left to chance: an importance weight of a sample is that of all its components t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -84,13 +85,7 @@ def dlgmm_bounds(
     found: list[tuple[Tensor, ...]] = []
     for position, first in enumerate(range(0, len(images), DATA_PER_DRAW)):
         x = images[first : first + DATA_PER_DRAW].to(device)
-        samples = Samples(
-            num_samples=num_samples,
-            seed=seed,
-            block=position,
-            per_chunk=max(1, element_budget // (model.largest_per_sample * len(x))),
-            device=device,
-        )
+        samples = _samples(model, x, num_samples, seed, position, element_budget)
         found.append(tuple(values.cpu() for values in _block(model, x, temperature, samples)))
         if progress is not None:
             progress(first + len(x))
@@ -98,18 +93,26 @@ def dlgmm_bounds(
     return MixtureFigures({RELAXED_ELBO.key: elbo, IMPORTANCE_WEIGHTED.key: weighted}, weights, shares)
 
 
+def _samples(
+    model: DLGMM, x: Tensor, num_samples: int, seed: int, block: int, element_budget: int
+) -> Samples:
+    per_chunk = max(1, element_budget // (model.largest_per_sample * len(x)))
+    return Samples(num_samples, seed, block, per_chunk, x.device)
+
+
+def _draw(model: DLGMM, num_data: int, generator: torch.Generator) -> Tensor:
+    return model.draw_noise((SAMPLES_PER_DRAW, num_data), generator)
+
+
 def _block(model: DLGMM, x: Tensor, temperature: float, samples: Samples) -> tuple[Tensor, ...]:
     """The ELBO and the IW bound, [B], and the mean weights and the shares of the components, [B, K]."""
-
-    def draw(generator: torch.Generator) -> Tensor:
-        return model.draw_noise((SAMPLES_PER_DRAW, len(x)), generator)
 
     posterior = model.encode(x, temperature)
     bound = Folded(x)
     size = (len(x), model.num_components)
     total = torch.zeros(size, dtype=torch.float64, device=x.device)
     log_sums = torch.full_like(total, -math.inf)
-    for noise in samples.chunks("evaluation/mixture", draw):
+    for noise in samples.chunks("evaluation/mixture", partial(_draw, model, len(x))):
         drawn = model.draw(x, posterior, noise)
         bound.add(model.bound(posterior, drawn).double())
         total += drawn.log_weights.exp().sum(0).double()
@@ -128,6 +131,7 @@ def representations(
     *,
     num_samples: int = 4,
     seed: int = 0,
+    element_budget: int = ELEMENT_BUDGET,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
     r"""The means of the posteriors, :math:`\sum_k r_k \mu_k(x)`, with shape :math:`(N, D)`.
@@ -141,20 +145,19 @@ def representations(
         temperature: Of logit-normal weights.
         num_samples: Draws that the shares are means of.
         seed: Fixes these.
+        element_budget: As for :func:`dlgmm_bounds`.
         progress: Called with the number of data done, after every 32.
     """
+    check_sizes(images, num_samples)
     device = next(model.parameters()).device
     found = []
     for position, first in enumerate(range(0, len(images), DATA_PER_DRAW)):
         x = images[first : first + DATA_PER_DRAW].to(device)
         posterior = model.encode(x, temperature)
-        samples = Samples(num_samples, seed, position, num_samples, device)
-
-        def draw(generator: torch.Generator, count: int = len(x)) -> Tensor:
-            return model.draw_noise((SAMPLES_PER_DRAW, count), generator)
-
-        (noise,) = samples.chunks("evaluation/representations", draw)
-        shares = model.shares(x, posterior, noise).mean(0)
+        samples = _samples(model, x, num_samples, seed, position, element_budget)
+        shares = torch.zeros(len(x), model.num_components, dtype=x.dtype, device=device)
+        for noise in samples.chunks("evaluation/representations", partial(_draw, model, len(x))):
+            shares += model.shares(x, posterior, noise).sum(0) / num_samples
         found.append((shares.unsqueeze(-1) * posterior.loc).sum(-2).cpu())
         if progress is not None:
             progress(first + len(x))

@@ -30,6 +30,8 @@ from igr.training.run_config import RunConfig
 from igr.training.runs import LoadedRun, RunFolder, as_vae, evaluation_images
 
 SPLITS = ("validation", "test")
+# Training images among which neighbours are looked for, at most.
+MOST_KNOWN = 20_000
 # Where the evaluation on a split stands in result.json.
 RECORDS = {"test": "evaluation", "validation": "validation_evaluation"}
 
@@ -42,7 +44,7 @@ class Components:
     per cent; ``active_per_image`` is how many of the mean weights of a single image are. ``shares`` and
     ``shares_per_image`` are the same of their posterior probabilities. ``neighbour_errors``
     has, by the number of neighbours, the share of images whose class a vote of their nearest neighbours among
-    the training images tells wrong, by the means of the posteriors; ``num_known`` is how many those are.
+    the first training images tells wrong, by the means of the posteriors; ``num_known`` counts those.
     """
 
     weights: list[float]
@@ -162,6 +164,16 @@ def temperature_of(run: LoadedRun[Any, Any]) -> float:
     return config.posterior_temperature
 
 
+def num_passed(run: LoadedRun[Any, Any], num_images: int) -> int:
+    """How many data an evaluation of so many images goes through; neighbours are looked for among others."""
+    return 2 * num_images + len(_known(run)) if isinstance(run.model, DLGMM) else num_images
+
+
+def _known(run: LoadedRun[Any, Any]) -> PreparedImages:
+    """The training images among which neighbours are looked for."""
+    return evaluation_images(run.config, run.dataset, "train").first(MOST_KNOWN)
+
+
 def evaluate(
     run: LoadedRun[Any, Any],
     *,
@@ -184,7 +196,7 @@ def evaluate(
         max_images: Evaluate only the first so many images of the split; ``None`` takes all.
         seed: Fixes the noise, so that runs are compared with the same numbers.
         legacy: Also find what the paper's experiments report, which is no bound.
-        progress: Called with the number of data done.
+        progress: Called with the number of data done, of :func:`num_passed`.
 
     Raises:
         UserError: The split is unknown, a number of samples or images below one or the seed below zero.
@@ -200,13 +212,12 @@ def evaluate(
     images = images_of_split(run, split).first(max_images)
     num_samples = run.config.num_eval_samples if num_samples is None else num_samples
     by_samples: dict[int, Tensor] = {}
-    components: Components | None = None
+    mixture: MixtureFigures | None = None
     if isinstance(run.model, DLGMM) and not legacy:
-        figures_of_mixture = dlgmm_bounds(
+        mixture = dlgmm_bounds(
             run.model, images, temperature_of(run), num_samples=num_samples, seed=seed, progress=progress
         )
-        per_datum = figures_of_mixture.bounds
-        components = _used(run, images, split, figures_of_mixture, seed)
+        per_datum = mixture.bounds
     elif isinstance(run.model, SOP) and not legacy:
         per_datum, by_samples = sop_bounds(
             run.model, images, temperature_of(run), num_samples=num_samples, seed=seed, progress=progress
@@ -240,22 +251,31 @@ def evaluate(
         discrete_kl=figures.get(DISCRETE_KL),
         legacy_estimate=figures.get(LEGACY_ESTIMATE),
         by_samples={str(count): estimate(values) for count, values in by_samples.items()},
-        components=components,
+        components=None if mixture is None else _used(run, images, split, mixture, seed, progress),
     )
     run.folder.update_result({RECORDS[split]: evaluation.to_json()})
     return evaluation
 
 
 def _used(
-    run: LoadedRun[Any, Any], images: PreparedImages, split: str, found: MixtureFigures, seed: int
+    run: LoadedRun[Any, Any],
+    images: PreparedImages,
+    split: str,
+    found: MixtureFigures,
+    seed: int,
+    progress: Callable[[int], object] | None,
 ) -> Components:
     """What the components are used for."""
-    known = evaluation_images(run.config, run.dataset, "train")
+    known = _known(run)
     temperature = temperature_of(run)
+
+    def after(done: int) -> Callable[[int], object] | None:
+        return None if progress is None else lambda count: progress(done + count)
+
     errors = neighbour_errors(
-        representations(run.model, known, temperature, seed=seed),
-        run.dataset.train.labels,
-        representations(run.model, images, temperature, seed=seed),
+        representations(run.model, known, temperature, seed=seed, progress=after(len(images))),
+        run.dataset.train.labels[: len(known)],
+        representations(run.model, images, temperature, seed=seed, progress=after(len(images) + len(known))),
         getattr(run.dataset, split).labels[: len(images)],
     )
     weights, shares = found.weights.mean(0), found.shares.mean(0)

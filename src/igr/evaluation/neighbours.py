@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 # Numbers of neighbours that papers report.
@@ -25,11 +24,15 @@ def neighbour_errors(
         numbers: Numbers of neighbours, of which those above M are left out.
 
     Returns:
-        For each number one where the class is wrong and zero elsewhere, float64 with shape :math:`(N,)`.
+        For each number one where the class is wrong and zero elsewhere, float64 with shape :math:`(N,)`;
+        nothing where there is but one class.
     """
     used = [number for number in numbers if number <= len(known)]
-    if not used:
+    if not used or bool((known_labels == known_labels[0]).all()):
         return {}
+    # Importing it takes as long as importing torch: only where it is needed.
+    from sklearn.neighbors import NearestNeighbors
+
     search = NearestNeighbors(n_neighbors=max(used), algorithm="brute").fit(known.double().numpy())
     nearest = torch.from_numpy(search.kneighbors(points.double().numpy(), return_distance=False))
     votes = known_labels[nearest]

@@ -172,10 +172,10 @@ class Section:
                 "Of a row with one setting nothing was tuned, so that its rank is one of that setting and "
                 "not of the latent at its best."
             )
-        idle = [row for row in self.rows if not row.config.uses_temperature]
-        if idle and len(idle) < len(self.rows):
-            estimators = (row.config.estimator for row in idle if isinstance(row.config, TrainConfig))
-            names = ", ".join(dict.fromkeys(estimators))
+        trained = [row.config for row in self.rows if isinstance(row.config, TrainConfig)]
+        idle = [config.estimator for config in trained if not config.uses_temperature]
+        if idle and len(idle) < len(trained):
+            names = ", ".join(dict.fromkeys(idle))
             notes.append(
                 f"In rows with the estimator {names} the temperature had no part in training; it is that of "
                 "the relaxed ELBO alone."

@@ -11,14 +11,14 @@ so that everything here is in log space.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
 
-# Terms of the series that are summed one by one; what is left has a closed form that is the better, the
-# further out it begins.
-_NUM_TERMS = 64
 _EULER = 0.57721566490153286061
+# Between the nodes of the quadrature.
+_STEP = 0.06
 # Logarithms of w below which log(-log(1 - w)) is log w + w / 2 to the last digit.
 _SMALL_W = {torch.float32: -8.0, torch.float64: -17.0}
 
@@ -55,33 +55,29 @@ def log_density(a: Tensor, b: Tensor, log_v: Tensor, log_w: Tensor) -> Tensor:
 
 
 def minus_mean_log_rest(a: Tensor, b: Tensor) -> Tensor:
-    r""":math:`-E \log (1 - v)`, by its series.
+    r""":math:`-E \log (1 - v)`, by quadrature over the noise.
 
-    .. math:: \sum_m \tfrac1m E\, v^m = \sum_{m \geq 1} \tfrac1a B(m / a, b + 1)
-
-    Terms fall like :math:`m^{-b-1}`, so that a sum cut after ten of them, which is usual, lacks half a nat at
-    a = 1, b = 1/2. Here what follows the last is its integral, with the expansion of :math:`\Gamma(s) /
-    \Gamma(s + c)` in :math:`t = s + (c - 1) / 2` (Fields, 1966): ten digits for a up to one, seven
-    at ten, five at twenty.
+    The series that is usual, :math:`\sum_m \tfrac1m E\, v^m = \sum_m \tfrac1a B(m / a, b + 1)`, has terms
+    that fall like :math:`m^{-b-1}` only: cut after ten of them it lacks half a nat at a = 1, b = 1/2. Here
+    :math:`x = -\log u`, which is exponential, goes over the nodes of a double exponential rule (Takahasi and
+    Mori, 1974), which no power of x at zero disturbs. The error is below 1e-7 for a and b from 1e-3 to 1e3,
+    absolute or, above one, relative.
     """
     dtype = a.dtype
-    a, b = a.double(), b.double()
-    c = b + 1.0
-    log_gamma = torch.lgamma(c)
-    s = torch.arange(1, _NUM_TERMS + 1, dtype=a.dtype, device=a.device) / a.unsqueeze(-1)
-    logs = torch.lgamma(s) - torch.lgamma(s + c.unsqueeze(-1)) + log_gamma.unsqueeze(-1)
-    total = torch.exp(logs).sum(-1) / a
-    t = (_NUM_TERMS + 0.5) / a + 0.5 * b
-    first = (c - 1.0) * c * (c + 1.0) / 24.0 / (t * t)
-    second = c * (c + 1.0) * (c + 2.0) * (c + 3.0) * (c - 1.0) * (5.0 * c - 7.0) / 5760.0 / t**4
-    power = torch.exp(log_gamma - b * torch.log(t))
-    integral = power * (1.0 / b + first / (b + 2.0) + second / (b + 4.0))
-    # Euler and Maclaurin's formula from half a term on: f' / 24 - 7 f''' / 5760 + ..., f being the term.
-    step = 1.0 / (t * a)
-    slope = -(c + (c + 2.0) * first) * step
-    third = -c * (c + 1.0) * (c + 2.0) * step**3
-    total = total + integral + power / (t * a) * (slope / 24.0 - 7.0 * third / 5760.0)
-    return total.to(dtype)
+    a, b = a.double().unsqueeze(-1), b.double().unsqueeze(-1)
+    nodes, weights = (torch.tensor(values, dtype=a.dtype, device=a.device) for values in _rule())
+    log_rest = log_fractions(a, b, nodes)[1]
+    return -(weights * log_rest).sum(-1).to(dtype)
+
+
+@cache
+def _rule() -> tuple[list[float], list[float]]:
+    """Nodes of the Gumbel variable and their weights."""
+    places = [_STEP * number for number in range(-70, 28)]
+    logs = [0.5 * math.pi * math.sinh(place) for place in places]
+    slopes = [_STEP * 0.5 * math.pi * math.cosh(place) for place in places]
+    weights = [math.exp(log - math.exp(log)) * slope for log, slope in zip(logs, slopes, strict=True)]
+    return [-log for log in logs], weights
 
 
 def kl_from_beta(a: Tensor, b: Tensor, concentration: float) -> Tensor:
@@ -94,7 +90,7 @@ def kl_from_beta(a: Tensor, b: Tensor, concentration: float) -> Tensor:
     Arguments:
         a: The first concentration.
         b: The second.
-        concentration: :math:`\alpha`; at one the series has no part in it.
+        concentration: :math:`\alpha`; at one the last term is zero.
     """
     # a E log v: psi(b) + 1 / b is psi(b + 1).
     mean_log_v = -_EULER - torch.digamma(b + 1.0)

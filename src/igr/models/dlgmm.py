@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,6 +29,7 @@ class MixturePosterior(NamedTuple):
         scale: Their standard deviations.
         prior_loc: Means of the components of the prior, with shape :math:`(k, D)`.
         mass_cut: The mass of the sticks that are left out, with shape :math:`(B)`.
+        num_needed: How many sticks the pilot draw asked for, which was rounded up; all where nothing is cut.
     """
 
     sticks: StickLaw
@@ -38,6 +38,7 @@ class MixturePosterior(NamedTuple):
     scale: Tensor
     prior_loc: Tensor
     mass_cut: Tensor
+    num_needed: int
 
     @property
     def num_components(self) -> int:
@@ -81,8 +82,9 @@ class DLGMMTerms(NamedTuple):
         kl_components: What components cost: :math:`\sum_k \pi_k \mathrm{KL}_k` or, summed out, the
             log-likelihood less the logarithm of the sum.
         kl_sticks: The KL of the sticks.
-        active_components: How many shares are above one per cent.
+        active_per_draw: How many shares of a draw are above one per cent.
         num_components: How many components are kept.
+        sticks_needed: How many sticks the pilot draw asked for.
         mass_cut: The mass of the sticks that are left out.
     """
 
@@ -90,8 +92,9 @@ class DLGMMTerms(NamedTuple):
     log_likelihood: Tensor
     kl_components: Tensor
     kl_sticks: Tensor
-    active_components: Tensor
+    active_per_draw: Tensor
     num_components: Tensor
+    sticks_needed: Tensor
     mass_cut: Tensor
 
 
@@ -120,11 +123,11 @@ class DLGMM(nn.Module):
     explain all images; with the second the one that explains it best has the gradient, and components divide
     the images among themselves.
 
-    Each component is decoded, and all KLs are in closed form or a series. With truncation a pilot draw, apart
-    from all others and without gradient, tells how many sticks a batch needs. What remains then belongs to
-    the last component, neither the encoder's heads nor the decoder meet those between, and a step costs that
-    much less. The KL stays that of all sticks, so that those which are cut go back to their prior. In
-    evaluation mode nothing is cut.
+    Each component is decoded, and all KLs are in closed form or by quadrature. With truncation a pilot draw,
+    apart from all others and without gradient, tells how many sticks a batch needs. What remains then belongs
+    to the last component, neither the encoder's heads nor the decoder meet those between, and a step costs
+    that much less. The KL stays that of all sticks, so that those which are cut go back to their prior. In
+    evaluation mode nothing is cut, and what remains goes to components that may never have been trained.
 
     The model is pure but for that number: noise is an argument.
 
@@ -132,7 +135,7 @@ class DLGMM(nn.Module):
         trunk: From images to hidden units.
         num_hidden: How many these are.
         decoder: From points of the latent to the parameters of the pixels.
-        image_shape: Channels, height and width of the images.
+        widest: Numbers of the largest tensor that the decoder makes of a point.
         sticks: The law of the weights.
         prior_loc: The means of the components of the prior, with shape :math:`(K, D)`.
         generator: The source of the initial weights of the encoder's heads.
@@ -150,7 +153,7 @@ class DLGMM(nn.Module):
         trunk: nn.Module,
         num_hidden: int,
         decoder: nn.Module,
-        image_shape: tuple[int, int, int],
+        widest: int,
         sticks: Sticks,
         prior_loc: Tensor,
         generator: Generator,
@@ -161,7 +164,7 @@ class DLGMM(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.decoder = decoder
-        self.image_shape = image_shape
+        self.widest = widest
         self.sticks = sticks
         self.likelihood = LIKELIHOODS["bernoulli"] if likelihood is None else likelihood
         self.truncation = truncation
@@ -208,18 +211,21 @@ class DLGMM(nn.Module):
         law = self.sticks(self.stick_head(h), temperature)
         kl_sticks = law.kl()
         mass_cut = torch.zeros_like(h[..., 0].detach())
+        num_needed = self.num_components - 1
         if pilot is None or self.truncation is None:
             kept: Tensor | None = None
         else:
             with torch.no_grad():
                 found = self.truncation.count(law.log_left(pilot).double())
-            mass_cut = found.mass_cut.to(h.dtype)
+            mass_cut, num_needed = found.mass_cut.to(h.dtype), found.num_needed
             kept = self._kept(found.num_sticks)
             if kept is not None:
                 law = law.first(found.num_sticks)
         loc, log_scale = (self._head(head, h, kept) for head in (self.loc_head, self.log_scale_head))
         prior_loc = self.prior_loc if kept is None else self.prior_loc[kept]
-        return MixturePosterior(law, kl_sticks, prior_loc + loc, log_scale.exp(), prior_loc, mass_cut)
+        return MixturePosterior(
+            law, kl_sticks, prior_loc + loc, log_scale.exp(), prior_loc, mass_cut, num_needed
+        )
 
     def decode(self, z: Tensor) -> Distribution:
         """The law of images given points of the latent, :math:`(*, D)`, with batch shape :math:`(*)`."""
@@ -246,6 +252,7 @@ class DLGMM(nn.Module):
             kl_sticks,
             (shares.detach() > ACTIVE).sum(-1).to(loss.dtype),
             torch.full_like(log_likelihood.detach(), posterior.num_components),
+            torch.full_like(log_likelihood.detach(), posterior.num_needed),
             posterior.mass_cut.expand_as(log_likelihood),
         )
 
@@ -299,8 +306,7 @@ class DLGMM(nn.Module):
     @property
     def largest_per_sample(self) -> int:
         """Numbers of the largest tensor that a sample of one image makes."""
-        pixels = self.likelihood.parameters_per_pixel * math.prod(self.image_shape)
-        return self.num_components * max(self.dim, pixels)
+        return self.num_components * max(self.dim, self.widest)
 
     def _normal(self, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
         like = self.prior_loc

@@ -239,12 +239,14 @@ class MixtureNetworks(NamedTuple):
     """The networks of a mixture model, but for the heads of the encoder, which are its own.
 
     The trunk takes images with shape :math:`(*, C, H, W)` to H hidden units, the decoder points of the
-    latent with shape :math:`(*, D)` to the parameters of the pixels with shape :math:`(*, P, C, H, W)`.
+    latent with shape :math:`(*, D)` to the parameters of the pixels with shape :math:`(*, P, C, H, W)`;
+    ``widest`` is how many numbers the largest tensor has that it makes of a point.
     """
 
     trunk: nn.Module
     num_hidden: int
     decoder: nn.Module
+    widest: int
 
 
 @dataclass(frozen=True)
@@ -265,16 +267,20 @@ def _mixture_dense(dim: int, outward: tuple[int, int, int, int], generator: Gene
     trunk = [*_layers([math.prod(outward[1:]), 200, 200, 200], generator), nn.ReLU()]
     decoder = _layers([dim, 200, 200, math.prod(outward)], generator)
     return MixtureNetworks(
-        nn.Sequential(nn.Flatten(-3), *trunk), 200, nn.Sequential(*decoder, nn.Unflatten(-1, outward))
+        nn.Sequential(nn.Flatten(-3), *trunk),
+        200,
+        nn.Sequential(*decoder, nn.Unflatten(-1, outward)),
+        widest=max(200, math.prod(outward)),
     )
 
 
 def _mixture_conv(dim: int, outward: tuple[int, int, int, int], generator: Generator) -> MixtureNetworks:
-    _, channels, height, width = outward
+    parameters, channels, height, width = outward
     trunk = _convolutions([channels, 32, 64, 64], 4, 1, generator)
     num_hidden = 64 * (height // 8) * (width // 8)
     decoder = _conv_decoder(dim, outward, generator)
-    return MixtureNetworks(_OverImages([*trunk, nn.Flatten()], 3), num_hidden, decoder)
+    widest = max(32, parameters * channels) * height * width
+    return MixtureNetworks(_OverImages([*trunk, nn.Flatten()], 3), num_hidden, decoder, widest)
 
 
 MIXTURE_NETWORKS: dict[str, MixtureArchitecture] = {

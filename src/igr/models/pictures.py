@@ -152,7 +152,9 @@ def mixture_reconstructions(model: DLGMM, images: Tensor, temperature: float) ->
     posterior = model.encode(images.to(device), temperature)
     generator = Generator(device).manual_seed(0)
     noise = model.draw_noise((NUM_IN_SHARES, len(images)), generator)
-    largest = model.shares(images.to(device), posterior, noise).mean(0).argmax(-1)
+    # One after the other, since each makes an image of every component.
+    shares = [model.shares(images.to(device), posterior, draw.unsqueeze(0)) for draw in noise]
+    largest = torch.cat(shares).mean(0).argmax(-1)
     return model.decode(posterior.loc[torch.arange(len(images)), largest]).mean.cpu()
 
 

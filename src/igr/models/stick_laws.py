@@ -46,7 +46,7 @@ class StickLaw(ABC):
 
     @abstractmethod
     def first(self, count: int) -> StickLaw:
-        """The law of the first so many sticks and of what they leave."""
+        """The law of the first so many sticks and of what they leave, for weights that are lengths."""
 
 
 class Sticks(nn.Module, ABC):
@@ -224,8 +224,9 @@ class Mixture:
     @property
     def options(self) -> frozenset[str]:
         """What else can be said of it: settings of a config that have a part in it."""
-        own = {"stick_threshold", "stick_quantile"} if self.is_truncated else set()
-        return self.sticks.options | own
+        # Only lengths of sticks can be cut, and weights are lengths at the temperature one alone.
+        cut = frozenset({"stick_threshold", "stick_quantile"})
+        return cut if self.is_truncated else self.sticks.options
 
 
 MIXTURES: dict[str, Mixture] = {

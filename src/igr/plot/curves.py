@@ -88,15 +88,21 @@ def loss_curves(
 
 
 def component_weights(
-    axes: Axes, weights: Mapping[str, Sequence[float]], *, title: str, threshold: float = 0.01
+    axes: Axes,
+    weights: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    threshold: float = 0.01,
+    legend: bool = True,
 ) -> Axes:
     """The mean weights of the components of mixtures, in the order of the sticks, on a logarithmic scale.
 
     Arguments:
-        axes: Where to draw; the legend goes below.
+        axes: Where to draw.
         weights: Those of each model, by its name; ``""`` for the only one.
         title: The title.
-        threshold: The weight above which a component is active, a dashed line.
+        threshold: The weight above which a component is active, a dotted line.
+        legend: Whether one is drawn, below.
     """
     handles = []
     for position, (name, of_model) in enumerate(weights.items()):
@@ -115,7 +121,8 @@ def component_weights(
     axes.set_title(title, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_frame(axes)
-    legend_below(axes, handles, columns=3)
+    if legend:
+        legend_below(axes, handles, columns=3)
     return axes
 
 

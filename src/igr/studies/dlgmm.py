@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from igr import plot
+from igr.distributions.sticks import SMALLEST_BUCKET
 from igr.evaluation import Components, Estimate, Evaluation, Row
 from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, RELAXED_ELBO
 from igr.evaluation.ranking import best
@@ -100,6 +101,9 @@ def groups(config: DLGMMStudyConfig) -> list[Group]:
         config.data, config.networks, config.components, config.component, config.latents
     ):
         mixture = MIXTURES[latent]
+        if mixture.is_truncated and components - 1 <= SMALLEST_BUCKET and _whole_is_there(config, latent):
+            # Nothing would be cut, and the runs would be those of the whole law.
+            continue
         temperatures = config.temperatures if "temperature" in mixture.options else (None,)
         candidates = tuple(
             DLGMMConfig(
@@ -121,6 +125,13 @@ def groups(config: DLGMMStudyConfig) -> list[Group]:
         key = _key(data, network, components, latent, component)
         found.append(Group(key, candidates, config.seeds))
     return found
+
+
+def _whole_is_there(config: DLGMMStudyConfig, latent: str) -> bool:
+    """Whether the same law is there without truncation."""
+    return any(
+        other != latent and MIXTURES[other].sticks is MIXTURES[latent].sticks for other in config.latents
+    )
 
 
 def _key(data: str, network: str, components: int, latent: str, component: str) -> str:
@@ -234,7 +245,9 @@ def _table(blocks: Sequence[_Block]) -> Table:
         columns = [block.figures(key) for key in kinds]
         for place, row in enumerate(block.rows):
             used = _components(row)
-            errors = [one.neighbour_errors[NEIGHBOURS].value for one in used if one.neighbour_errors]
+            errors = [
+                error.value for one in used if (error := one.neighbour_errors.get(NEIGHBOURS)) is not None
+            ]
             lines.append(
                 [
                     block.data,
@@ -322,17 +335,21 @@ def _bounds(blocks: Sequence[_Block]) -> Picture:
 
 
 def _weights(block: _Block) -> Picture:
-    weights = {}
-    for row in block.rows:
-        of_seeds = [one.weights for one in _components(row)]
-        weights[_name(row)] = [sum(of) / len(of) for of in zip(*of_seeds, strict=True)]
-    figure, (axes,) = plot.new_figure(7.5, 3.6)
-    plot.component_weights(axes, weights, title=block.title)
+    figure, panels = plot.new_figure(7.5, 6.4, 2, num_rows=2)
+    for axes, title in zip(panels, ("weights", "posterior probabilities"), strict=True):
+        lines = {}
+        for row in block.rows:
+            used = _components(row)
+            seeds = [one.weights if title == "weights" else one.shares for one in used]
+            lines[_name(row)] = [sum(values) / len(values) for values in zip(*seeds, strict=True)]
+        # One legend for both.
+        plot.component_weights(axes, lines, title=f"{block.title}: {title}", legend=axes is panels[-1])
     return Picture(
         name=f"weights-{block.data}-{block.network}-k{block.components}",
         caption=(
-            "Mean weights of the components over the test images and seeds, in the order of the sticks. "
-            "Under the prior each has in the mean the same share of what the ones before have left."
+            "Mean weights of the components over the test images and seeds, in the order of the sticks, and "
+            "their mean posterior probabilities. Of a model that fits, both are those of the prior, in which "
+            "each component has the same share of what the ones before have left."
         ),
         figure=figure,
     )
@@ -346,7 +363,9 @@ def _samples(config: DLGMMStudyConfig, findings: Findings, block: _Block, row: R
     if not chosen:
         return []
     loaded: LoadedDLGMM = load_run(findings.runs.path(chosen[0]), data_dir=chosen[0].config.data_dir)
-    shares = _components(row)[0].shares
+    # Runs of a row stand by ascending seed.
+    place = row.seeds.index(chosen[0].config.seed)
+    shares = _components(row)[place].shares
     shown = sorted(range(len(shares)), key=lambda k: -shares[k])[:SHOWN_COMPONENTS]
     device = next(loaded.model.parameters()).device
     generator = keyed_generator(config.seed, "study/samples of components", 0, device=device)

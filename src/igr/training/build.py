@@ -102,7 +102,6 @@ def build_dlgmm(config: DLGMMConfig, image_shape: tuple[int, int, int]) -> DLGMM
     corners = keyed_generator(config.seed, "means of the prior", 0)
     model = DLGMM(
         *networks,
-        image_shape,
         mixture.sticks(config.num_components, config.concentration),
         separated_means(config.num_components, config.continuous_dim, config.prior_separation, corners),
         weights,

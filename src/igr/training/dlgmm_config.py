@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from igr.data import SOURCES
+from igr.distributions.sticks import SMALLEST_BUCKET
 from igr.errors import UserError
 from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import MIXTURE_NETWORKS
@@ -36,9 +37,9 @@ class DLGMMConfig(RunConfig):
         "importance_weighted": "IW bound",
     }
     about_bounds: ClassVar[str | None] = (
-        "Both bound log p(x) of one and the same model, with all of its components: the ELBO is the bound "
-        "that was trained, by one sample, and the IW bound, which is tighter, the logarithm of the mean of "
-        "importance weights over all samples, in which the component is summed out."
+        "Both bound log p(x) of one and the same model, with all of its components: the ELBO is the bound of "
+        "training by one sample, without truncation, and the IW bound, which is tighter, the logarithm of "
+        "the mean of importance weights over all samples, in which the component is summed out."
     )
 
     network: str = "dlgmm_dense"
@@ -66,7 +67,7 @@ class DLGMMConfig(RunConfig):
     """Means of the prior's components are on corners of a hypercube, so far from zero in each dimension."""
 
     temperature: float | None = None
-    """Temperature of logit-normal weights; None: 1, at which they are lengths of sticks."""
+    """Temperature of logit-normal weights (dlgmm-igr); None: 1, at which they are lengths of sticks."""
 
     stick_threshold: float | None = None
     """Sum of weights that the sticks kept have to reach (truncated); None: 0.99."""
@@ -131,6 +132,11 @@ class DLGMMConfig(RunConfig):
         return f"a mixture of at most {self.num_components} components with {self.latent} weights"
 
     def warnings(self) -> list[str]:
+        if self.is_truncated and self.num_components - 1 <= SMALLEST_BUCKET:
+            return [
+                f"truncation keeps {SMALLEST_BUCKET} sticks at least, so that of {self.num_components} "
+                "components none is ever cut; take more components, or leave -truncated out"
+            ]
         return []
 
     def _check(self) -> None:

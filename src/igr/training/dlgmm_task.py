@@ -16,12 +16,15 @@ from igr.training.task import StepTerms, Task
 
 # Components that TensorBoard shows, and images of each.
 SHOWN_COMPONENTS, SHOWN_IMAGES = 8, 12
+# Numbers of the largest tensor of a pass in validation, 32 MiB in float32.
+ELEMENT_BUDGET = 2**23
 FIGURES = (
     "log_likelihood",
     "kl_components",
     "kl_sticks",
-    "active_components",
+    "active_per_draw",
     "num_components",
+    "sticks_needed",
     "mass_cut",
 )
 
@@ -29,7 +32,11 @@ FIGURES = (
 class DLGMMTask(Task):
     """The bound with the component as a variable, in validation that of all components."""
 
-    names: ClassVar[Mapping[str, str]] = {"log_likelihood": "log-likelihood", "kl": "KL"}
+    names: ClassVar[Mapping[str, str]] = {
+        "log_likelihood": "log-likelihood",
+        "kl_components": "KL of the components",
+        "kl_sticks": "KL of the sticks",
+    }
     config: DLGMMConfig
     model: DLGMM
 
@@ -59,7 +66,15 @@ class DLGMMTask(Task):
     def validation_sums(self, x: Tensor, block: int) -> Tensor:
         generator = keyed_generator(self.config.seed, "validation", block, x.device)
         noise = self.model.draw_noise((self.config.samples_per_image, len(x)), generator)
-        return _sums(self.model(x, noise, self.config.posterior_temperature))
+        # Every component of every image is decoded, and a whole block may be more than there is room for.
+        size = max(1, ELEMENT_BUDGET // (self.config.samples_per_image * self.model.largest_per_sample))
+        return sum(
+            (
+                _sums(self.model(images, part, self.config.posterior_temperature))
+                for images, part in zip(torch.split(x, size), torch.split(noise, size, dim=1), strict=True)
+            ),
+            start=torch.zeros(len(FIGURES), dtype=torch.float64, device=x.device),
+        )
 
     def means(self, prefix: str, names: Sequence[str], means: Sequence[float | None]) -> dict[str, Any]:
         log_likelihood, components, sticks = means[:3]
