@@ -1,5 +1,6 @@
 """The laws on a CUDA device give what they give on the CPU: run with ``-m gpu``."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -8,9 +9,13 @@ from torch.distributions import kl_divergence
 
 import igr
 from igr.evaluation import evaluate
+from igr.models.stick_laws import MIXTURES
 from igr.training import loop
 from igr.training.config import TrainConfig
+from igr.training.dlgmm_config import COMPONENTS, DLGMMConfig
+from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, load_run
+from igr.training.sop_config import SOPConfig
 
 pytestmark = [
     pytest.mark.gpu,
@@ -106,13 +111,29 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_a_run_trains_and_is_evaluated_on_the_device(tmp_path, form):
-    config = TrainConfig(**{"network": "dense", **form}, device="cuda", epochs=3, max_images=300)
+CONFIGS: dict[str, RunConfig] = {
+    **{name: TrainConfig(**{"network": "dense", **form}) for name, form in FORMS.items()},
+    "SOP": SOPConfig(num_units=30, num_samples=5),
+    "SOP, planar, straight-through": SOPConfig(num_units=30, latent="igr-planar", straight_through=True),
+    "SOP, binary Concrete": SOPConfig(num_units=30, latent="gumbel-softmax", network="nonlinear"),
+    **{
+        f"{latent}, {component}": DLGMMConfig(
+            latent=latent, component=component, continuous_dim=6, concentration=2.0, learning_rate=1e-3
+        )
+        for latent in MIXTURES
+        for component in COMPONENTS
+    },
+    "dlgmm_conv": DLGMMConfig(network="dlgmm_conv", continuous_dim=6, learning_rate=1e-3),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_run_trains_and_is_evaluated_on_the_device(tmp_path, config):
+    config = dataclasses.replace(config, device="cuda", epochs=3, max_images=300)
     loop.train(config, tmp_path / "run")
     first, *_, last = RunFolder(tmp_path / "run").metrics()
     # The objective of a JointVAE is none of its figures.
-    if not config.is_joint_vae:
+    if not getattr(config, "is_joint_vae", False):
         assert last["validation_bound"] > first["validation_bound"]
     here, there = (
         evaluate(load_run(tmp_path / "run", device), num_samples=100, max_images=200)

@@ -170,8 +170,8 @@ def test_means_of_the_prior_are_distinct_corners():
 def test_of_twenty_truncated_components_a_mixture_of_four_takes_few(sums_out):
     """As many as the prior of the sticks has, and whatever the data are; they are as good as all twenty.
 
-    Each image has a stick of its own, so that the mean weights of a model that fits are those of the prior: six
-    above one per cent. What responds to the data is which component has an image.
+    Each image has a stick of its own, so that the mean weights of a model that fits are those of the prior:
+    six above one per cent. What responds to the data is which component has an image.
     """
     prototypes = (torch.rand(4, 1, 6, 6, generator=generator("prototypes")) < 0.5).float()
     active, uncertain = [], []
