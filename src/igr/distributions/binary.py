@@ -195,7 +195,7 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
                 validation.check_values(owner, name, value, positive=True)
         dtype = loc.dtype
         if not isinstance(scale, Tensor):
-            scale = torch.full((), float(scale), dtype=dtype, device=loc.device)
+            scale = loc.new_full((), float(scale))
         elif scale.dim() == 0:  # like a number, it sets neither dtype nor device
             scale = scale.to(loc.device, dtype)
         else:

@@ -191,6 +191,7 @@ class SOP(nn.Module):
         self.half_shape = half_shape
         self.likelihood = LIKELIHOODS["bernoulli"] if likelihood is None else likelihood
         self.straight_through = straight_through
+        self._noise_law: tuple[tuple[torch.dtype, torch.device], BinaryRelaxation] | None = None
 
     @property
     def num_units(self) -> int:
@@ -216,9 +217,12 @@ class SOP(nn.Module):
     def draw_noise(self, sample_shape: Sequence[int], generator: Generator | None = None) -> Tensor:
         """The noise of all layers, with shape :math:`(*S, L, U)`."""
         parameter = next(self.parameters())
-        shape = (self.num_layers, self._latents()[0].num_outputs)
-        law: BinaryRelaxation = self._latents()[0](parameter.new_zeros(shape), 1.0)
-        return law.draw_noise(sample_shape, generator)
+        kind = parameter.dtype, parameter.device
+        # It asks nothing of a law but its kind and shape, so that one is enough.
+        if self._noise_law is None or self._noise_law[0] != kind:
+            shape = (self.num_layers, self._latents()[0].num_outputs)
+            self._noise_law = kind, self._latents()[0](parameter.new_zeros(shape), 1.0)
+        return self._noise_law[1].draw_noise(sample_shape, generator)
 
     def units(
         self, known: Tensor, noise: Tensor, temperature: Tensor | float, form: str = "relaxed"
@@ -234,10 +238,11 @@ class SOP(nn.Module):
         """
         h = 2.0 * known.flatten(-3) - 1.0
         for index, (layer, latent) in enumerate(zip(self.layers, self._latents(), strict=False)):
-            law: BinaryRelaxation = latent(layer(h), temperature)
+            # At twice the temperature a logit is half as large.
+            law: BinaryRelaxation = latent(layer(h), 2.0 * temperature)
             logit = law.rsample_logit(noise=noise[..., index, :])
             # 2 z - 1, which loses nothing at either end.
-            h = torch.tanh(0.5 * logit)
+            h = torch.tanh(logit)
             if form != "relaxed":
                 hard = torch.where(logit.detach() >= 0, 1.0, -1.0).to(h.dtype)
                 h = hard if form == "hard" else straight_through(hard, h)
