@@ -363,7 +363,9 @@ def test_images_have_the_shape_that_the_network_takes(monkeypatch):
     assert shape(network="conv") == (1, 8, 8)
     assert shape(network="dense", data="celeba") == (3, 64, 64)
     monkeypatch.setitem(SOURCES, "digits", dataclasses.replace(SOURCES["digits"], image_shape=(1, 6, 8)))
-    with pytest.raises(UserError, match="for the network conv; got 6 x 8; use dense_nonlinear, or conv_join"):
+    with pytest.raises(
+        UserError, match="for a network with convolutions; got 6 x 8; use a dense one, or conv_join"
+    ):
         TrainConfig(network="conv").resolved()
 
 
