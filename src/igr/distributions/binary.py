@@ -84,7 +84,7 @@ class BinaryConcrete(BinaryRelaxation):
                 raise ValueError(f"{owner}: expected probs between 0 and 1; got {bad!r}.")
         if probs is not None:
             parameter = binary.logit_of(probs.to(validation.compute_dtype(probs.dtype))).to(probs.dtype)
-        self.logits = parameter.expand(batch_shape)
+        self.logits = _as(parameter, batch_shape, parameter.dtype)
         super().__init__(batch_shape=batch_shape, temperature=temperature, validate_args=checked)
 
     @property
@@ -202,8 +202,8 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
             dtype = torch.promote_types(dtype, scale.dtype)
         self._transform = None if transform is None else _onto_itself(owner, transform, batch_shape)
         self.transform = transform
-        self.loc = loc.to(dtype).expand(batch_shape)
-        self.scale = scale.to(dtype).expand(batch_shape)
+        self.loc = _as(loc, batch_shape, dtype)
+        self.scale = _as(scale, batch_shape, dtype)
         super().__init__(batch_shape=batch_shape, temperature=temperature, validate_args=checked)
 
     @property
@@ -234,18 +234,20 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
 
         float32 for half-precision parameters.
         """
-        noise = self._noise((), None, noise)
+        return self._pre_image(self._noise((), None, noise))
+
+    def _pre_image(self, noise: Tensor) -> Tensor:
         return torch.addcmul(self.loc.to(noise.dtype), self.scale.to(noise.dtype), noise)
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: Generator | None) -> Tensor:
         return standard_normal(shape, dtype=dtype, device=self.device, generator=generator)
 
     def _scores(self, noise: Tensor) -> Tensor:
-        y = self.pre_image(noise)
+        y = self._pre_image(noise)
         return y if self._transform is None else self._transform(y.unsqueeze(-1)).squeeze(-1)
 
     def _scores_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.pre_image(noise)
+        y = self._pre_image(noise)
         normal = log_normal_density(noise.unsqueeze(-1), self.scale.to(noise.dtype).unsqueeze(-1))
         if self._transform is None:
             return y, normal
@@ -290,6 +292,12 @@ class _OnVectors(Transform):
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         return self.base.log_abs_det_jacobian(x.squeeze(-1), y.squeeze(-1))
+
+
+def _as(value: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
+    """Of that shape and dtype; where it is already, it costs no node of a graph."""
+    value = value if value.dtype == dtype else value.to(dtype)
+    return value if value.shape == shape else value.expand(shape)
 
 
 def _onto_itself(owner: str, transform: Transform, batch_shape: Size) -> Transform:

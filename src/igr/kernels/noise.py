@@ -9,6 +9,7 @@ drawn anew from a uniform of its own, so that the grain there is 2^-35.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -33,25 +34,51 @@ def standard_exponential(
         device: Where the result is made.
         generator: The source of randomness; torch's default one if ``None``.
     """
+    return _of_uniform(
+        lambda u: torch.log1p(-u).neg_(),
+        lambda fine: -torch.log(fine) - math.log(_TAIL),
+        shape,
+        dtype=dtype,
+        device=device,
+        generator=generator,
+    )
+
+
+def _of_uniform(
+    function: Callable[[Tensor], Tensor],
+    upper: Callable[[Tensor], Tensor],
+    shape: torch.Size,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """A function of uniform variables u whose tails are finer than those of ``torch.rand``.
+
+    Arguments:
+        function: Of u, precise where u is small.
+        upper: The same as a function of (1 - u) / 2^-11, where u is above 1 - 2^-11.
+        shape: The shape of the result.
+        dtype: ``torch.float32`` or ``torch.float64``.
+        device: Where the result is made.
+        generator: The source of randomness; torch's default one if ``None``.
+    """
     uniform = torch.rand(shape, dtype=dtype, device=device, generator=generator)
     grain = torch.finfo(dtype).eps / 2  # 2^-24 in float32, 2^-53 in float64
     if dtype == torch.float64:
-        return -torch.log1p(-uniform.clamp_(min=0.5 * grain))
+        return function(uniform.clamp_(min=0.5 * grain))
     low, high = uniform < _TAIL, uniform >= 1.0 - _TAIL
     # A redraw of the tails alone has a shape that depends on values, for which a device would wait.
     if is_traced() or device.type != "cpu":
         fine = torch.rand(shape, dtype=dtype, device=device, generator=generator)
         fine = fine.clamp(min=0.5 * grain)
-        bulk = -torch.log1p(-torch.where(low, fine * _TAIL, uniform))
-        return torch.where(high, -torch.log(fine) - math.log(_TAIL), bulk)
+        return torch.where(high, upper(fine), function(torch.where(low, fine * _TAIL, uniform)))
     tails = torch.nonzero((low | high).view(-1)).view(-1)
-    result = torch.log1p(uniform.neg_()).neg_()
+    result = function(uniform)
     if tails.numel():
         fine = torch.rand(tails.shape, dtype=dtype, device=device, generator=generator)
         fine.clamp_(min=0.5 * grain)
-        result.view(-1)[tails] = torch.where(
-            low.view(-1)[tails], -torch.log1p(-fine * _TAIL), -torch.log(fine) - math.log(_TAIL)
-        )
+        result.view(-1)[tails] = torch.where(low.view(-1)[tails], function(fine * _TAIL), upper(fine))
     return result
 
 
@@ -75,9 +102,14 @@ def standard_logistic(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Standard logistic variables, the difference of two Gumbel ones, of one uniform each."""
-    exponential = standard_exponential(shape, dtype=dtype, device=device, generator=generator)
-    # log(e^x - 1), which is log(u / (1 - u)) for x = -log(1 - u).
-    return torch.expm1(-exponential).neg_().log_().add_(exponential)
+    return _of_uniform(
+        torch.logit,
+        lambda fine: -torch.logit(fine * _TAIL),
+        shape,
+        dtype=dtype,
+        device=device,
+        generator=generator,
+    )
 
 
 def standard_normal(
