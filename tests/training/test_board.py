@@ -2,8 +2,6 @@
 
 import dataclasses
 import io
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.randomness import keyed_generator
 from igr.training.runs import RunFolder, evaluation_images, load_run
-from igr.training.watchers import Watcher
+from interruptions import InterruptAt
 
 SMALL = TrainConfig(
     network="dense",
@@ -97,17 +95,6 @@ def test_a_sheet_shows_rows_of_images_one_beside_the_other():
         assert torch.equal(area, gap.expand_as(area))
     colour = torch.rand(1, 3, 64, 64)
     assert torch.equal(sheet([colour]), colour[0])
-
-
-class InterruptAt(Watcher):
-    """Asks training to stop once so many steps are done."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def advance(self, step: int) -> None:
-        if step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_resumed_run_has_each_step_once(tmp_path):

@@ -1,9 +1,6 @@
 """Mixture models are trained as a bare loop would, and no interruption changes a bit of it."""
 
 import math
-import os
-import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +13,7 @@ from igr.training.dlgmm_config import COMPONENTS, DLGMMConfig
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.randomness import keyed_generator
 from igr.training.runs import RunFolder, load_run
-from igr.training.watchers import Watcher
+from interruptions import InterruptAt, state
 
 SMALL = {
     "num_components": 12,
@@ -28,22 +25,6 @@ SMALL = {
     "tensorboard": False,
     "precision": "float64",
 }
-
-
-class InterruptAt(Watcher):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def advance(self, step: int) -> None:
-        if step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-def state(path: Path) -> tuple[bytes, bytes]:
-    folder = RunFolder(path)
-    latest = folder.latest_checkpoint()
-    assert latest is not None
-    return (path / "metrics.jsonl").read_bytes(), latest.read_bytes()
 
 
 def bare_loop(config: DLGMMConfig) -> list[float]:

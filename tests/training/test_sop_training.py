@@ -1,9 +1,6 @@
 """Structured output prediction is trained as a bare loop would, and no interruption changes a bit of it."""
 
 import math
-import os
-import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +13,7 @@ from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.randomness import keyed_generator
 from igr.training.runs import RunFolder, load_run
 from igr.training.sop_config import SOPConfig
-from igr.training.watchers import Watcher
+from interruptions import InterruptAt, state
 
 SMALL = {
     "num_units": 8,
@@ -27,22 +24,6 @@ SMALL = {
     "tensorboard": False,
     "precision": "float64",
 }
-
-
-class InterruptAt(Watcher):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def advance(self, step: int) -> None:
-        if step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-def state(path: Path) -> tuple[bytes, bytes]:
-    folder = RunFolder(path)
-    latest = folder.latest_checkpoint()
-    assert latest is not None
-    return (path / "metrics.jsonl").read_bytes(), latest.read_bytes()
 
 
 def bare_loop(config: SOPConfig) -> list[float]:

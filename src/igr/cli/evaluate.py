@@ -26,7 +26,6 @@ from igr.evaluation import (
     evaluate,
     images_of_split,
     num_passed,
-    stored_evaluation,
     temperature_of,
 )
 from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, RELAXED_ELBO
@@ -163,7 +162,7 @@ def evaluate_and_draw(
                 legacy=legacy,
                 progress=progress,
             )
-        _draw(loaded, split, seed)
+        _draw(loaded, evaluation)
     return evaluation
 
 
@@ -192,12 +191,14 @@ def _writing(loaded: LoadedRun[Any, Any]) -> Iterator[None]:
         ) from error
 
 
-def _draw(loaded: LoadedRun[Any, Any], split: str, seed: int) -> None:
+def _draw(loaded: LoadedRun[Any, Any], evaluation: Evaluation) -> None:
+    split, seed = evaluation.split, evaluation.seed
     loaded.folder.figures.mkdir(exist_ok=True)
     if isinstance(loaded.model, SOP):
         _draw_completions(loaded, split, seed)
     elif isinstance(loaded.model, DLGMM):
-        _draw_mixture(loaded, split, seed)
+        if evaluation.components is not None:
+            _draw_mixture(loaded, split, seed, evaluation.components)
     else:
         _draw_vae(as_vae(loaded, "reconstructions"), split, seed)
 
@@ -213,7 +214,7 @@ def _draw_completions(loaded: LoadedSOP, split: str, seed: int) -> None:
     plot.save(figure, loaded.folder.figures / "completions.png")
 
 
-def _draw_mixture(loaded: LoadedDLGMM, split: str, seed: int) -> None:
+def _draw_mixture(loaded: LoadedDLGMM, split: str, seed: int, components: Components) -> None:
     config, folder = loaded.config, loaded.folder.figures
     origin = f"{_model(loaded)}, epoch {loaded.epoch}"
     originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
@@ -223,10 +224,7 @@ def _draw_mixture(loaded: LoadedDLGMM, split: str, seed: int) -> None:
     plot.reconstructions(axes, originals, decoded, title=title)
     plot.save(figure, folder / "reconstructions.png")
 
-    evaluation = stored_evaluation(loaded.folder, split)
-    if evaluation is None or evaluation.components is None:
-        return
-    weights, shares = evaluation.components.weights, evaluation.components.shares
+    weights, shares = components.weights, components.shares
     figure, (axes,) = plot.new_figure(7.5, 3.4)
     both = {"weights": weights, "posterior probabilities": shares}
     plot.component_weights(axes, both, title=f"{config.data} ({split}): {origin}")

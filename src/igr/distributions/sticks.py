@@ -58,7 +58,7 @@ class CutSticks:
                 f"CutSticks.same_cut: expected a law over {self.num_categories} categories, like the "
                 f"one that was cut; got one over {law.num_categories}; give both as many sticks."
             )
-        return _first_sticks(law, self.num_sticks)
+        return first_sticks(law, self.num_sticks)
 
     def pad(self, points: Tensor, value: float = 0.0) -> Tensor:
         """Points over n + 1 categories as points over all K: the sticks, then zeros, then the last category.
@@ -193,7 +193,7 @@ class StickTruncation:
                 stacklevel=2,
             )
         return CutSticks(
-            _first_sticks(law, found.num_sticks),
+            first_sticks(law, found.num_sticks),
             law.num_categories,
             found.needed,
             found.num_needed,
@@ -254,7 +254,8 @@ def _bucket(needed: int, most: int) -> int:
     return min(size, most)
 
 
-def _first_sticks(law: InvertibleGaussian, count: int) -> InvertibleGaussian:
+def first_sticks(law: InvertibleGaussian, count: int) -> InvertibleGaussian:
+    """The IGR-SB over the first so many sticks of another, and what they leave."""
     # One scale for all makes a law cheaper, and stays one.
     scale = law.scale[..., : 1 if law._equal_scales else count]
     return InvertibleGaussian(

@@ -1,4 +1,4 @@
-"""Deep latent Gaussian mixture models: VAEs with a mixture that takes as many components as it needs."""
+"""Deep latent Gaussian mixture models: VAEs whose latent is a mixture with weights broken off a stick."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import linear
 
 from igr.distributions import StickTruncation
+from igr.models.latents.gaussian import kl_from_standard
 from igr.models.likelihoods import LIKELIHOODS, Likelihood
 from igr.models.networks import initialized
 from igr.models.stick_laws import StickLaw, Sticks
@@ -47,9 +48,7 @@ class MixturePosterior(NamedTuple):
 
     def kl_of_components(self) -> Tensor:
         """The KL from each component to that of the prior, in closed form, with shape :math:`(B, k)`."""
-        offset = self.loc - self.prior_loc
-        terms = offset * offset + (self.scale - 1.0) * (self.scale + 1.0) - 2.0 * self.scale.log()
-        return 0.5 * terms.sum(-1)
+        return kl_from_standard(self.loc - self.prior_loc, self.scale)
 
 
 class ComponentDraws(NamedTuple):

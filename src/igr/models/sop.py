@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 from igr.distributions import BinaryConcrete, BinaryInvertibleGaussian, BinaryRelaxation
 from igr.kernels.simplex import straight_through
+from igr.kernels.tracing import is_traced
 from igr.models.likelihoods import LIKELIHOODS, Likelihood
 from igr.models.networks import initialized
 from igr.transforms import PlanarFlow
@@ -218,11 +219,14 @@ class SOP(nn.Module):
         """The noise of all layers, with shape :math:`(*S, L, U)`."""
         parameter = next(self.parameters())
         kind = parameter.dtype, parameter.device
-        # It asks nothing of a law but its kind and shape, so that one is enough.
-        if self._noise_law is None or self._noise_law[0] != kind:
+        kept = self._noise_law
+        if kept is None or kept[0] != kind:
+            # It asks nothing of a law but its kind and shape, so that one is enough; what a tracer made is
+            # of no use outside of it.
             shape = (self.num_layers, self._latents()[0].num_outputs)
-            self._noise_law = kind, self._latents()[0](parameter.new_zeros(shape), 1.0)
-        return self._noise_law[1].draw_noise(sample_shape, generator)
+            kept = kind, self._latents()[0](parameter.new_zeros(shape), 1.0)
+            self._noise_law = None if is_traced() else kept
+        return kept[1].draw_noise(sample_shape, generator)
 
     def units(
         self, known: Tensor, noise: Tensor, temperature: Tensor | float, form: str = "relaxed"

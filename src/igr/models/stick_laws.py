@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import kl_divergence
 
 from igr.distributions import InvertibleGaussian
+from igr.distributions.sticks import first_sticks
 from igr.kernels import kumaraswamy, stick_breaking
 from igr.kernels.noise import standard_gumbel, standard_normal
 from igr.transforms import LogisticStickBreakingTransform
@@ -166,7 +167,7 @@ class LogitNormalLaw(StickLaw):
         return terms.sum(-1)
 
     def first(self, count: int) -> LogitNormalLaw:
-        return LogitNormalLaw(*(_first(law, count) for law in (self.law, self.prior)))
+        return LogitNormalLaw(*(first_sticks(law, count) for law in (self.law, self.prior)))
 
 
 class LogitNormalSticks(Sticks):
@@ -202,11 +203,6 @@ class LogitNormalSticks(Sticks):
     def draw_noise(self, sample_shape: Sequence[int], generator: Generator | None, like: Tensor) -> Tensor:
         shape = torch.Size((*sample_shape, self.num_components - 1))
         return standard_normal(shape, dtype=like.dtype, device=like.device, generator=generator)
-
-
-def _first(law: InvertibleGaussian, count: int) -> InvertibleGaussian:
-    loc, scale = law.loc[..., :count], law.scale[..., :count]
-    return InvertibleGaussian(loc, scale, law.temperature, law.transform, validate_args=False)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from igr.models.dlgmm import ACTIVE
 from igr.plot.style import COLOURS, GREY, LINES, legend_below, plain_frame, styled_curve
 
 
@@ -92,7 +93,7 @@ def component_weights(
     weights: Mapping[str, Sequence[float]],
     *,
     title: str,
-    threshold: float = 0.01,
+    threshold: float = ACTIVE,
     legend: bool = True,
 ) -> Axes:
     """The mean weights of the components of mixtures, in the order of the sticks, on a logarithmic scale.

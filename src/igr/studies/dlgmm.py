@@ -7,14 +7,13 @@ from typing import cast
 
 from igr import plot
 from igr.distributions.sticks import SMALLEST_BUCKET
-from igr.evaluation import Components, Estimate, Evaluation, Row
+from igr.evaluation import Components, Estimate, Row
 from igr.evaluation.bounds import IMPORTANCE_WEIGHTED, RELAXED_ELBO
-from igr.evaluation.ranking import best
 from igr.evaluation.selection import over_seeds
 from igr.models.networks import MIXTURE_NETWORKS
 from igr.models.pictures import component_samples
 from igr.models.stick_laws import MIXTURES
-from igr.studies.grid import TITLES, GridConfig, Tested
+from igr.studies.grid import TITLES, GridConfig, Tested, evaluations, ranked
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
 from igr.sweeps import EvaluationSettings, Group, Run
@@ -159,18 +158,7 @@ class _Block:
 
     def figures(self, key: str) -> list[Measured | None]:
         """A bound of each row."""
-        found = {
-            place: mean
-            for place, row in enumerate(self.rows)
-            if (mean := over_seeds([one.bounds[key] for one in _evaluations(row)])) is not None
-        }
-        ranked = best(found) if all(row.num_seeds > 1 for row in self.rows) else ()
-        return [
-            Measured(found[place].value, found[place].standard_error, place in ranked)
-            if place in found
-            else None
-            for place in range(len(self.rows))
-        ]
+        return ranked(self.rows, lambda row: over_seeds([one.bounds[key] for one in evaluations(row)]))
 
 
 def report(config: DLGMMStudyConfig, findings: Findings) -> Report:
@@ -216,12 +204,8 @@ def _blocks(rows: Sequence[Row]) -> list[_Block]:
     return [_Block(*key, tuple(of)) for key, of in found.items()]
 
 
-def _evaluations(row: Row) -> list[Evaluation]:
-    return [run.measured for run in row.runs]
-
-
 def _components(row: Row) -> list[Components]:
-    return [cast(Components, one.components) for one in _evaluations(row)]
+    return [cast(Components, one.components) for one in evaluations(row)]
 
 
 def _mean(values: Sequence[float], scale: float = 1.0) -> Measured:
@@ -267,7 +251,7 @@ def _table(blocks: Sequence[_Block]) -> Table:
     images = {
         block.data: f"{e.num_data} {e.split} images of {block.data}"
         for block in blocks
-        for e in _evaluations(block.rows[0])
+        for e in evaluations(block.rows[0])
     }
     stars = any(isinstance(cell, Measured) and cell.is_best for line in lines for cell in line)
     return Table(
@@ -290,7 +274,7 @@ def _table(blocks: Sequence[_Block]) -> Table:
         rows=lines,
         notes=[
             f"Mean ± its standard error over the seeds of training, each evaluated on "
-            f"{', '.join(images.values())} with {_evaluations(blocks[0].rows[0])[0].num_samples} samples an "
+            f"{', '.join(images.values())} with {evaluations(blocks[0].rows[0])[0].num_samples} samples an "
             f"image and all K components. {DLGMMConfig.about_bounds} Higher is better; each law of the "
             "weights has a prior of its own, which is part of the model that is bounded.",
             "Active components have more than one per cent of the weight, in the mean over the images or in "

@@ -1,13 +1,16 @@
 """The runs that studies have in common: data sets, networks and latents, tuned, repeated and evaluated."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from igr.data import SOURCES
+from igr.evaluation import Estimate, Evaluation, Row
+from igr.evaluation.ranking import best
 from igr.studies.study import StudyConfig
 from igr.sweeps import EvaluationSettings, Group
+from igr.tables import Measured
 
 # The seeds of the paper's experiments.
 SEEDS = (5328, 5945, 8965, 49, 9337)
@@ -120,6 +123,31 @@ class GridConfig(StudyConfig):
         good = bool(self.seeds) and min(self.seeds) >= 0 and distinct
         self.require("seeds", good, "different whole numbers of at least 0")
         self.groups()
+
+
+def evaluations(row: Row) -> list[Evaluation]:
+    """What the runs of a row were found to reach, by ascending seed."""
+    return [run.measured for run in row.runs]
+
+
+def ranked(
+    rows: Sequence[Row], figure: Callable[[Row], Estimate | None], sign: float = 1.0
+) -> list[Measured | None]:
+    """A bound of each row, those marked that are the highest as far as seeds can tell.
+
+    Arguments:
+        rows: Rows that may be ranked among one another.
+        figure: The bound of a row, where it has one.
+        sign: What it is shown with, minus one for its negative.
+    """
+    found = {place: one for place, row in enumerate(rows) if (one := figure(row)) is not None}
+    leaders = best(found) if all(row.num_seeds > 1 for row in rows) else ()
+    return [
+        Measured(sign * found[place].value, found[place].standard_error, place in leaders)
+        if place in found
+        else None
+        for place in range(len(rows))
+    ]
 
 
 @dataclass(frozen=True)

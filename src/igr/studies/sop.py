@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from igr import plot
-from igr.evaluation import Estimate, Evaluation, Row, images_of_split, temperature_of
+from igr.evaluation import Estimate, Row, images_of_split, temperature_of
 from igr.evaluation.bounds import RELAXED_ELBO
-from igr.evaluation.ranking import best
 from igr.evaluation.selection import over_seeds
 from igr.models.pictures import Completions, completions
 from igr.models.sop import BINARY_LATENTS, NETWORKS
-from igr.studies.grid import TITLES, GridConfig, Tested
+from igr.studies.grid import TITLES, GridConfig, Tested, evaluations, ranked
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
 from igr.sweeps import EvaluationSettings, Group, Run
@@ -119,16 +118,7 @@ class _Block:
 
     def figures(self, key: str) -> list[Measured | None]:
         """The negative log-likelihood of each row by a number of samples, or of the relaxed model."""
-        found = {
-            place: mean for place, row in enumerate(self.rows) if (mean := _figure(row, key)) is not None
-        }
-        ranked = best(found) if all(row.num_seeds > 1 for row in self.rows) else ()
-        return [
-            Measured(-found[place].value, found[place].standard_error, place in ranked)
-            if place in found
-            else None
-            for place in range(len(self.rows))
-        ]
+        return ranked(self.rows, lambda row: _figure(row, key), sign=-1.0)
 
 
 def report(config: SOPStudyConfig, findings: Findings) -> Report:
@@ -171,17 +161,13 @@ def _blocks(rows: Sequence[Row]) -> list[_Block]:
 
 def _counts(rows: Sequence[Row]) -> list[str]:
     """Numbers of samples of the evaluation: the most that there are, and the power of ten below."""
-    counts = sorted(map(int, _evaluations(rows[0])[0].by_samples))
+    counts = sorted(map(int, evaluations(rows[0])[0].by_samples))
     return [str(count) for count in counts[-2:]]
-
-
-def _evaluations(row: Row) -> list[Evaluation]:
-    return [run.measured for run in row.runs]
 
 
 def _figure(row: Row, key: str) -> Estimate | None:
     found = [
-        one.bounds[key] if key == RELAXED_ELBO.key else one.by_samples.get(key) for one in _evaluations(row)
+        one.bounds[key] if key == RELAXED_ELBO.key else one.by_samples.get(key) for one in evaluations(row)
     ]
     return over_seeds(found)
 
@@ -217,7 +203,7 @@ def _table(config: SOPStudyConfig, blocks: Sequence[_Block], counts: Sequence[st
     images = {
         block.data: f"{e.num_data} {e.split} images of {block.data}"
         for block in blocks
-        for e in _evaluations(block.rows[0])
+        for e in evaluations(block.rows[0])
     }
     stars = any(isinstance(cell, Measured) and cell.is_best for line in lines for cell in line)
     return Table(

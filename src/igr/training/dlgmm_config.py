@@ -1,7 +1,5 @@
 """The settings of deep latent Gaussian mixture models."""
 
-import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -109,16 +107,9 @@ class DLGMMConfig(RunConfig):
 
     def resolved(self) -> Self:
         self._check()
-        filled: dict[str, object] = {
-            name: value
-            for name, value in _DEFAULTS.items()
-            if name in MIXTURES[self.latent].options and getattr(self, name) is None
-        }
-        filled["num_samples"] = 1 if self.num_samples is None else self.num_samples
-        if self.data_dir is not None:
-            # A run is gone on with and evaluated from other folders too.
-            filled["data_dir"] = os.path.abspath(self.data_dir)
-        return dataclasses.replace(self, **filled)  # type: ignore[arg-type]
+        options = MIXTURES[self.latent].options
+        own = {name: value for name, value in _DEFAULTS.items() if name in options}
+        return self.filled({**own, "num_samples": 1})
 
     @property
     def run_name(self) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -166,6 +167,14 @@ class RunConfig(ABC):
     def dtype(self) -> torch.dtype:
         """The floating-point type that ``precision`` names."""
         return PRECISIONS[self.precision]
+
+    def filled(self, defaults: Mapping[str, object]) -> Self:
+        """The config with these values where settings are open, and the data folder as an absolute path."""
+        found = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        if self.data_dir is not None:
+            # A run is gone on with and evaluated from other folders too.
+            found["data_dir"] = os.path.abspath(self.data_dir)
+        return dataclasses.replace(self, **found)  # type: ignore[arg-type]
 
     def small(self) -> Self:
         """The config made small, for a check of everything in seconds.

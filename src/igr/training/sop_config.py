@@ -1,7 +1,5 @@
 """The settings of structured output prediction."""
 
-import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -83,17 +81,9 @@ class SOPConfig(RunConfig):
 
     def resolved(self) -> Self:
         self._check()
-        filled: dict[str, object] = {
-            name: value
-            for name, value in _DEFAULTS.items()
-            if name in BINARY_LATENTS[self.latent].options and getattr(self, name) is None
-        }
-        filled["temperature"] = 1.0 if self.temperature is None else self.temperature
-        filled["num_samples"] = 1 if self.num_samples is None else self.num_samples
-        if self.data_dir is not None:
-            # A run is gone on with and evaluated from other folders too.
-            filled["data_dir"] = os.path.abspath(self.data_dir)
-        return dataclasses.replace(self, **filled)  # type: ignore[arg-type]
+        options = BINARY_LATENTS[self.latent].options
+        own = {name: value for name, value in _DEFAULTS.items() if name in options}
+        return self.filled({**own, "temperature": 1.0, "num_samples": 1})
 
     @property
     def run_name(self) -> str:

@@ -24,6 +24,20 @@ class GaussianPosterior(NamedTuple):
         return self.loc
 
 
+def kl_from_standard(loc: Tensor, scale: Tensor) -> Tensor:
+    """The KL from independent Gaussians to N(0, I), in nats.
+
+    Arguments:
+        loc: Means, with shape :math:`(*, D)`.
+        scale: Standard deviations, of the same shape.
+
+    Shapes:
+        Result :math:`(*)`.
+    """
+    terms: Tensor = loc * loc + (scale - 1) * (scale + 1) - 2 * scale.log()
+    return 0.5 * terms.sum(-1)
+
+
 class GaussianLatent(ContinuousLatent):
     r"""One Gaussian variable with independent coordinates, beside the prior :math:`N(0, I)`.
 
@@ -81,9 +95,7 @@ class GaussianLatent(ContinuousLatent):
 
     def divergence(self, posterior: GaussianPosterior) -> Tensor:
         """The KL from the posterior to the prior, in closed form, with shape :math:`(*)`, in nats."""
-        loc, scale = posterior
-        terms: Tensor = loc * loc + (scale - 1) * (scale + 1) - 2 * scale.log()
-        return 0.5 * terms.sum(-1)
+        return kl_from_standard(*posterior)
 
     def log_ratio(self, posterior: GaussianPosterior, points: Tensor) -> Tensor:
         loc, scale = posterior
