@@ -53,6 +53,9 @@ def main() -> None:
             configs[f"50 truncated at {threshold:g}"] = DLGMMConfig(
                 data="mnist", latent=f"{latent}-truncated", num_components=50, stick_threshold=threshold
             )
+        configs["all 50, summed out"] = DLGMMConfig(
+            data="mnist", latent=latent, num_components=50, component="summed"
+        )
         for fewer in (20, 10, 5):
             configs[f"all of {fewer} components"] = DLGMMConfig(
                 data="mnist", latent=latent, num_components=fewer
