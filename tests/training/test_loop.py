@@ -176,17 +176,6 @@ def test_how_fast_capacities_rise_matters_there():
     assert all(first[2] != pytest.approx(other[2], rel=1e-4) for other in others)
 
 
-def test_the_share_of_vanishing_gradients_is_that_of_all_numbers():
-    gradients = (
-        torch.tensor([[0.0, 1e-10, -1e-10], [1.1e-10, 1.0, -2.0]], dtype=torch.float64),
-        torch.tensor([-1e-11, 3.0]),
-        torch.tensor(5.0),
-    )
-    assert loop.vanishing_share(gradients).item() == pytest.approx(4 / 9)
-    assert loop.vanishing_share(gradients[2:]).item() == 0.0
-    assert loop.vanishing_share([torch.zeros(3, 2)]).item() == 1.0
-
-
 def test_images_that_are_too_many_for_memory_give_the_same_run(tmp_path, monkeypatch):
     forms = ({}, {"likelihood": "normal"}, {"binarization": "stochastic"})
     for number, form in enumerate(forms):

@@ -11,7 +11,7 @@ from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
 from igr.studies.vae_grid import RunsConfig, vae_groups
 from igr.sweeps import Group, Run
-from igr.training.loop import VANISHES, VANISHING
+from igr.training.passes import VANISHES, VANISHING
 from igr.training.runs import RunFolder
 
 _KEY = f"train_{VANISHING}"

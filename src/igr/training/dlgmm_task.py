@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from igr.data import Dataset, PreparedImages
 from igr.models.dlgmm import DLGMM, DLGMMTerms
@@ -55,12 +55,11 @@ class DLGMMTask(Task):
     def terms_per_image(self) -> int:
         return self.config.samples_per_image
 
-    def terms(self, x: Tensor, step: int) -> StepTerms:
-        generator = keyed_generator(self.config.seed, "noise", step, x.device)
-        # Drawn for a whole batch also where the last one is smaller, so that the noise of an image
-        # depends on its place and not on how many follow it.
-        noise = self.model.draw_noise((self.config.samples_per_image, self.config.batch_size), generator)
-        terms = self.model(x, noise[:, : len(x)], self.config.posterior_temperature)
+    def draw_noise(self, num_images: int, generator: Generator) -> Tensor:
+        return self.model.draw_noise((self.config.samples_per_image, num_images), generator)
+
+    def terms(self, x: Tensor, noise: Tensor, **scheduled: Tensor) -> StepTerms:
+        terms = self.model(x, noise, self.config.posterior_temperature)
         return StepTerms(terms.loss, _sums(terms))
 
     def validation_sums(self, x: Tensor, block: int) -> Tensor:

@@ -19,6 +19,7 @@ from igr.training.adam import Adam
 from igr.training.board import Board
 from igr.training.build import available_device, num_parameters, own_parameters
 from igr.training.failures import Interrupted, TrainingFailure
+from igr.training.passes import VANISHING, Passes
 from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
 from igr.training.runs import (
@@ -42,9 +43,6 @@ STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 10}
 # Training images of more bytes than this are not brought to the device, nor cut, all at once.
 MOST_RESIDENT_BYTES = 2**30
 
-# A gradient of at most this size moves nothing.
-VANISHES = 1e-10
-VANISHING = "vanishing_gradients"
 
 # Trained weights of these networks stay far below.
 PLAUSIBLE_WEIGHT = 1e3
@@ -125,7 +123,8 @@ class _Loop:
         self.model = self.task.model
         self.parameters = list(self.model.parameters())
         # Those of a gradient estimator, which come last, are no part of the model.
-        self.num_own = len(own_parameters(self.model))
+        num_tracked = len(own_parameters(self.model)) if config.track_gradients else None
+        self.passes = Passes(self.task, num_tracked)
         self.adam = Adam(dict(self.model.named_parameters()))
         self.step = 0
         self.train_figures = (*self.task.train_figures, *([VANISHING] if config.track_gradients else []))
@@ -202,14 +201,7 @@ class _Loop:
         return prepare(images, self.config.likelihood, self.config.dtype, generator)
 
     def _step(self, x: Tensor) -> None:
-        terms = self.task.terms(x, self.step)
-        gradients = torch.autograd.grad(terms.loss, self.parameters)
-        sums = terms.sums
-        if self.config.track_gradients:
-            # As often as there are terms in the other sums, so that all are divided alike.
-            share = vanishing_share(gradients[: self.num_own]) * len(x) * self.task.terms_per_image
-            sums = torch.cat([sums, share.unsqueeze(0)])
-        self.recent[self.step + 1] = sums
+        gradients, self.recent[self.step + 1] = self.passes(x, self.step)
         if len(self.recent) == STEPS_BETWEEN_CHECKS[self.device.type]:
             self._settle()
         self.adam.step(gradients, self.task.learning_rate(self.step))
@@ -329,11 +321,3 @@ class _Loop:
             }
         )
         return self.folder.result()
-
-
-@torch.no_grad()
-def vanishing_share(gradients: Sequence[Tensor]) -> Tensor:
-    """The share of the numbers in gradients that are at most 1e-10 in size, float64."""
-    count = sum(gradient.numel() for gradient in gradients)
-    vanishing = torch.stack([(gradient.abs() <= VANISHES).sum() for gradient in gradients]).sum()
-    return vanishing.double() / count

@@ -4,9 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from igr.data import PreparedImages
+from igr.training.build import available_device
+from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
 
 
@@ -42,6 +44,7 @@ class Task(ABC):
     def __init__(self, config: RunConfig, model: nn.Module, steps_per_epoch: int) -> None:
         self.config = config
         self.model = model
+        self.device = available_device(config.device)
         self.steps_per_epoch = steps_per_epoch
 
     # What a kind of model states.
@@ -62,8 +65,21 @@ class Task(ABC):
         """How many terms of the sums an image has."""
 
     @abstractmethod
-    def terms(self, x: Tensor, step: int) -> StepTerms:
-        """The loss and the figures of the training images of a step."""
+    def draw_noise(self, num_images: int, generator: Generator) -> Tensor:
+        """The noise that training needs for so many images, images being the second dimension."""
+
+    @abstractmethod
+    def terms(self, x: Tensor, noise: Tensor, **scheduled: Tensor) -> StepTerms:
+        """The loss and the figures of training images.
+
+        A function of its arguments and of the model's tensors alone, of which it changes at most buffers,
+        so that it can be flattened, captured and mapped.
+
+        Arguments:
+            x: The images of a step.
+            noise: As :meth:`noise` gives it for them.
+            scheduled: As :meth:`scheduled` gives it, as tensors with shape :math:`()`.
+        """
 
     @abstractmethod
     def validation_sums(self, x: Tensor, block: int) -> Tensor:
@@ -73,7 +89,21 @@ class Task(ABC):
     def pictures(self, images: PreparedImages) -> dict[str, Tensor]:
         """What TensorBoard shows of the model as it is, by name, each with shape :math:`(3, H, W)`."""
 
+    # What all have in common.
+
+    def noise(self, step: int, num_images: int) -> Tensor:
+        """The noise of the training images of a step, images being the second dimension."""
+        # Drawn for a whole batch also where the last one is smaller, so that the noise of an image
+        # depends on its place and not on how many follow it.
+        generator = keyed_generator(self.config.seed, "noise", step, self.device)
+        noise = self.draw_noise(self.config.batch_size, generator)
+        return noise if num_images == self.config.batch_size else noise[:, :num_images]
+
     # What may be otherwise.
+
+    def scheduled(self, step: int) -> dict[str, float]:
+        """What else changes from step to step, by the name under which :meth:`terms` takes it."""
+        return {}
 
     @property
     def heading(self) -> dict[str, Any]:

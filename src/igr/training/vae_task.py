@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from igr.data import Dataset, PreparedImages
 from igr.models.pictures import (
@@ -49,17 +49,18 @@ class VAETask(Task):
     def heading(self) -> dict[str, Any]:
         return {"kl": self.config.kl}
 
-    def terms(self, x: Tensor, step: int) -> StepTerms:
-        config = self.config
-        generator = keyed_generator(config.seed, "noise", step, x.device)
-        # Drawn for a whole batch also where the last one is smaller, so that the noise of an image
-        # depends on its place and not on how many follow it.
-        shape = (config.samples_per_image * self.model.draws_per_sample, config.batch_size)
-        noise = self.model.latent.draw_noise(shape, generator)
-        if len(x) < config.batch_size:
-            noise = noise[:, : len(x)]
-        capacities = {name: capacity.at(step) for name, capacity in self._capacities.items()}
-        terms = self.model(x, noise, config.posterior_temperature, self._kl_weight(step), **capacities)
+    def draw_noise(self, num_images: int, generator: Generator) -> Tensor:
+        num_draws = self.config.samples_per_image * self.model.draws_per_sample
+        return self.model.latent.draw_noise((num_draws, num_images), generator)
+
+    def scheduled(self, step: int) -> dict[str, float]:
+        found = {name: capacity.at(step) for name, capacity in self._capacities.items()}
+        if warmup := cast(int, self.config.kl_warmup) * self.steps_per_epoch:
+            found["kl_weight"] = min(1.0, step / warmup)
+        return found
+
+    def terms(self, x: Tensor, noise: Tensor, **scheduled: Tensor) -> StepTerms:
+        terms = self.model(x, noise, self.config.posterior_temperature, **scheduled)
         return StepTerms(terms.loss, _sums(terms))
 
     def validation_sums(self, x: Tensor, block: int) -> Tensor:
@@ -87,10 +88,6 @@ class VAETask(Task):
             "reconstructions": sheet([originals.cpu(), decoded]),
             "prior samples": sheet(torch.split(drawn, PRIOR_COLUMNS)),
         }
-
-    def _kl_weight(self, step: int) -> float:
-        warmup = cast(int, self.config.kl_warmup) * self.steps_per_epoch
-        return min(1.0, step / warmup) if warmup else 1.0
 
 
 @torch.no_grad()

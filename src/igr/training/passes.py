@@ -1,0 +1,116 @@
+"""What a batch of images gives a step: gradients and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from igr.training.flat import Flat, NotFlat, flattened
+from igr.training.task import StepTerms, Task
+
+# Finding the operations of a pass takes as long as they save in so many steps.
+STEPS_BEFORE_FLAT = 300
+
+# A gradient of at most this size moves nothing.
+VANISHES = 1e-10
+VANISHING = "vanishing_gradients"
+
+
+class Passes:
+    """The gradients of a task's loss and its figures, for a batch after another.
+
+    Once a run has taken some hundred steps, a pass over a full batch is flattened, which changes how long it
+    takes and no bit of what it gives.
+
+    Arguments:
+        task: What is trained.
+        num_tracked: Of how many of the parameters, which are the first ones, the share of gradients that
+            vanish is the last figure; ``None`` for no such figure.
+    """
+
+    def __init__(self, task: Task, num_tracked: int | None = None) -> None:
+        self.task = task
+        self.num_tracked = num_tracked
+        self._parameters = list(task.model.parameters())
+        self._tensors = [*self._parameters, *task.model.buffers()]
+        self._steps_before_flat = STEPS_BEFORE_FLAT
+        self._flat: Flat | None = None
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether passes over full batches are flattened by now."""
+        return self._flat is not None
+
+    def __call__(self, x: Tensor, step: int) -> tuple[Sequence[Tensor], Tensor]:
+        """The gradients of the parameters, and the figures summed over the images.
+
+        Arguments:
+            x: The images of the step.
+            step: Its number, the first one being zero.
+        """
+        noise = self.task.noise(step, len(x))
+        scheduled = {
+            name: torch.full((), value, dtype=x.dtype, device=x.device)
+            for name, value in self.task.scheduled(step).items()
+        }
+        if len(x) == self.task.config.batch_size:
+            if self._steps_before_flat == 0:
+                self._flatten(x, noise, scheduled)
+            self._steps_before_flat -= 1
+            if self._flat is not None:
+                with torch.no_grad():
+                    *gradients, sums = self._flat(*self._tensors, x, noise, *scheduled.values())
+                return gradients, sums
+        return self._results(self.task.terms(x, noise, **scheduled), self._parameters, len(x))
+
+    def _results(
+        self, terms: StepTerms, parameters: Sequence[Tensor], num_images: int
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        gradients = torch.autograd.grad(terms.loss, parameters)
+        sums = terms.sums
+        if self.num_tracked is not None:
+            # As often as there are terms in the other sums, so that all are divided alike.
+            share = vanishing_share(gradients[: self.num_tracked]) * num_images * self.task.terms_per_image
+            sums = torch.cat([sums, share.unsqueeze(0)])
+        return gradients, sums
+
+    def _flatten(self, x: Tensor, noise: Tensor, scheduled: Mapping[str, Tensor]) -> None:
+        """Finds the operations of a pass over such images; if they are not always the same, all stays."""
+        holder = _Holder(self.task)
+        names = [name for name, _ in (*holder.named_parameters(), *holder.named_buffers())]
+        num_parameters = len(self._parameters)
+
+        def function(*arguments: Tensor) -> list[Tensor]:
+            tensors, (x, noise, *values) = arguments[: len(names)], arguments[len(names) :]
+            parameters = [tensor.detach().requires_grad_() for tensor in tensors[:num_parameters]]
+            held = dict(zip(names, (*parameters, *tensors[num_parameters:]), strict=True))
+            terms = functional_call(holder, held, (x, noise, dict(zip(scheduled, values, strict=True))))
+            gradients, sums = self._results(terms, parameters, len(x))
+            return [*gradients, sums]
+
+        with suppress(NotFlat):
+            self._flat = flattened(function, *self._tensors, x, noise, *scheduled.values())
+
+
+class _Holder(nn.Module):
+    """The terms of a task as a module, whose tensors can be replaced for a call."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model = task.model
+        self._terms = task.terms
+
+    def forward(self, x: Tensor, noise: Tensor, scheduled: Mapping[str, Tensor]) -> StepTerms:
+        return self._terms(x, noise, **scheduled)
+
+
+@torch.no_grad()
+def vanishing_share(gradients: Sequence[Tensor]) -> Tensor:
+    """The share of the numbers in gradients that are at most 1e-10 in size, float64."""
+    count = sum(gradient.numel() for gradient in gradients)
+    vanishing = torch.stack([(gradient.abs() <= VANISHES).sum() for gradient in gradients]).sum()
+    return vanishing.double() / count
