@@ -12,8 +12,8 @@ from torch.func import functional_call
 from igr.training.flat import Flat, NotFlat, flattened
 from igr.training.task import StepTerms, Task
 
-# Finding the operations of a pass takes as long as they save in so many steps.
-STEPS_BEFORE_FLAT = 300
+# Finding the operations of a pass takes as long as some hundred steps save thereby.
+STEPS_BEFORE_FLAT = 100
 
 # A gradient of at most this size moves nothing.
 VANISHES = 1e-10
@@ -23,7 +23,7 @@ VANISHING = "vanishing_gradients"
 class Passes:
     """The gradients of a task's loss and its figures, for a batch after another.
 
-    Once a run has taken some hundred steps, a pass over a full batch is flattened, which changes how long it
+    Once a run has taken a hundred steps, a pass over a full batch is flattened, which changes how long it
     takes and no bit of what it gives.
 
     Arguments:
