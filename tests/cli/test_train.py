@@ -267,7 +267,7 @@ def test_a_folder_that_another_process_uses_is_refused(refused):
 
 
 def interrupted(path: str) -> None:
-    step_of_epoch = loop._Loop._step
+    step_of_epoch = loop.Loop._step
 
     def step(self, x):
         step_of_epoch(self, x)
@@ -275,7 +275,7 @@ def interrupted(path: str) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Loop, "_step", step)
+        patch.setattr(loop.Loop, "_step", step)
         assert main(["train", "--out", path, *TINY]) == 130
 
 
@@ -327,7 +327,7 @@ def test_a_checkpoint_of_a_wrong_shape_is_refused(capsys):
     latest = RunFolder("run").latest_checkpoint()
     assert latest is not None
     names = {"model.encoder.1.weight": torch.zeros(2, 2)}
-    state = {**loop._Loop(RunFolder("run"), RunFolder("run").config(), load("digits")).tensors(), **names}
+    state = {**loop.Loop(RunFolder("run"), RunFolder("run").config(), load("digits")).tensors(), **names}
     checkpoints.write(latest.parent, 20, 1, state)
     capsys.readouterr()
     assert main(["train", "--resume", "run"]) == 2

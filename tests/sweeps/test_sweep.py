@@ -232,14 +232,14 @@ def test_one_thread_computes_whatever_there_was(tmp_path, monkeypatch):
 
 
 def stop_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    step_of_training = loop._Loop._step
+    step_of_training = loop.Loop._step
 
     def step(self: Any, x: Any) -> None:
         step_of_training(self, x)
         if self.step == 1 and self.config.seed == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(loop._Loop, "_step", step)
+    monkeypatch.setattr(loop.Loop, "_step", step)
 
 
 def stop_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:

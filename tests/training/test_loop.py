@@ -183,7 +183,7 @@ def test_images_that_are_too_many_for_memory_give_the_same_run(tmp_path, monkeyp
         loop.train(config, tmp_path / f"{number}")
         with monkeypatch.context() as patch:
             patch.setattr(loop, "MOST_RESIDENT_BYTES", 0)
-            run = loop._Loop(RunFolder(tmp_path / "none"), config.resolved(), load("digits"))
+            run = loop.Loop(RunFolder(tmp_path / "none"), config.resolved(), load("digits"))
             assert run.train_images.dtype == torch.uint8
             assert not run.cut_once
             loop.train(config, tmp_path / f"{number} in batches")
@@ -209,12 +209,12 @@ def test_training_is_the_bare_loop_for_every_form_of_the_images(tmp_path, form):
 
 def test_pixels_are_drawn_anew_in_each_epoch_but_once_for_evaluation(tmp_path):
     config = dataclasses.replace(SMALL, binarization="stochastic").resolved()
-    run = loop._Loop(RunFolder(tmp_path / "run"), config, load("digits"))
+    run = loop.Loop(RunFolder(tmp_path / "run"), config, load("digits"))
     images = run.train_images[:40]
-    first = run._prepared(images)
-    assert torch.equal(run._prepared(images), first)
+    first = run.prepared(images)
+    assert torch.equal(run.prepared(images), first)
     run.step += run.steps_per_epoch
-    assert not torch.equal(run._prepared(images), first)
+    assert not torch.equal(run.prepared(images), first)
     other = dataclasses.replace(config, seed=1)
     fixed = [evaluation_images(settings, load("digits"), "test")[:] for settings in (config, other)]
     assert torch.equal(*fixed)
@@ -389,14 +389,14 @@ def test_a_learning_rate_far_too_high_stops_the_run(tmp_path):
 
 
 def test_numbers_that_break_later_leave_the_last_good_checkpoint(tmp_path, monkeypatch):
-    class Poisoned(loop._Loop):
+    class Poisoned(loop.Loop):
         def _step(self, x: torch.Tensor) -> None:
             super()._step(x)
             if self.step == 8:
                 with torch.no_grad():
                     self.parameters[0][0, 0] = torch.nan
 
-    monkeypatch.setattr(loop, "_Loop", Poisoned)
+    monkeypatch.setattr(loop, "Loop", Poisoned)
     with pytest.raises(TrainingFailure, match=r"\(9, epoch 3\) where the weights") as failure:
         loop.train(SMALL, tmp_path / "run")
     latest = RunFolder(tmp_path / "run").latest_checkpoint()
@@ -409,13 +409,13 @@ def test_numbers_that_break_later_leave_the_last_good_checkpoint(tmp_path, monke
 def test_no_checkpoint_is_written_of_broken_weights(tmp_path, monkeypatch):
     """Weights that break in the very step before a checkpoint, which no loss has seen yet."""
 
-    class Poisoned(loop._Loop):
+    class Poisoned(loop.Loop):
         def _checkpoint(self) -> Path:
             with torch.no_grad():
                 self.parameters[0][0, 0] = torch.inf
             return super()._checkpoint()
 
-    monkeypatch.setattr(loop, "_Loop", Poisoned)
+    monkeypatch.setattr(loop, "Loop", Poisoned)
     with pytest.raises(TrainingFailure, match=r"\(6, epoch 2\) where model.encoder.1.weight"):
         loop.train(SMALL, tmp_path / "run")
     assert RunFolder(tmp_path / "run").latest_checkpoint() is None
@@ -423,7 +423,7 @@ def test_no_checkpoint_is_written_of_broken_weights(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("broken", "name"), [("log_likelihood", "log-likelihood"), ("kl", "KL")])
 def test_the_term_that_broke_is_named(tmp_path, monkeypatch, broken, name):
-    class Poisoned(loop._Loop):
+    class Poisoned(loop.Loop):
         def __init__(self, folder: RunFolder, config: TrainConfig, dataset: Dataset) -> None:
             super().__init__(folder, config, dataset)
             forward = self.model.forward
@@ -434,7 +434,7 @@ def test_the_term_that_broke_is_named(tmp_path, monkeypatch, broken, name):
 
             self.model.forward = poisoned
 
-    monkeypatch.setattr(loop, "_Loop", Poisoned)
+    monkeypatch.setattr(loop, "Loop", Poisoned)
     with pytest.raises(TrainingFailure, match=rf"where the {name} is -?inf; .* temperature too"):
         loop.train(SMALL, tmp_path / "run")
 

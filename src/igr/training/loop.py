@@ -70,7 +70,7 @@ def train(config: RunConfig, path: str | Path, watcher: Watcher | None = None) -
     """
     config = config.resolved()
     # Before the folder is made, so that a data set that cannot be read leaves none behind.
-    loop = _Loop(RunFolder(path), config, load_data(config))
+    loop = Loop(RunFolder(path), config, load_data(config))
     # Before the lock too, which would leave a file in a folder that is no run's.
     loop.folder.check_free()
     with loop.folder.locked():
@@ -92,12 +92,12 @@ def resume(
         result = folder.result()
         if "training" in result:
             return result
-        loop = _Loop(folder, config, load_data(with_data_at_hand(config, data_dir)))
+        loop = Loop(folder, config, load_data(with_data_at_hand(config, data_dir)))
         loop.restore()
         return loop.run(watcher or Watcher())
 
 
-class _Loop:
+class Loop:
     """A model, its optimizer and where they stand.
 
     Everything that a further step depends on is in ``tensors()`` and ``step``.
@@ -159,40 +159,49 @@ class _Loop:
 
     def run(self, watcher: Watcher) -> dict[str, Any]:
         """Trains to the last epoch and writes the result."""
-        board = Board(self.folder.tensorboard, self.step) if self.config.tensorboard else None
+        board = self.board()
         with stop_signals() as stop, watcher, board or nullcontext():
             watcher.begin(self.step, self.num_steps, self.config.epochs)
-            while self.step < self.num_steps:
+            while not self.is_done:
                 self._epoch(watcher, stop, board)
-        return self._finish()
+        return self.finish()
 
     def _epoch(self, watcher: Watcher, stop: Stop, board: Board | None) -> None:
         """Takes the steps that are left of an epoch, and closes it."""
         started = time.perf_counter()
-        epoch, first = divmod(self.step, self.steps_per_epoch)
-        order = torch.randperm(
-            len(self.train_images), generator=keyed_generator(self.config.seed, "order", epoch)
-        ).to(self.train_images.device)
-        batches = torch.split(order, self.config.batch_size)
-        for batch in batches[first:]:
-            self._step(self._prepared(self.train_images.index_select(0, batch).to(self.device)))
+        batches = self.batches()
+        for batch in batches[self.step % self.steps_per_epoch :]:
+            self._step(self.prepared(self.images_of(batch)))
             watcher.advance(self.step)
             if stop.requested and self.step % self.steps_per_epoch:
-                self._interrupt()
-        metrics = self._close_epoch(epoch + 1)
-        seconds = round(time.perf_counter() - started, 6)
-        self.folder.append(metrics, seconds)
-        watcher.epoch(metrics)
-        if board is not None:
-            self._show(board, metrics, seconds)
-        last = self.step == self.num_steps
-        if stop.requested and not last:
-            self._interrupt()
-        if last or (epoch + 1) % self.config.checkpoint_every == 0:
-            self._checkpoint()
+                raise self.interrupted()
+        watcher.epoch(self.close_epoch(started, board))
+        if stop.requested and not self.is_done:
+            raise self.interrupted()
+        self.checkpoint_if_due()
 
-    def _prepared(self, images: Tensor) -> Tensor:
-        """Training images of a step in the form that the likelihood needs."""
+    def _step(self, x: Tensor) -> None:
+        gradients, sums = self.passes(x, self.step)
+        self.note(sums)
+        self.adam.step(gradients, self.task.learning_rate(self.step - 1))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are taken."""
+        return self.step == self.num_steps
+
+    def batches(self) -> tuple[Tensor, ...]:
+        """The images of each step of the epoch that is under way, or about to begin, by their numbers."""
+        generator = keyed_generator(self.config.seed, "order", self.step // self.steps_per_epoch)
+        order = torch.randperm(len(self.train_images), generator=generator)
+        return torch.split(order.to(self.train_images.device), self.config.batch_size)
+
+    def images_of(self, batch: Tensor) -> Tensor:
+        """The training images with these numbers, on the device, as they are kept."""
+        return self.train_images.index_select(0, batch).to(self.device)
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Training images of the step in the form that the likelihood needs."""
         if self.cut_once:
             return images.to(self.config.dtype)
         generator = None
@@ -200,12 +209,16 @@ class _Loop:
             generator = keyed_generator(self.config.seed, "binarization", self.step, self.device)
         return prepare(images, self.config.likelihood, self.config.dtype, generator)
 
-    def _step(self, x: Tensor) -> None:
-        gradients, self.recent[self.step + 1] = self.passes(x, self.step)
+    def note(self, sums: Tensor) -> None:
+        """Counts a step with these figures, which is to be called before the weights move.
+
+        Raises:
+            TrainingFailure: They, or those of a step shortly before, are not finite.
+        """
+        self.step += 1
+        self.recent[self.step] = sums
         if len(self.recent) == STEPS_BETWEEN_CHECKS[self.device.type]:
             self._settle()
-        self.adam.step(gradients, self.task.learning_rate(self.step))
-        self.step += 1
 
     def _settle(self) -> None:
         """Adds the recent steps to the sums of the epoch; fails if one was not finite."""
@@ -215,7 +228,30 @@ class _Loop:
                 raise self._not_finite(step, sums)
             self.sums += sums
 
-    def _close_epoch(self, epoch: int) -> dict[str, Any]:
+    def close_epoch(self, started: float, board: Board | None) -> dict[str, Any]:
+        """Validates, writes what the epoch was like and returns it; its sums start anew.
+
+        Arguments:
+            started: The time of ``time.perf_counter`` at its start.
+            board: Where figures and pictures go too.
+        """
+        metrics = self._metrics(self.step // self.steps_per_epoch)
+        seconds = round(time.perf_counter() - started, 6)
+        self.folder.append(metrics, seconds)
+        if board is not None:
+            self._show(board, metrics, seconds)
+        return metrics
+
+    def checkpoint_if_due(self) -> None:
+        """Writes a checkpoint at the end of an epoch, if it is time for one."""
+        if self.is_done or (self.step // self.steps_per_epoch) % self.config.checkpoint_every == 0:
+            self._checkpoint()
+
+    def board(self) -> Board | None:
+        """Where figures and pictures go, if the config asks for it."""
+        return Board(self.folder.tensorboard, self.step) if self.config.tensorboard else None
+
+    def _metrics(self, epoch: int) -> dict[str, Any]:
         """The line of an epoch for ``metrics.jsonl``; its sums start anew."""
         self._settle()
         due = epoch % self.config.eval_every == 0 or epoch == self.config.epochs
@@ -272,9 +308,10 @@ class _Loop:
         epoch = self.step // self.steps_per_epoch
         return checkpoints.write(self.folder.checkpoints, self.step, epoch, state)
 
-    def _interrupt(self) -> None:
+    def interrupted(self) -> Interrupted:
+        """Writes a checkpoint; what is to be raised then."""
         path = self._checkpoint()
-        raise Interrupted(
+        return Interrupted(
             f"stopped at step {self.step} of {self.num_steps} with the checkpoint {path.name}; "
             f"go on with igr train --resume {shlex.quote(str(self.folder.path))}"
         )
@@ -307,7 +344,8 @@ class _Loop:
             f"{intact}; the likely cause is {advice[cause]}"
         )
 
-    def _finish(self) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
+        """Writes the result of a run that is done, and returns it."""
         timings = self.folder.timings()
         self.folder.update_result(
             {
