@@ -1,6 +1,7 @@
 """Adam with its state in plain tensors."""
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -43,6 +44,24 @@ class Adam:
             eps=1e-7,
             maximize=False,
         )
+
+    def join(self, others: Sequence[Self]) -> None:
+        """Takes the state of those that have done as many steps each, for parameters stacked from theirs.
+
+        They keep it as slices of what is here, so that they see what becomes of it, and step no more.
+        """
+        for mine, theirs in (
+            (self._means, [other._means for other in others]),
+            (self._squares, [other._squares for other in others]),
+        ):
+            for index, stacked in enumerate(mine):
+                for part, tensors in zip(stacked, theirs, strict=True):
+                    part.copy_(tensors[index])
+                    tensors[index] = part
+        for index, steps in enumerate(self._steps):
+            steps.copy_(others[0]._steps[index])
+            for other in others:
+                other._steps[index] = steps
 
     def tensors(self) -> dict[str, Tensor]:
         """The state by name, not copied."""

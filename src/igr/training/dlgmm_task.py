@@ -59,7 +59,7 @@ class DLGMMTask(Task):
         return self.model.draw_noise((self.config.samples_per_image, num_images), generator)
 
     def terms(self, x: Tensor, noise: Tensor, **scheduled: Tensor) -> StepTerms:
-        terms = self.model(x, noise, self.config.posterior_temperature)
+        terms = self.model(x, noise, **self.settings(scheduled))
         return StepTerms(terms.loss, _sums(terms))
 
     def validation_sums(self, x: Tensor, block: int) -> Tensor:

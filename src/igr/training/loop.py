@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -101,22 +101,30 @@ class Loop:
     """A model, its optimizer and where they stand.
 
     Everything that a further step depends on is in ``tensors()`` and ``step``.
+
+    Arguments:
+        folder: The folder of the run.
+        config: A resolved config.
+        dataset: The data set of the config.
+        like: Another one with images of the same form, to share them.
     """
 
-    def __init__(self, folder: RunFolder, config: RunConfig, dataset: Dataset) -> None:
+    def __init__(
+        self, folder: RunFolder, config: RunConfig, dataset: Dataset, like: Self | None = None
+    ) -> None:
         self.folder = folder
         self.config = config
         self.device = available_device(config.device)
-        self.train_images = dataset.train.images
         self.drawn_anew = config.binarization == "stochastic"
         # What is larger stays where it is, on the disk as a rule, and comes batch by batch.
-        fits = self.train_images.nbytes <= MOST_RESIDENT_BYTES
+        fits = dataset.train.images.nbytes <= MOST_RESIDENT_BYTES
         self.cut_once = fits and LIKELIHOODS[config.likelihood].binary_images and not self.drawn_anew
-        if fits:
-            self.train_images = self.train_images.to(self.device)
-        if self.cut_once:
-            self.train_images = cut(self.train_images)
-        self.validation_images = evaluation_images(config, dataset, "validation")
+        if like is None:
+            images = dataset.train.images.to(self.device) if fits else dataset.train.images
+            self.train_images = cut(images) if self.cut_once else images
+            self.validation_images = evaluation_images(config, dataset, "validation")
+        else:
+            self.train_images, self.validation_images = like.train_images, like.validation_images
         self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
         self.task = task_of(config, dataset, self.steps_per_epoch)
@@ -175,7 +183,7 @@ class Loop:
             watcher.advance(self.step)
             if stop.requested and self.step % self.steps_per_epoch:
                 raise self.interrupted()
-        watcher.epoch(self.close_epoch(started, board))
+        watcher.epoch(self.close_epoch(time.perf_counter() - started, board))
         if stop.requested and not self.is_done:
             raise self.interrupted()
         self.checkpoint_if_due()
@@ -228,15 +236,16 @@ class Loop:
                 raise self._not_finite(step, sums)
             self.sums += sums
 
-    def close_epoch(self, started: float, board: Board | None) -> dict[str, Any]:
+    def close_epoch(self, seconds: float, board: Board | None) -> dict[str, Any]:
         """Validates, writes what the epoch was like and returns it; its sums start anew.
 
         Arguments:
-            started: The time of ``time.perf_counter`` at its start.
+            seconds: How long its steps took.
             board: Where figures and pictures go too.
         """
+        started = time.perf_counter()
         metrics = self._metrics(self.step // self.steps_per_epoch)
-        seconds = round(time.perf_counter() - started, 6)
+        seconds = round(seconds + time.perf_counter() - started, 6)
         self.folder.append(metrics, seconds)
         if board is not None:
             self._show(board, metrics, seconds)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -71,29 +72,53 @@ class Passes:
         self, terms: StepTerms, parameters: Sequence[Tensor], num_images: int
     ) -> tuple[Sequence[Tensor], Tensor]:
         gradients = torch.autograd.grad(terms.loss, parameters)
-        sums = terms.sums
-        if self.num_tracked is not None:
-            # As often as there are terms in the other sums, so that all are divided alike.
-            share = vanishing_share(gradients[: self.num_tracked]) * num_images * self.task.terms_per_image
-            sums = torch.cat([sums, share.unsqueeze(0)])
-        return gradients, sums
+        return gradients, self.figures(terms.sums, gradients, num_images)
+
+    def figures(self, sums: Tensor, gradients: Sequence[Tensor], num_images: int) -> Tensor:
+        """The sums of a task, with what is measured of the gradients besides."""
+        if self.num_tracked is None:
+            return sums
+        # As often as there are terms in the other sums, so that all are divided alike.
+        share = vanishing_share(gradients[: self.num_tracked]) * num_images * self.task.terms_per_image
+        return torch.cat([sums, share.unsqueeze(0)])
 
     def _flatten(self, x: Tensor, noise: Tensor, scheduled: Mapping[str, Tensor]) -> None:
         """Finds the operations of a pass over such images; if they are not always the same, all stays."""
-        holder = _Holder(self.task)
-        names = [name for name, _ in (*holder.named_parameters(), *holder.named_buffers())]
+        terms_of = terms_by_tensors(self.task, [*scheduled])
         num_parameters = len(self._parameters)
 
         def function(*arguments: Tensor) -> list[Tensor]:
-            tensors, (x, noise, *values) = arguments[: len(names)], arguments[len(names) :]
+            tensors, inputs = arguments[: len(self._tensors)], arguments[len(self._tensors) :]
             parameters = [tensor.detach().requires_grad_() for tensor in tensors[:num_parameters]]
-            held = dict(zip(names, (*parameters, *tensors[num_parameters:]), strict=True))
-            terms = functional_call(holder, held, (x, noise, dict(zip(scheduled, values, strict=True))))
+            terms = terms_of(*parameters, *tensors[num_parameters:], *inputs)
             gradients, sums = self._results(terms, parameters, len(x))
             return [*gradients, sums]
 
         with suppress(NotFlat):
             self._flat = flattened(function, *self._tensors, x, noise, *scheduled.values())
+
+
+def terms_by_tensors(task: Task, scheduled: Sequence[str]) -> Callable[..., StepTerms]:
+    """The terms of a task as a function of all tensors that they depend on.
+
+    Arguments:
+        task: What is trained.
+        scheduled: The names of what is scheduled.
+
+    Returns:
+        A function of the parameters and buffers of the model, in their order, of images, noise, and what is
+        scheduled.
+    """
+    holder = _Holder(task)
+    names = [name for name, _ in (*holder.named_parameters(), *holder.named_buffers())]
+
+    def terms(*arguments: Tensor) -> StepTerms:
+        tensors, (x, noise, *values) = arguments[: len(names)], arguments[len(names) :]
+        held = dict(zip(names, tensors, strict=True))
+        found = functional_call(holder, held, (x, noise, dict(zip(scheduled, values, strict=True))))
+        return cast(StepTerms, found)
+
+    return terms
 
 
 class _Holder(nn.Module):

@@ -78,7 +78,8 @@ class Task(ABC):
         Arguments:
             x: The images of a step.
             noise: As :meth:`noise` gives it for them.
-            scheduled: As :meth:`scheduled` gives it, as tensors with shape :math:`()`.
+            scheduled: As :meth:`scheduled` gives it, as tensors with shape :math:`()`; also ``temperature``,
+                where replicas differ in it.
         """
 
     @abstractmethod
@@ -98,6 +99,10 @@ class Task(ABC):
         generator = keyed_generator(self.config.seed, "noise", step, self.device)
         noise = self.draw_noise(self.config.batch_size, generator)
         return noise if num_images == self.config.batch_size else noise[:, :num_images]
+
+    def settings(self, scheduled: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        """What the model takes beside images and noise, with what is scheduled."""
+        return {"temperature": self.config.posterior_temperature, **scheduled}
 
     # What may be otherwise.
 

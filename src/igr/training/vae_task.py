@@ -60,7 +60,7 @@ class VAETask(Task):
         return found
 
     def terms(self, x: Tensor, noise: Tensor, **scheduled: Tensor) -> StepTerms:
-        terms = self.model(x, noise, self.config.posterior_temperature, **scheduled)
+        terms = self.model(x, noise, **self.settings(scheduled))
         return StepTerms(terms.loss, _sums(terms))
 
     def validation_sums(self, x: Tensor, block: int) -> Tensor:

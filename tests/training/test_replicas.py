@@ -1,0 +1,226 @@
+"""Replicas are the runs that they would be alone."""
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from igr.training import loop
+from igr.training.config import TrainConfig
+from igr.training.dlgmm_config import DLGMMConfig
+from igr.training.failures import Interrupted, TrainingFailure
+from igr.training.replicas import shared_settings, train_replicas
+from igr.training.run_config import RunConfig
+from igr.training.runs import RunFolder
+from igr.training.sop_config import SOPConfig
+from igr.training.watchers import Watcher
+
+SMALL = {
+    "max_images": 110,
+    "batch_size": 40,
+    "epochs": 4,
+    "checkpoint_every": 2,
+    "tensorboard": False,
+    "precision": "float64",
+}
+VAE = {**SMALL, "network": "dense", "num_variables": 4, "num_categories": 5}
+
+
+def vae(**settings: Any) -> TrainConfig:
+    return TrainConfig(**{**VAE, **settings})
+
+
+CASES: dict[str, tuple[RunConfig, dict[str, list[Any]]]] = {
+    "igr": (
+        vae(kl="relaxed", track_gradients=True),
+        {"seed": [0, 1, 2], "temperature": [0.2, 0.5, 0.2], "learning_rate": [1e-3, 3e-3, 1e-3]},
+    ),
+    "igr, exact law": (vae(kl="discrete"), {"seed": [3, 4]}),
+    "igr-planar": (vae(latent="igr-planar"), {"seed": [3, 4], "kl_warmup": [0, 2]}),
+    "igr-sb-log": (vae(latent="igr-sb-log", kl="relaxed"), {"temperature": [0.3, 0.6]}),
+    "drawn pixels": (vae(latent="gumbel-softmax", binarization="stochastic"), {"seed": [0, 1]}),
+    "joint": (
+        vae(
+            latent="gumbel-softmax",
+            kl="relaxed",
+            continuous_dim=2,
+            continuous_capacity=(0.5, 3.0, 6),
+            discrete_capacity=(0.0, 2.0, 9),
+        ),
+        {"seed": [0, 1], "discrete_capacity": [(0.0, 2.0, 9), (0.5, 1.0, 3)]},
+    ),
+    "gaussian": (
+        TrainConfig(**SMALL, network="dense", latent="gaussian", continuous_dim=3),
+        {"seed": [0, 1], "learning_rate": [1e-3, 1e-2]},
+    ),
+    "relax": (vae(latent="gumbel-softmax", estimator="relax"), {"seed": [0, 1]}),
+    "sop": (SOPConfig(**SMALL, num_samples=3), {"seed": [0, 1], "temperature": [0.5, 1.0]}),
+    "dlgmm": (
+        DLGMMConfig(**SMALL, num_components=4, continuous_dim=5, latent="dlgmm-igr"),
+        {"seed": [0, 1]},
+    ),
+}
+
+
+def varied(config: RunConfig, values: dict[str, list[Any]]) -> list[RunConfig]:
+    rows = zip(*values.values(), strict=True)
+    return [dataclasses.replace(config, **dict(zip(values, row, strict=True))) for row in rows]
+
+
+def places(folder: Path, configs: list[RunConfig]) -> list[tuple[RunConfig, Path]]:
+    return [(config, folder / str(index)) for index, config in enumerate(configs)]
+
+
+def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        close = isinstance(value, float)
+        assert found[key] == (pytest.approx(value, rel=tolerance, abs=tolerance) if close else value)
+
+
+def assert_close_runs(one: Path, other: Path, tolerance: float) -> None:
+    """Everything in a run's folder but for times."""
+    assert RunFolder(one).config() == RunFolder(other).config()
+    first, second = RunFolder(one).metrics(), RunFolder(other).metrics()
+    for line, expected in zip(first, second, strict=True):
+        assert_close(line, expected, tolerance)
+    latest, wanted = (RunFolder(folder).latest_checkpoint() for folder in (one, other))
+    assert latest is not None
+    assert wanted is not None
+    assert latest.name == wanted.name
+    state, expected = load_file(latest), load_file(wanted)
+    assert state.keys() == expected.keys()
+    for key, tensor in state.items():
+        torch.testing.assert_close(tensor, expected[key], rtol=tolerance, atol=tolerance)
+    results = [RunFolder(folder).result() for folder in (one, other)]
+    for result in results:
+        del result["training"]["seconds"]
+    assert_close(results[0]["training"], results[1]["training"], tolerance)
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_replicas_are_the_runs_that_they_would_be_alone(tmp_path, case):
+    configs = varied(*case)
+    outcomes = train_replicas(places(tmp_path / "stacked", configs))
+    for index, (config, outcome) in enumerate(zip(configs, outcomes, strict=True)):
+        loop.train(config, tmp_path / "alone" / str(index))
+        assert outcome == RunFolder(tmp_path / "stacked" / str(index)).result()
+        assert_close_runs(tmp_path / "stacked" / str(index), tmp_path / "alone" / str(index), 1e-9)
+    # Or the figures would not tell one from another.
+    bounds = {
+        RunFolder(tmp_path / "alone" / str(i)).metrics()[-1]["train_bound"] for i in range(len(configs))
+    }
+    assert len(bounds) == len(configs)
+
+
+def test_in_single_precision_the_bounds_agree(tmp_path):
+    configs = varied(
+        TrainConfig(epochs=2, latent="igr", kl="relaxed", tensorboard=False, temperature=0.3),
+        {"seed": [0, 1], "temperature": [0.3, 0.6]},
+    )
+    train_replicas(places(tmp_path / "stacked", configs))
+    for index, config in enumerate(configs):
+        loop.train(config, tmp_path / f"alone{index}")
+        found, expected = (
+            RunFolder(folder).result()["training"]["validation_bound"]
+            for folder in (tmp_path / "stacked" / str(index), tmp_path / f"alone{index}")
+        )
+        assert found == pytest.approx(expected, abs=0.05)
+
+
+class At(Watcher):
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.step = step
+        self.number = number
+
+    def advance(self, step: int) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_interrupted_replicas_go_on_to_the_same_bits(tmp_path, step):
+    configs = varied(vae(kl="relaxed"), {"seed": [0, 1], "temperature": [0.3, 0.6]})
+    train_replicas(places(tmp_path / "unbroken", configs))
+    broken = places(tmp_path / "broken", configs)
+    with pytest.raises(Interrupted, match=f"stopped 2 replicas at step {step} of 12, each with a checkpoint"):
+        train_replicas(broken, At(step))
+    assert [RunFolder(path).latest_step() for _, path in broken] == [step, step]
+    train_replicas(broken)
+    for index in range(2):
+        assert_close_runs(tmp_path / "broken" / str(index), tmp_path / "unbroken" / str(index), 0.0)
+
+
+def test_replicas_at_different_steps_go_on_and_those_that_are_done_are_left(tmp_path):
+    """As a killed process may leave them; and any of them goes on alone as well."""
+    configs = varied(vae(kl="relaxed"), {"seed": [0, 1, 2, 3]})
+    runs = places(tmp_path / "stacked", configs)
+    loop.train(*runs[0])
+    for index, step in ((1, 4), (2, 7)):
+        with pytest.raises(Interrupted):
+            loop.train(*runs[index], At(step))
+    done = (runs[0][1] / "result.json").read_bytes()
+    outcomes = train_replicas(runs)
+    assert (runs[0][1] / "result.json").read_bytes() == done
+    assert [outcome["training"]["epoch"] for outcome in outcomes] == [4] * 4
+    for index, config in enumerate(configs):
+        loop.train(config, tmp_path / f"alone{index}")
+        assert_close_runs(runs[index][1], tmp_path / f"alone{index}", 1e-9)
+
+
+def test_a_replica_that_breaks_is_reported_and_the_others_go_on(tmp_path):
+    configs = varied(vae(kl="relaxed"), {"seed": [0, 1, 2], "learning_rate": [1e-3, 1e300, 1e-3]})
+    runs = places(tmp_path / "stacked", configs)
+    outcomes = train_replicas(runs)
+    failure = outcomes[1]
+    assert isinstance(failure, TrainingFailure)
+    assert "learning rate too high (1e+300)" in str(failure)
+    assert RunFolder(runs[1][1]).metrics() == []
+    assert RunFolder(runs[1][1]).latest_checkpoint() is None
+    for index in (0, 2):
+        loop.train(configs[index], tmp_path / f"alone{index}")
+        assert_close_runs(runs[index][1], tmp_path / f"alone{index}", 1e-9)
+
+
+def test_if_all_break_all_are_reported(tmp_path):
+    configs = varied(vae(kl="relaxed"), {"seed": [0, 1], "learning_rate": [1e300, 1e300]})
+    outcomes = train_replicas(places(tmp_path, configs))
+    assert all(isinstance(outcome, TrainingFailure) for outcome in outcomes)
+
+
+def test_what_is_no_replica_is_refused(tmp_path):
+    for others in ({"batch_size": 20}, {"kl": "relaxed"}, {"num_variables": 3}, {"latent": "igr-sb-log"}):
+        configs = [vae(kl="discrete"), dataclasses.replace(vae(kl="discrete"), **others)]
+        with pytest.raises(ValueError, match="expected configs that differ in seed"):
+            train_replicas(places(tmp_path, configs))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        vae(latent="igr-sb-truncated", num_categories=12),
+        vae(latent="gumbel-softmax", estimator="score_function_moving_average"),
+        DLGMMConfig(latent="dlgmm-truncated"),
+    ],
+)
+def test_what_has_to_be_trained_alone(config):
+    assert shared_settings(config.resolved()) is None
+
+
+def test_replicas_share_settings_whatever_their_own_are():
+    one, other = (
+        dataclasses.replace(
+            vae(kl="relaxed"), seed=seed, temperature=temperature, learning_rate=rate
+        ).resolved()
+        for seed, temperature, rate in ((0, None, 1e-3), (5, 0.7, 1e-4))
+    )
+    assert shared_settings(one) == shared_settings(other) is not None
+    assert json.dumps(one.to_json()) != json.dumps(other.to_json())
