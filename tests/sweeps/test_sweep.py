@@ -477,7 +477,13 @@ def of_group(folder: Path, key: str) -> dict[str, object]:
 KILLED = """
 import os, igr.sweeps.workers as workers
 real = workers.attempt
-workers.attempt = lambda job, *a: os.kill(os.getpid(), 9) if job.run.group == "killed" else real(job, *a)
+
+def attempt(bundle, *arguments):
+    if bundle.jobs[0].run.group == "killed":
+        os.kill(os.getpid(), 9)
+    return real(bundle, *arguments)
+
+workers.attempt = attempt
 workers.main()
 """
 

@@ -43,6 +43,9 @@ class RunArguments(CommonArguments):
     workers: int = 1
     """Runs that are trained at once, each with one thread; the figures do not depend on it."""
 
+    replicas: Flag = False
+    """Train runs that differ in seed, temperature, learning rate or schedules alone as one stacked model."""
+
     device: str = "cpu"
     """Where runs are trained and evaluated: cpu, cuda, cuda:1, ..."""
 
@@ -126,7 +129,7 @@ def _run(argv: list[str]) -> int:
         torch.set_num_threads(1)
     arguments = _parse(study, rest, study.preset(arguments.budget, arguments.smoke))
     out = arguments.out or studies.default_folder(name, arguments.budget, arguments.smoke)
-    machine = Machine(arguments.workers, arguments.device, arguments.data_dir)
+    machine = Machine(arguments.workers, arguments.device, arguments.data_dir, arguments.replicas)
     with Display() as display:
         outcome = studies.run_study(
             study, arguments.settings, out, overwrite=arguments.overwrite, machine=machine, watcher=display

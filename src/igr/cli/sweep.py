@@ -69,6 +69,9 @@ class SweepArguments(CommonArguments):
     workers: int = 1
     """Runs that go on at once, each with one thread; the figures do not depend on it."""
 
+    replicas: Flag = False
+    """Train runs that differ in seed, temperature, learning rate or schedules alone as one stacked model."""
+
     tune_first_seed: Flag = False
     """Choose in each group with the first seed, and run only the chosen one with the others."""
 
@@ -111,6 +114,7 @@ def _sweep(argv: list[str]) -> int:
             groups,
             out,
             workers=arguments.workers,
+            replicas=arguments.replicas,
             evaluation=EvaluationSettings(
                 validation_samples=arguments.validation_samples, max_images=arguments.max_eval_images
             ),
@@ -140,7 +144,7 @@ def _sweep_study(arguments: Any, argv: list[str]) -> int:
             study,
             config,
             out,
-            machine=studies.Machine(arguments.workers, **place),
+            machine=studies.Machine(arguments.workers, replicas=arguments.replicas, **place),
             watcher=display,
             command=shlex.join(["igr", "sweep", *argv]),
         )
@@ -213,7 +217,14 @@ class Display(SweepWatcher):
         self._draw(total=num_runs, completed=num_done)
 
     def advance(self, running: Mapping[Path, float]) -> None:
-        going = ", ".join(f"{path.name} {share:.0%}" for path, share in running.items())
+        # Of replicas, which are as far as one another, the first stands for all.
+        shares: dict[float, list[Path]] = {}
+        for path, share in running.items():
+            shares.setdefault(share, []).append(path)
+        going = ", ".join(
+            f"{paths[0].name}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''} {share:.0%}"
+            for share, paths in shares.items()
+        )
         self._draw(completed=self._num_done + sum(running.values()), going=going)
 
     def finished(self, run: Run, failure: str | None, num_done: int, num_runs: int) -> None:

@@ -62,11 +62,13 @@ class Machine:
         workers: How many runs are trained at once.
         device: Where they are trained and evaluated.
         data_dir: The folder with the files of data sets; ``None``: as read before, or downloaded.
+        replicas: Whether runs that can be are trained as one stacked model.
     """
 
     workers: int = 1
     device: str = "cpu"
     data_dir: str | None = None
+    replicas: bool = False
 
 
 def default_folder(name: str, budget: str = "full", smoke: bool = False) -> Path:
@@ -212,6 +214,7 @@ def _swept(
         groups,
         folder.runs,
         workers=machine.workers,
+        replicas=machine.replicas,
         evaluation=study.evaluation(config),
         watcher=watcher,
         command=command,
@@ -224,6 +227,10 @@ def describe(machine: Machine) -> str:
         name = torch.cuda.get_device_name(torch.device(machine.device))
     else:
         name = f"CPU ({platform.machine()}, {os.cpu_count()} logical cores)"
+    if machine.replicas:
+        return (
+            f"{name}, {machine.workers} {'stack' if machine.workers == 1 else 'stacks'} of replicas at a time"
+        )
     return f"{name}, {machine.workers} {'run' if machine.workers == 1 else 'runs'} at a time"
 
 
@@ -259,7 +266,7 @@ def command_of(study: Study[Config], config: Config, out: Path, machine: Machine
     words += flags[budget, smoke]
     for name, value in dataclasses.asdict(machine or Machine()).items():
         if value != getattr(Machine(), name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     if out != default_folder(study.name, budget, smoke):
         words += ["--out", str(out)]
     return shlex.join(words)

@@ -2,12 +2,15 @@
 
 import dataclasses
 import filecmp
+import itertools
+import math
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from igr.sweeps.group import Run
 from igr.training import loop
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.folders import LOCK
+from igr.training.replicas import Outcome, replicas_at_once, train_replicas
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, load_run
 from igr.training.watchers import Watcher
@@ -85,6 +89,19 @@ class Job:
     path: Path
     splits: tuple[str, ...]
     evaluation: EvaluationSettings
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Jobs that are done together: one, or several whose runs are replicas of one another.
+
+    Attributes:
+        jobs: The jobs.
+        share: The part of the memory of the machine that they may take.
+    """
+
+    jobs: tuple[Job, ...]
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -170,21 +187,74 @@ def _is_same(key: str, before: Any, now: Any) -> bool:
     return bool(before == now)
 
 
-def attempt(job: Job, should_stop: Callable[[], bool], advance: Callable[[float], object]) -> Ending:
-    """Does a job, and tells how it ended.
+def attempt(
+    bundle: Bundle, should_stop: Callable[[], bool], advance: Callable[[float], object]
+) -> list[Ending]:
+    """Does the jobs of a bundle, and tells how each ended.
 
     Arguments:
-        job: What has to be done.
+        bundle: What has to be done.
         should_stop: Whether it has to stop, now and then; training then ends with a checkpoint.
         advance: Called with the share of training that is done, now and then.
     """
+    if len(bundle.jobs) > 1:
+        try:
+            return _together(bundle, should_stop, advance)
+        except (UserError, MemoryError, torch.OutOfMemoryError):
+            # One of them that cannot be trained, or the room for all at once, is no reason not to train the
+            # others; those that have ended are not done again.
+            pass
+    return [_ending(partial(_perform, job, should_stop, advance)) for job in bundle.jobs]
+
+
+def _ending(work: Callable[[], object]) -> Ending:
+    """How some work ended."""
     try:
-        _perform(job, should_stop, advance)
+        work()
     except Interrupted:
         return Ending(interrupted=True)
     except Exception as error:
         return Ending(failure=_sentence(error), traceback="".join(traceback.format_exception(error)))
     return Ending()
+
+
+def _together(
+    bundle: Bundle, should_stop: Callable[[], bool], advance: Callable[[float], object]
+) -> list[Ending]:
+    """Trains replicas as one model, as many at once as there is room for, and evaluates them."""
+    jobs = bundle.jobs
+    for job in jobs:
+        _wait_for_folder(job.path, should_stop)
+    outcomes: list[Outcome] = []
+    try:
+        for part in _parts(jobs, replicas_at_once(jobs[0].run.config, bundle.share)):
+            begun, size = len(outcomes) / len(jobs), len(part) / len(jobs)
+            watcher = _Watcher(should_stop, partial(_advance_part, advance, begun, size))
+            outcomes += train_replicas([(job.run.config, job.path) for job in part], watcher)
+    except Interrupted:
+        return [Ending(interrupted=True)] * len(jobs)
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        failure = Ending(failure=_sentence(error), traceback="".join(traceback.format_exception(error)))
+        return [failure] * len(jobs)
+    return [
+        Ending(failure=str(outcome))
+        if isinstance(outcome, TrainingFailure)
+        else _ending(partial(_evaluate, job, should_stop))
+        for job, outcome in zip(jobs, outcomes, strict=True)
+    ]
+
+
+def _parts(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
+    """The jobs in as few parts of at most that size as can be, all but equal."""
+    count = math.ceil(len(jobs) / size)
+    ends = [round(len(jobs) * number / count) for number in range(count + 1)]
+    return [jobs[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _advance_part(advance: Callable[[float], object], begun: float, size: float, share: float) -> None:
+    advance(begun + size * share)
 
 
 def _perform(job: Job, should_stop: Callable[[], bool], advance: Callable[[float], object]) -> None:
@@ -195,8 +265,14 @@ def _perform(job: Job, should_stop: Callable[[], bool], advance: Callable[[float
         loop.resume(job.path, watcher, config.data_dir)
     else:
         loop.train(config, job.path, watcher)
+    _evaluate(job, should_stop)
+
+
+def _evaluate(job: Job, should_stop: Callable[[], bool]) -> None:
+    """Evaluates a trained run on the splits of its job."""
     if not job.splits:
         return
+    config = job.run.config
     run = load_run(job.path, data_dir=config.data_dir)
     for split in job.splits:
         evaluate(

@@ -1,5 +1,6 @@
 """Running a sweep in its folder, so that it may be stopped at any time and gone on with."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from igr.errors import UserError
 from igr.sweeps import record
 from igr.sweeps.group import Group, Run
 from igr.sweeps.job import (
+    Bundle,
     Ending,
     EvaluationSettings,
     Job,
@@ -25,6 +27,7 @@ from igr.training.build import available_device, build_latent
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.folders import held
+from igr.training.replicas import shared_settings
 from igr.training.runs import load_data, with_data_at_hand
 from igr.training.stopping import stop_signals
 
@@ -101,6 +104,7 @@ def run_sweep(
     folder: str | Path,
     *,
     workers: int = 1,
+    replicas: bool = False,
     evaluation: EvaluationSettings | None = None,
     watcher: SweepWatcher | None = None,
     command: str | None = None,
@@ -121,6 +125,9 @@ def run_sweep(
         folder: The folder; it need not exist.
         workers: How many runs go on at once. With one they do in this process, with more each in one of
             its own; all compute with one thread, so that figures do not depend on the number of workers.
+        replicas: Train runs that differ in seed, temperature, learning rate, warm-up of the KL or capacities
+            alone as one stacked model, as many at once as there is memory for, see
+            :mod:`igr.training.replicas`; others, and those that cannot be stacked, are trained one by one.
         evaluation: How runs are evaluated; ``None`` takes the defaults.
         watcher: Is told how the sweep goes.
         command: The command that runs this sweep, for the text of an interrupt.
@@ -138,7 +145,7 @@ def run_sweep(
     with held(folder, "sweep"):
         warnings = _check_folders(folder, groups)
         sweep = record.begin(folder, groups, evaluation)
-        work = _Work(sweep, watcher or SweepWatcher())
+        work = _Work(sweep, watcher or SweepWatcher(), workers, replicas)
         try:
             _check_inputs(work.waiting)
             with stop_signals() as stop:
@@ -197,8 +204,10 @@ class _Work:
     Where all runs by which a group is tuned have ended, the others of the group are added.
     """
 
-    def __init__(self, sweep: Sweep, watcher: SweepWatcher) -> None:
+    def __init__(self, sweep: Sweep, watcher: SweepWatcher, workers: int, replicas: bool) -> None:
         self._sweep = sweep
+        self._workers = workers
+        self._replicas = replicas
         self._watcher = watcher
         self._groups = {group.key: group for group in sweep.groups}
         self.waiting: deque[Job] = deque()
@@ -219,31 +228,49 @@ class _Work:
         """Whether nothing is left to do."""
         return not self.waiting and not self._going
 
-    def take(self) -> Job | None:
-        """The next run to do."""
+    def take(self) -> Bundle | None:
+        """The next run to do, with its replicas where these are trained together."""
         if not self.waiting:
             return None
-        job = self.waiting.popleft()
-        self._going[job.run.path] = 0.0
+        first = self.waiting.popleft()
+        jobs = [first, *(self._mates(first) if self._replicas else [])]
+        self._going |= dict.fromkeys((job.run.path for job in jobs), 0.0)
         self._watcher.advance(self._going)
-        return job
+        return Bundle(tuple(jobs), 1.0 / self._workers)
 
-    def advance(self, job: Job, share: float) -> None:
-        """So much of the training of a run is done."""
-        self._going[job.run.path] = share
+    def _mates(self, first: Job) -> list[Job]:
+        """Jobs to be done together with one that is about to begin: its part of the replicas that wait."""
+        shared = None if is_trained(first.path) else shared_settings(first.run.config)
+        if shared is None:
+            return []
+        found = [
+            job
+            for job in self.waiting
+            if shared_settings(job.run.config) == shared and not is_trained(job.path)
+        ]
+        # All processes are to have some of them.
+        found = found[: math.ceil((1 + len(found)) / self._workers) - 1]
+        for job in found:
+            self.waiting.remove(job)
+        return found
+
+    def advance(self, bundle: Bundle, share: float) -> None:
+        """So much of the training of these runs is done."""
+        self._going |= dict.fromkeys((job.run.path for job in bundle.jobs), share)
         self._watcher.advance(self._going)
 
-    def end(self, job: Job, ending: Ending) -> None:
-        """A run has ended; one that was interrupted goes back."""
-        run = job.run
-        del self._going[run.path]
-        if ending.interrupted:
-            self.waiting.appendleft(job)
-            return
-        if ending.failure is not None:
-            self._failures[run.path] = Failure(run, ending.failure, ending.traceback)
-        self._choose(self._groups[run.group])
-        self._watcher.finished(run, ending.failure, self._num_done, self._num_runs)
+    def end(self, bundle: Bundle, endings: Sequence[Ending]) -> None:
+        """Runs have ended; those that were interrupted go back."""
+        for job, ending in zip(bundle.jobs, endings, strict=True):
+            run = job.run
+            del self._going[run.path]
+            if ending.interrupted:
+                self.waiting.appendleft(job)
+                continue
+            if ending.failure is not None:
+                self._failures[run.path] = Failure(run, ending.failure, ending.traceback)
+            self._choose(self._groups[run.group])
+            self._watcher.finished(run, ending.failure, self._num_done, self._num_runs)
 
     def outcome(self, warnings: tuple[str, ...]) -> SweepOutcome:
         """What has come of a finished sweep."""

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
@@ -15,7 +15,7 @@ from typing import Protocol, Self
 
 import torch
 
-from igr.sweeps.job import SECONDS_BETWEEN_LOOKS, Ending, Job, attempt
+from igr.sweeps.job import SECONDS_BETWEEN_LOOKS, Bundle, Ending, attempt
 from igr.training.stopping import stop_signals
 
 # The seconds after which a signal that came to the sweep is seen, and passed on.
@@ -25,14 +25,14 @@ _PATIENCE = 0.2
 class Queue(Protocol):
     """Where jobs come from, and where their endings go."""
 
-    def take(self) -> Job | None:
-        """The next job; ``None`` where none can be done now."""
+    def take(self) -> Bundle | None:
+        """The next jobs, to be done together; ``None`` where none can be done now."""
 
-    def end(self, job: Job, ending: Ending) -> None:
-        """A job has ended, after which there may be others."""
+    def end(self, bundle: Bundle, endings: Sequence[Ending]) -> None:
+        """Jobs have ended, after which there may be others."""
 
-    def advance(self, job: Job, share: float) -> None:
-        """So much of the training of a job is done."""
+    def advance(self, bundle: Bundle, share: float) -> None:
+        """So much of the training of these jobs is done."""
 
 
 def work_here(queue: Queue, should_stop: Callable[[], bool]) -> None:
@@ -41,10 +41,10 @@ def work_here(queue: Queue, should_stop: Callable[[], bool]) -> None:
     # As everywhere in a sweep: with several threads sums are rounded differently.
     torch.set_num_threads(1)
     try:
-        while not should_stop() and (job := queue.take()) is not None:
-            ending = attempt(job, should_stop, partial(queue.advance, job))
-            queue.end(job, ending)
-            if ending.interrupted:
+        while not should_stop() and (bundle := queue.take()) is not None:
+            endings = attempt(bundle, should_stop, partial(queue.advance, bundle))
+            queue.end(bundle, endings)
+            if any(ending.interrupted for ending in endings):
                 return
     finally:
         torch.set_num_threads(threads)
@@ -58,8 +58,8 @@ def work_in_processes(queue: Queue, count: int, should_stop: Callable[[], bool])
     with _Crew(queue) as crew:
         stopping = False
         while True:
-            while not stopping and len(crew.busy) < count and (job := queue.take()) is not None:
-                crew.give(job)
+            while not stopping and len(crew.busy) < count and (bundle := queue.take()) is not None:
+                crew.give(bundle)
             if not crew.busy:
                 return
             stopping |= crew.listen() or should_stop()
@@ -73,7 +73,7 @@ class _Crew:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._idle: list[_Worker] = []
-        self.busy: dict[Connection, tuple[_Worker, Job]] = {}
+        self.busy: dict[Connection, tuple[_Worker, Bundle]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -87,13 +87,13 @@ class _Crew:
         for worker, _ in self.busy.values():
             worker.close(kill=True)
 
-    def give(self, job: Job) -> None:
-        """Gives a job to a process that has none."""
+    def give(self, bundle: Bundle) -> None:
+        """Gives jobs to a process that has none."""
         worker = self._idle.pop() if self._idle else _Worker()
-        self.busy[worker.connection] = worker, job
+        self.busy[worker.connection] = worker, bundle
         # Where it has ended in the meantime, that is seen when its answer is read.
         with suppress(OSError):
-            worker.connection.send(job)
+            worker.connection.send(bundle)
 
     def stop(self) -> None:
         """Asks all processes that have a job to stop it."""
@@ -104,24 +104,24 @@ class _Crew:
         """Hears what processes have to say, for a moment; whether one was interrupted."""
         interrupted = False
         heard = wait([*self.busy], _PATIENCE)
-        for worker, job in [self.busy[connection] for connection in self.busy if connection in heard]:
+        for worker, bundle in [self.busy[connection] for connection in self.busy if connection in heard]:
             try:
                 said = worker.connection.recv()
             except (EOFError, OSError):
-                said = worker.close(kill=False)
-            if not isinstance(said, Ending):
-                self._queue.advance(job, said)
+                said = [worker.close(kill=False)] * len(bundle.jobs)
+            if not isinstance(said, list):
+                self._queue.advance(bundle, said)
                 continue
             del self.busy[worker.connection]
             if not worker.connection.closed:
                 self._idle.append(worker)
-            interrupted |= said.interrupted
-            self._queue.end(job, said)
+            interrupted |= any(ending.interrupted for ending in said)
+            self._queue.end(bundle, said)
         return interrupted
 
 
 class _Worker:
-    """A process that does one job at a time."""
+    """A process that does one bundle of jobs at a time."""
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
@@ -176,19 +176,19 @@ def main() -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            job = connection.recv()
+            bundle = connection.recv()
         except (EOFError, OSError):
             return
-        if job is None:
+        if bundle is None:
             return
-        ending = _attempt(job, connection, sweep)
+        endings = _attempt(bundle, connection, sweep)
         try:
-            connection.send(ending)
+            connection.send(endings)
         except OSError:
             return
 
 
-def _attempt(job: Job, connection: Connection, sweep: int) -> Ending:
+def _attempt(bundle: Bundle, connection: Connection, sweep: int) -> list[Ending]:
     with stop_signals() as stop:
         look = _Look(connection, sweep)
 
@@ -199,7 +199,7 @@ def _attempt(job: Job, connection: Connection, sweep: int) -> Ending:
             with suppress(OSError):
                 connection.send(share)
 
-        return attempt(job, should_stop, advance)
+        return attempt(bundle, should_stop, advance)
 
 
 class _Look:

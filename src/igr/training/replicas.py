@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
+from igr.data import prepare
 from igr.estimators import by_name
 from igr.models.latents import LATENTS
 from igr.training.adam import Adam
@@ -27,10 +28,12 @@ from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.flat import Flat, NotFlat, flattened
 from igr.training.loop import Loop
-from igr.training.passes import terms_by_tensors
+from igr.training.memory import Allocated, free_memory
+from igr.training.passes import Passes, terms_by_tensors
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, load_data, with_data_at_hand
 from igr.training.stopping import Stop, stop_signals
+from igr.training.tasks import task_of
 from igr.training.watchers import Watcher
 
 # What replicas may differ in, and what stands for it where configs are compared.
@@ -123,6 +126,30 @@ def train_replicas(
             together = {index: loop for index, loop in loops.items() if loop.step == step}
             outcomes |= zip(together, _Replicas([*together.values()]).run(watcher or Watcher()), strict=True)
     return [outcomes[index] for index in range(len(runs))]
+
+
+def replicas_at_once(config: RunConfig, share: float = 1.0) -> int:
+    """How many replicas of a run there is memory for, at least one.
+
+    Half of what is free is taken. Of the rest of a step nothing is assumed to be given back before its end,
+    so that there is room for what is not counted.
+
+    Arguments:
+        config: A config that can be stacked.
+        share: The part of the memory at hand that they may take.
+    """
+    config = config.resolved()
+    dataset = load_data(with_data_at_hand(config, None))
+    task = task_of(config, dataset, 1)
+    state = sum(tensor.nbytes for tensor in (*task.model.parameters(), *task.model.buffers()))
+    images = prepare(
+        dataset.train.images[: config.batch_size].to(task.device), config.likelihood, config.dtype
+    )
+    with Allocated() as step:
+        Passes(task)(images, 0)
+    # Weights, their gradients, and two moments of these.
+    needed = 4 * state + step.num_bytes
+    return max(1, int(0.5 * share * free_memory(task.device) / needed))
 
 
 class _Replicas:
