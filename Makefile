@@ -11,7 +11,7 @@ help:
 	@echo "make demo    train IGR and Gumbel-Softmax on scikit-learn's digits and compare them"
 	@echo "make test    lint, types, tests, doctests"
 	@echo "make lint    ruff and mypy alone"
-	@echo "make bench   every benchmark of speed, with JSON under benchmarks/results/ (DATA_DIR=FOLDER if MNIST is there)"
+	@echo "make bench   every benchmark of speed, with JSON under benchmarks/results/ and docs/benchmarks.md (DATA_DIR=FOLDER if MNIST is there, DEVICE=cuda)"
 	@echo "make clean   remove .venv, caches and the demo's runs"
 
 setup: $(READY)
@@ -35,7 +35,7 @@ demo: $(READY)
 	$(BIN)/python -m igr.cli.demo --out $(DEMO)
 
 bench: $(READY)
-	$(BIN)/python benchmarks/run_all.py $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(DEVICE),--device "$(DEVICE)")
 
 clean:
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
