@@ -35,12 +35,13 @@ def main() -> None:
     tables = {}
     with tempfile.TemporaryDirectory() as folder:
         numbers = itertools.count()
-        for kl in ("relaxed", "discrete"):
+        for latent in ("igr", "gumbel-softmax"):
             configs = [
                 TrainConfig(
                     data=data,
                     epochs=EPOCHS[data],
-                    kl=kl,
+                    latent=latent,
+                    kl="relaxed",
                     temperature=temperature,
                     seed=seed,
                     device=device,
@@ -66,7 +67,7 @@ def main() -> None:
             each = {
                 name: [value / sizes.get(name, ALONE) for value in values] for name, values in seconds.items()
             }
-            title = f"a run of {EPOCHS[data]} epochs of {data}, IGR-I, {kl} KL"
+            title = f"a run of {EPOCHS[data]} epochs of {data}, {latent}, relaxed KL"
             tables[title] = summarize(each, "one after the other")
     print(machine(device))
     for title, timings in tables.items():

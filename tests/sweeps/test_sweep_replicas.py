@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from igr.sweeps import EvaluationSettings, Group, SweepWatcher, job, run_sweep
+from igr.sweeps import EvaluationSettings, Group, SweepWatcher, job, record, run_sweep
 from igr.sweeps.job import Bundle, Job
+from igr.sweeps.run import _Work
 from igr.training import memory, replicas
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
@@ -31,6 +32,7 @@ TINY = TrainConfig(
     num_eval_samples=4,
     tensorboard=False,
     precision="float64",
+    kl="relaxed",
 ).resolved()
 
 
@@ -49,6 +51,19 @@ OTHERS = (
     Group("other", (dataclasses.replace(TINY, num_variables=3),), (0, 1)),
     Group("alone", (dataclasses.replace(TINY, **REMEMBERS).resolved(),), (0, 1)),
 )
+
+
+def test_processes_have_equal_parts(tmp_path):
+    groups = [
+        dataclasses.replace(grid(learning_rate=rate), key=key, seeds=(0, 1, 2, 3, 4, 5))
+        for key, rate in (("a", 1e-3), ("b", 2e-3), ("c", 3e-3))
+    ]
+    sweep = record.begin(tmp_path, groups, EvaluationSettings())
+    work = _Work(sweep, SweepWatcher(), 4, True)
+    bundles = [work.take() for _ in range(4)]
+    assert [len(bundle.jobs) for bundle in bundles] == [9, 9, 9, 9]
+    assert bundles[0].share == 0.25
+    assert work.take() is None
 
 
 class Noted(SweepWatcher):
@@ -171,19 +186,31 @@ def test_what_a_replica_takes_grows_with_the_model_and_the_batch():
 def test_bytes_are_counted_but_not_those_of_views():
     x = torch.zeros(10, 10)
     with Allocated() as step:
-        y = x.t().view(-1) if x.is_cuda else x.t()
-        (y + 1).sum()
+        (x.t() + 1).sum()
     assert step.num_bytes == 404
 
 
-def test_free_memory_is_that_of_the_container_where_that_is_less(tmp_path, monkeypatch):
+def test_free_memory_is_that_of_the_narrowest_group(tmp_path, monkeypatch):
+    """With what was read from files counted as free, and without a limit that of the machine."""
     whole = free_memory(torch.device("cpu"))
     assert 2**20 < whole < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit, taken = tmp_path / "limit", tmp_path / "taken"
-    limit.write_text("3000000\n")
-    taken.write_text("1000000\n")
-    monkeypatch.setattr(memory, "_LIMITS", ((limit, taken),))
-    assert free_memory(torch.device("cpu")) == 2_000_000
-    limit.write_text("max\n")
+    inner = tmp_path / "slice" / "job"
+    inner.mkdir(parents=True)
+    for group, limit, taken, cached in (
+        (tmp_path, "max", 9_000_000, 0),
+        (tmp_path / "slice", "3000000", 1_000_000, 250_000),
+        (inner, "5000000", 1_000_000, 0),
+    ):
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text(f"{taken}\n")
+        (group / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\nactive_file 7\n")
+    own = tmp_path / "own"
+    own.write_text("0::/slice/job\n")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_GROUP", own)
+    assert free_memory(torch.device("cpu")) == 2_250_000
+    (tmp_path / "slice" / "memory.max").write_text("max\n")
+    assert free_memory(torch.device("cpu")) == 4_000_000
+    own.write_text("")
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
     assert free_memory(torch.device("cpu")) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -54,7 +54,17 @@ def constant_result(x: Tensor) -> list[Tensor]:
     return [torch.ones_like(x).mul(3.0), x + torch.ones_like(x)]
 
 
-@pytest.mark.parametrize("function", [written_constant, constant_result])
+def view_of_constant(x: Tensor) -> list[Tensor]:
+    constant = torch.ones_like(x).mul(3.0)
+    return [constant.view(-1), x + constant]
+
+
+def parts_of_constant(x: Tensor) -> list[Tensor]:
+    first, second = torch.arange(4.0).chunk(2)
+    return [x[:2] + first, x[:2] * second, torch.ones(3).sort()[0] * x]
+
+
+@pytest.mark.parametrize("function", [written_constant, constant_result, view_of_constant, parts_of_constant])
 def test_no_call_sees_what_an_earlier_one_left(function):
     flat = flattened(function, torch.randn(3))
     for _ in range(3):

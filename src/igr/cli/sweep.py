@@ -70,7 +70,7 @@ class SweepArguments(CommonArguments):
     """Runs that go on at once, each with one thread; the figures do not depend on it."""
 
     replicas: Flag = False
-    """Train runs that differ in seed, temperature, learning rate or schedules alone as one stacked model."""
+    """Train runs that differ in seed, temperature, learning rate or KL schedule alone as one stacked model."""
 
     tune_first_seed: Flag = False
     """Choose in each group with the first seed, and run only the chosen one with the others."""
@@ -217,7 +217,7 @@ class Display(SweepWatcher):
         self._draw(total=num_runs, completed=num_done)
 
     def advance(self, running: Mapping[Path, float]) -> None:
-        # Of replicas, which are as far as one another, the first stands for all.
+        # Of runs that are as far as one another, as replicas are, the first stands for all.
         shares: dict[float, list[Path]] = {}
         for path, share in running.items():
             shares.setdefault(share, []).append(path)

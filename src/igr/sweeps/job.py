@@ -7,6 +7,7 @@ import math
 import signal
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -198,12 +199,7 @@ def attempt(
         advance: Called with the share of training that is done, now and then.
     """
     if len(bundle.jobs) > 1:
-        try:
-            return _together(bundle, should_stop, advance)
-        except (UserError, MemoryError, torch.OutOfMemoryError):
-            # One of them that cannot be trained, or the room for all at once, is no reason not to train the
-            # others; those that have ended are not done again.
-            pass
+        return _together(bundle, should_stop, advance)
     return [_ending(partial(_perform, job, should_stop, advance)) for job in bundle.jobs]
 
 
@@ -214,8 +210,12 @@ def _ending(work: Callable[[], object]) -> Ending:
     except Interrupted:
         return Ending(interrupted=True)
     except Exception as error:
-        return Ending(failure=_sentence(error), traceback="".join(traceback.format_exception(error)))
+        return _failure(error)
     return Ending()
+
+
+def _failure(error: Exception) -> Ending:
+    return Ending(failure=_sentence(error), traceback="".join(traceback.format_exception(error)))
 
 
 def _together(
@@ -223,27 +223,51 @@ def _together(
 ) -> list[Ending]:
     """Trains replicas as one model, as many at once as there is room for, and evaluates them."""
     jobs = bundle.jobs
+    endings: dict[Job, Ending] = {}
+    trained: list[Job] = []
+    try:
+        waiting = deque(_parts(jobs, replicas_at_once(jobs[0].run.config, bundle.share)))
+    except Exception as error:
+        return [_failure(error)] * len(jobs)
+    while waiting and not should_stop():
+        part = waiting.popleft()
+        begun, size = (len(trained) + len(endings)) / len(jobs), len(part) / len(jobs)
+        try:
+            outcomes = _train(part, should_stop, partial(_advance_part, advance, begun, size))
+        except Interrupted:
+            break
+        except Exception as error:
+            if _is_out_of_memory(error) and len(part) > 1:
+                half = len(part) // 2
+                waiting.extendleft((part[half:], part[:half]))
+            else:
+                endings |= dict.fromkeys(part, _failure(error))
+            continue
+        for job, outcome in zip(part, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                endings[job] = _failure(outcome)
+            else:
+                trained.append(job)
+    for job in trained:
+        if should_stop():
+            break
+        endings[job] = _ending(partial(_evaluate, job, should_stop))
+    return [endings.get(job, Ending(interrupted=True)) for job in jobs]
+
+
+def _train(
+    jobs: Sequence[Job], should_stop: Callable[[], bool], advance: Callable[[float], object]
+) -> list[Outcome]:
+    """Trains the runs of jobs, or goes on with them: one as such, several as replicas."""
     for job in jobs:
         _wait_for_folder(job.path, should_stop)
-    outcomes: list[Outcome] = []
-    try:
-        for part in _parts(jobs, replicas_at_once(jobs[0].run.config, bundle.share)):
-            begun, size = len(outcomes) / len(jobs), len(part) / len(jobs)
-            watcher = _Watcher(should_stop, partial(_advance_part, advance, begun, size))
-            outcomes += train_replicas([(job.run.config, job.path) for job in part], watcher)
-    except Interrupted:
-        return [Ending(interrupted=True)] * len(jobs)
-    except (UserError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        failure = Ending(failure=_sentence(error), traceback="".join(traceback.format_exception(error)))
-        return [failure] * len(jobs)
-    return [
-        Ending(failure=str(outcome))
-        if isinstance(outcome, TrainingFailure)
-        else _ending(partial(_evaluate, job, should_stop))
-        for job, outcome in zip(jobs, outcomes, strict=True)
-    ]
+    watcher = _Watcher(should_stop, advance)
+    if len(jobs) > 1:
+        return train_replicas([(job.run.config, job.path) for job in jobs], watcher)
+    (job,) = jobs
+    if is_begun(job.path):
+        return [loop.resume(job.path, watcher, job.run.config.data_dir)]
+    return [loop.train(job.run.config, job.path, watcher)]
 
 
 def _parts(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
@@ -258,13 +282,7 @@ def _advance_part(advance: Callable[[float], object], begun: float, size: float,
 
 
 def _perform(job: Job, should_stop: Callable[[], bool], advance: Callable[[float], object]) -> None:
-    config = job.run.config
-    _wait_for_folder(job.path, should_stop)
-    watcher = _Watcher(should_stop, advance)
-    if is_begun(job.path):
-        loop.resume(job.path, watcher, config.data_dir)
-    else:
-        loop.train(config, job.path, watcher)
+    _train([job], should_stop, advance)
     _evaluate(job, should_stop)
 
 
@@ -337,10 +355,14 @@ class _Watcher(Watcher):
             signal.raise_signal(signal.SIGTERM)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _sentence(error: Exception) -> str:
     if isinstance(error, UserError | TrainingFailure):
         return str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if _is_out_of_memory(error):
         return (
             "expected enough memory for the run; got less; run fewer at once with --workers, or use a "
             "smaller batch_size"

@@ -128,6 +128,7 @@ def run_sweep(
         replicas: Train runs that differ in seed, temperature, learning rate, warm-up of the KL or capacities
             alone as one stacked model, as many at once as there is memory for, see
             :mod:`igr.training.replicas`; others, and those that cannot be stacked, are trained one by one.
+            The figures of replicas are those of single runs but for rounding.
         evaluation: How runs are evaluated; ``None`` takes the defaults.
         watcher: Is told how the sweep goes.
         command: The command that runs this sweep, for the text of an interrupt.
@@ -208,6 +209,8 @@ class _Work:
         self._sweep = sweep
         self._workers = workers
         self._replicas = replicas
+        # So many processes have something to do.
+        self._num_bundles = 0
         self._watcher = watcher
         self._groups = {group.key: group for group in sweep.groups}
         self.waiting: deque[Job] = deque()
@@ -235,6 +238,7 @@ class _Work:
         first = self.waiting.popleft()
         jobs = [first, *(self._mates(first) if self._replicas else [])]
         self._going |= dict.fromkeys((job.run.path for job in jobs), 0.0)
+        self._num_bundles += 1
         self._watcher.advance(self._going)
         return Bundle(tuple(jobs), 1.0 / self._workers)
 
@@ -248,8 +252,8 @@ class _Work:
             for job in self.waiting
             if shared_settings(job.run.config) == shared and not is_trained(job.path)
         ]
-        # All processes are to have some of them.
-        found = found[: math.ceil((1 + len(found)) / self._workers) - 1]
+        # All processes that are free are to have some of them.
+        found = found[: math.ceil((1 + len(found)) / (self._workers - self._num_bundles)) - 1]
         for job in found:
             self.waiting.remove(job)
         return found
@@ -261,6 +265,7 @@ class _Work:
 
     def end(self, bundle: Bundle, endings: Sequence[Ending]) -> None:
         """Runs have ended; those that were interrupted go back."""
+        self._num_bundles -= 1
         for job, ending in zip(bundle.jobs, endings, strict=True):
             run = job.run
             del self._going[run.path]

@@ -30,7 +30,8 @@ class Adam:
         """Moves the parameters, given the gradient with respect to each."""
         adam(
             self._parameters,
-            list(gradients),
+            # The fused form looks at memory and not at strides.
+            [gradient.contiguous() for gradient in gradients],
             self._means,
             self._squares,
             [],

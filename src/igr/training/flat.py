@@ -68,10 +68,9 @@ def flattened(function: Flat, *examples: Tensor) -> Flat:
     Raises:
         NotFlat: Values in a tensor decide what is done, or random numbers are drawn.
     """
-    copies = [example.detach().clone() for example in examples]
     try:
         with _Unread():
-            module = make_fx(function)(*copies)
+            module = make_fx(function)(*(example.detach().clone() for example in examples))
     # Reading a number from a tensor is one of several of torch's errors, according to how it is read.
     except (RuntimeError, TypeError, ValueError) as error:
         raise NotFlat(str(error)) from error
@@ -143,9 +142,8 @@ def _fold(module: fx.GraphModule, examples: Sequence[Tensor]) -> None:
         Values(module).run(*examples)
     for number, node in enumerate(list(graph.nodes)):
         is_needed = any(user not in constants for user in node.users)
-        # Whoever is given a result may do with it as they like, so those are made anew.
-        is_result = any(user.op == "output" for user in node.users)
-        if node in constants and node.op != "get_attr" and is_needed and not is_result:
+        # Of several results at once the graph names each by an operation of its own.
+        if node in values and node.op != "get_attr" and is_needed and isinstance(values[node], Tensor):
             name = f"constant_{number}"
             module.register_buffer(name, values[node], persistent=False)
             with graph.inserting_before(node):
@@ -155,10 +153,14 @@ def _fold(module: fx.GraphModule, examples: Sequence[Tensor]) -> None:
 
 
 def _written(graph: fx.Graph, constants: set[fx.Node]) -> set[fx.Node]:
-    """Those of the constants that an operation writes to, and what may share their memory."""
+    """Those of the constants that may be written to, and what may share their memory.
+
+    What is a result is among them: whoever is given it may do with it as they like.
+    """
     found: set[fx.Node] = set()
-    for node in _operations(graph):
-        if node.target._schema.is_mutable:  # type: ignore[union-attr]
+    for node in graph.nodes:
+        is_operation = isinstance(node.target, torch._ops.OpOverload)
+        if node.op == "output" or (is_operation and node.target._schema.is_mutable):
             pending = [source for source in node.all_input_nodes if source in constants]
             while pending:
                 reached = pending.pop()

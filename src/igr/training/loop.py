@@ -43,7 +43,6 @@ STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 10}
 # Training images of more bytes than this are not brought to the device, nor cut, all at once.
 MOST_RESIDENT_BYTES = 2**30
 
-
 # Trained weights of these networks stay far below.
 PLAUSIBLE_WEIGHT = 1e3
 

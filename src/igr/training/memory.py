@@ -12,22 +12,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _MEMINFO = Path("/proc/meminfo")
-# What a container may take, and has taken, in the two versions of control groups.
-_LIMITS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
-)
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def free_memory(device: torch.device) -> int:
-    """The bytes that a device has free; of the CPU those that no process and no container has taken."""
+    """The bytes that a device has free; of the CPU those that no process and no control group has taken."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    free = [_of_machine(), *(_of_container(*paths) for paths in _LIMITS)]
-    return min(number for number in free if number is not None)
+        # What torch keeps for later is free for it.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    return min([_of_machine(), *filter(None, map(_of_group, _groups()))])
 
 
 def _of_machine() -> int:
@@ -41,12 +36,31 @@ def _of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def _of_container(limit: Path, taken: Path) -> int | None:
+def _groups() -> list[Path]:
+    """The control groups that this process is in: that of a container, a service or a Slurm job."""
     try:
-        return max(0, int(limit.read_text()) - int(taken.read_text()))
+        own = _OWN_GROUP.read_text().splitlines()
+    except OSError:
+        return []
+    # Of the second version, whose line is 0::/PATH; limits of those above hold too.
+    paths = [line.removeprefix("0::/") for line in own if line.startswith("0::/")]
+    return [_GROUPS, *(group for path in paths for group in _above(_GROUPS / path))]
+
+
+def _above(group: Path) -> list[Path]:
+    return [group, *(parent for parent in group.parents if _GROUPS in parent.parents)]
+
+
+def _of_group(group: Path) -> int | None:
+    """What a group may still take; ``None`` where it has no limit."""
+    try:
+        limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        lines = (group / "memory.stat").read_text().splitlines()
     except (OSError, ValueError):
-        # There is none, or it may take all.
         return None
+    # Of files that were read, which goes where room is needed.
+    cached = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return max(1, limit - taken + cached)
 
 
 class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -8,9 +8,11 @@ if it stood alone; only steps are taken for all at once.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from igr.data import prepare
+from igr.data import Dataset, prepare
+from igr.errors import UserError
 from igr.estimators import by_name
-from igr.models.latents import LATENTS
+from igr.models.latents import LATENTS, StickBreakingLatent
+from igr.models.latents.invertible_gaussian import NormalLatent
 from igr.training.adam import Adam
-from igr.training.board import Board
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.failures import Interrupted, TrainingFailure
@@ -33,6 +36,7 @@ from igr.training.passes import Passes, terms_by_tensors
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, load_data, with_data_at_hand
 from igr.training.stopping import Stop, stop_signals
+from igr.training.task import Task
 from igr.training.tasks import task_of
 from igr.training.watchers import Watcher
 
@@ -48,7 +52,8 @@ _OWN: dict[str, Any] = {
 # What is scheduled for some replicas of a stack and not for others has these values there.
 _NEUTRAL = {"kl_weight": 1.0}
 
-Outcome = dict[str, Any] | TrainingFailure
+# The numbers of a run's result, or what kept it from being trained to its end.
+Outcome = dict[str, Any] | TrainingFailure | UserError
 
 
 def shared_settings(config: RunConfig) -> RunConfig | None:
@@ -58,18 +63,32 @@ def shared_settings(config: RunConfig) -> RunConfig | None:
         config: A resolved config.
 
     Returns:
-        The same for all that can be trained as one; ``None`` where a run has to be trained alone, because
-        how a step is computed depends on the values in its tensors, or on what its model remembers.
+        The same for all that can be trained as one; ``None`` where a run is to be trained alone, because how
+        a step is computed depends on the values in its tensors, or on what its model remembers.
     """
     if isinstance(config, DLGMMConfig) and config.is_truncated:
         return None
     if isinstance(config, TrainConfig):
-        if config.has_categories and not LATENTS[config.latent].has_fixed_law:
+        if config.has_categories and not _has_plain_law(config):
             return None
         if any(True for _ in by_name(config.estimator).buffers()):
             return None
     own = {name: value for name, value in _OWN.items() if getattr(config, name, None) is not None}
     return dataclasses.replace(config, **own)
+
+
+def _has_plain_law(config: TrainConfig) -> bool:
+    """Whether what a step needs of the latent's law is computed alike whatever the values of parameters are.
+
+    The exact laws of the IGR choose their nodes by the parameters. Where these cannot be read, they take as
+    many as any might need: of IGR-I a few times more, which a GPU does anyway, of sticks thousands.
+    """
+    latent = LATENTS[config.latent]
+    if not latent.has_fixed_law:
+        return False
+    if config.trained_kl != "discrete" or not issubclass(latent, NormalLatent):
+        return True
+    return not issubclass(latent, StickBreakingLatent) and config.device != "cpu"
 
 
 def train_replicas(
@@ -78,61 +97,92 @@ def train_replicas(
     """Trains runs as one stacked model, or goes on with those of them that were begun.
 
     Each has its folder, as :func:`igr.training.loop.train` would write it, and the same numbers but for
-    rounding.
+    rounding; of the seconds of an epoch each has its part. Those that were begun and are behind the others
+    catch up with them first.
 
     Arguments:
         runs: Configs that differ in no more than seed, temperature, learning rate, warm-up of the KL and
             capacities, and the folder of each.
-        watcher: Is told how training goes; of the figures it is told those of the first run.
+        watcher: Is told how training goes; of the figures it is told those of one run.
 
     Returns:
-        For each run what ``result.json`` holds in the end, or the failure that ended it.
+        For each run what ``result.json`` holds in the end, or the failure that ended it, or why it could not
+        begin. What becomes of one run changes no other.
 
     Raises:
-        ValueError: The configs are not those of replicas.
-        UserError: A config or a folder cannot be used.
+        ValueError: The configs are not those of replicas, or two have one folder.
+        UserError: The data cannot be read.
         Interrupted: SIGINT or SIGTERM came; a checkpoint of every replica was written.
     """
     configs = [config.resolved() for config, _ in runs]
+    paths = [Path(path) for _, path in runs]
     shared = {shared_settings(config) for config in configs}
-    if len(shared) != 1 or None in shared:
+    if len(shared) > 1 or None in shared:
         raise ValueError(
             "train_replicas: expected configs that differ in seed, temperature, learning_rate, kl_warmup and "
             f"capacities alone, of models that can be stacked; got {configs}; train them with train()."
         )
-    folders = [RunFolder(path) for _, path in runs]
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise ValueError(f"train_replicas: expected a folder for each run; got {paths}; change one.")
+    if not runs:
+        return []
     dataset = load_data(with_data_at_hand(configs[0], None))
     outcomes: dict[int, Outcome] = {}
     loops: dict[int, Loop] = {}
     with ExitStack() as stack:
-        for index, (config, folder) in enumerate(zip(configs, folders, strict=True)):
-            begun = (folder.path / "config.json").is_file()
-            if not begun:
-                # Before the lock, which would leave a file in a folder that is no run's.
-                folder.check_free()
-            stack.enter_context(folder.locked())
-            if begun and "training" in (result := folder.result()):
-                outcomes[index] = result
+        for index, (config, path) in enumerate(zip(configs, paths, strict=True)):
+            try:
+                opened = _open(config, RunFolder(path), dataset, next(iter(loops.values()), None), stack)
+            except UserError as error:
+                outcomes[index] = error
                 continue
-            like = next(iter(loops.values()), None)
-            loops[index] = Loop(folder, folder.config() if begun else config, dataset, like)
-            if begun:
-                loops[index].restore()
+            if isinstance(opened, Loop):
+                loops[index] = opened
             else:
-                folder.begin(config)
-        # Those that were interrupted together are at the same step; of a process that was killed they may
-        # not all be.
-        for step in sorted({loop.step for loop in loops.values()}):
-            together = {index: loop for index, loop in loops.items() if loop.step == step}
-            outcomes |= zip(together, _Replicas([*together.values()]).run(watcher or Watcher()), strict=True)
+                outcomes[index] = opened
+        if loops:
+            outcomes |= _Training(loops).run(watcher or Watcher())
     return [outcomes[index] for index in range(len(runs))]
+
+
+def _open(
+    config: RunConfig, folder: RunFolder, dataset: Dataset, like: Loop | None, stack: ExitStack
+) -> Loop | dict[str, Any]:
+    """The loop of a run, new or from its latest checkpoint, or its result where it has finished.
+
+    The stack holds the folder.
+    """
+    if not (folder.path / "config.json").is_file():
+        # Before the lock, which would leave a file in a folder that is no run's.
+        loop = Loop(folder, config, dataset, like)
+        folder.check_free()
+        stack.enter_context(folder.locked())
+        folder.begin(config)
+        return loop
+    stored = folder.config()
+    # Data and prior are the same wherever they are.
+    here = {name: getattr(config, name) for name in ("data_dir", "prior") if hasattr(config, name)}
+    if dataclasses.replace(stored, **here) != config:
+        raise UserError(
+            f"expected the run of this config in {folder.path}; got one with other settings; choose another "
+            "folder"
+        )
+    with ExitStack() as own:
+        own.enter_context(folder.locked())
+        result = folder.result()
+        if "training" in result:
+            return result
+        loop = Loop(folder, stored, dataset, like)
+        loop.restore()
+        stack.push(own.pop_all())
+    return loop
 
 
 def replicas_at_once(config: RunConfig, share: float = 1.0) -> int:
     """How many replicas of a run there is memory for, at least one.
 
-    Half of what is free is taken. Of the rest of a step nothing is assumed to be given back before its end,
-    so that there is room for what is not counted.
+    Half of what is free is taken, and of what a step makes nothing is assumed to be given back before its
+    end, so that there is room for what is not counted.
 
     Arguments:
         config: A config that can be stacked.
@@ -141,125 +191,166 @@ def replicas_at_once(config: RunConfig, share: float = 1.0) -> int:
     config = config.resolved()
     dataset = load_data(with_data_at_hand(config, None))
     task = task_of(config, dataset, 1)
-    state = sum(tensor.nbytes for tensor in (*task.model.parameters(), *task.model.buffers()))
-    images = prepare(
-        dataset.train.images[: config.batch_size].to(task.device), config.likelihood, config.dtype
-    )
-    with Allocated() as step:
-        Passes(task)(images, 0)
-    # Weights, their gradients, and two moments of these.
-    needed = 4 * state + step.num_bytes
-    return max(1, int(0.5 * share * free_memory(task.device) / needed))
+    tensors = [*task.model.parameters(), *task.model.buffers()]
+    images = dataset.train.images[: config.batch_size].to(task.device)
+    x = prepare(images, config.likelihood, config.dtype)
+    temperature = torch.tensor([config.posterior_temperature], dtype=x.dtype, device=x.device)
+    step = _mapped(task, Passes(task), ["temperature"])
+    with torch.no_grad(), Allocated() as made:
+        one = [tensor.detach().unsqueeze(0) for tensor in (*tensors, x, task.noise(0, len(x)))]
+        step(*one, temperature)
+    # Weights and two moments of their gradients; the gradients are among what the step made.
+    state = 3 * sum(tensor.nbytes for tensor in tensors)
+    return max(1, int(0.5 * share * free_memory(task.device) / (state + made.num_bytes)))
 
 
-class _Replicas:
-    """Loops at the same step, whose tensors are slices of stacked ones."""
+class _Training:
+    """Loops, some of which may be behind the others, on their way to the last epoch."""
 
-    def __init__(self, loops: Sequence[Loop]) -> None:
-        self.loops = loops
-        self.first = loops[0]
+    def __init__(self, loops: Mapping[int, Loop]) -> None:
+        self.loops = dict(loops)
         self.failures: dict[int, TrainingFailure] = {}
-        # Those with the same learning rate are neighbours, so that Adam moves them in one go.
-        self._order = sorted(range(len(loops)), key=lambda index: loops[index].config.learning_rate)
-        ordered = [loops[index] for index in self._order]
-        self._parameters = _stacked([loop.parameters for loop in ordered])
-        self._tensors = [*self._parameters, *_stacked([[*loop.model.buffers()] for loop in ordered])]
-        self._adams: list[tuple[slice, Loop, Adam]] = []
-        start = 0
-        while start < len(ordered):
-            leader = ordered[start]
-            end = start
-            while end < len(ordered) and ordered[end].config.learning_rate == leader.config.learning_rate:
-                end += 1
-            part = slice(start, end)
-            adam = Adam({str(number): p[part] for number, p in enumerate(self._parameters)})
-            adam.join([loop.adam for loop in ordered[part]])
-            self._adams.append((part, leader, adam))
-            start = end
-        self._ordered = ordered
-        self._flat: dict[int, Flat] = {}
-        temperatures = [loop.config.posterior_temperature for loop in ordered]
-        self._constant = {"temperature": temperatures} if len({*temperatures}) > 1 else {}
+        # Those that are trained now, all at the same step.
+        self.going: dict[int, Loop] = {}
+        self.first = next(iter(self.loops.values()))
+        self._indices = {id(loop): index for index, loop in self.loops.items()}
 
-    def run(self, watcher: Watcher) -> list[Outcome]:
+    def run(self, watcher: Watcher) -> dict[int, Outcome]:
         """Trains all to the last epoch, but for those that fail on the way."""
         first = self.first
         with ExitStack() as stack:
-            boards = [stack.enter_context(loop.board() or nullcontext()) for loop in self.loops]
+            self._boards = {
+                index: stack.enter_context(loop.board() or nullcontext())
+                for index, loop in self.loops.items()
+            }
             stop = stack.enter_context(stop_signals())
             stack.enter_context(watcher)
-            watcher.begin(first.step, first.num_steps, first.config.epochs)
-            step = first.step
-            while step < first.num_steps and len(self.failures) < len(self.loops):
-                step = self._epoch(step, watcher, stop, boards)
-        return [
-            self.failures[index] if index in self.failures else loop.finish()
-            for index, loop in enumerate(self.loops)
-        ]
+            starts = sorted({loop.step for loop in self.loops.values()})
+            watcher.begin(starts[0], first.num_steps, first.config.epochs)
+            for start, end in zip(starts, [*starts[1:], first.num_steps], strict=True):
+                self.going |= {index: loop for index, loop in self.loops.items() if loop.step == start}
+                self._advance(start, end, watcher, stop)
+        finished = {index: loop.finish() for index, loop in self.going.items()}
+        return {**self.failures, **finished}
 
-    def _epoch(self, step: int, watcher: Watcher, stop: Stop, boards: Sequence[Board | None]) -> int:
-        """Takes the steps that are left of an epoch, and closes it; the step after it."""
-        started = time.perf_counter()
-        steps_per_epoch = self.first.steps_per_epoch
-        # Those of one that has failed stay at the step where it did.
-        last = (step // steps_per_epoch + 1) * steps_per_epoch
-        batches = [loop.batches() for loop in self._ordered]
-        while step < last and len(self.failures) < len(self.loops):
-            number = step % steps_per_epoch
-            self._step(step, torch.stack([each[number] for each in batches]))
-            step += 1
-            watcher.advance(step)
-            if stop.requested and step < last:
-                raise self._interrupted()
-        seconds = (time.perf_counter() - started) / len(self.loops)
-        lines = []
-        for index, board in enumerate(boards):
-            if index not in self.failures:
-                lines.append(self.loops[index].close_epoch(seconds, board))
-        if lines:
-            watcher.epoch(lines[0])
-        if stop.requested and step < self.first.num_steps:
-            raise self._interrupted()
-        for index, loop in enumerate(self.loops):
-            if index not in self.failures:
-                try:
-                    loop.checkpoint_if_due()
-                except TrainingFailure as failure:
-                    self.failures[index] = failure
-        return step
+    def _advance(self, step: int, end: int, watcher: Watcher, stop: Stop) -> None:
+        """Takes those that are going from one step to another."""
+        per_epoch = self.first.steps_per_epoch
+        stacked: _Stack | None = None
+        while step < end and self.going:
+            if stacked is None or len(stacked.loops) > len(self.going):
+                # One that has failed is frozen: it is no part of the stack from the next epoch on.
+                stacked = _Stack(list(self.going.values()))
+            started = time.perf_counter()
+            last = min(end, (step // per_epoch + 1) * per_epoch)
+            batches = [loop.batches() for loop in stacked.loops]
+            for number in range(step % per_epoch, last - step + step % per_epoch):
+                stacked.step(torch.stack([each[number] for each in batches]), self._note)
+                step += 1
+                watcher.advance(step)
+                if stop.requested and step % per_epoch:
+                    self._interrupt()
+                if not self.going:
+                    return
+            if step % per_epoch:
+                return
+            self._close(watcher, (time.perf_counter() - started) / len(stacked.loops))
+            if stop.requested and step < self.first.num_steps:
+                self._interrupt()
+            self._try_each(lambda loop: loop.checkpoint_if_due())
 
-    def _step(self, step: int, batch: Tensor) -> None:
+    def _note(self, loop: Loop, sums: Tensor) -> None:
+        """Counts a step of one, if it is still going."""
+        index = self._indices[id(loop)]
+        if index in self.going:
+            self._try(index, partial(loop.note, sums))
+
+    def _close(self, watcher: Watcher, seconds: float) -> None:
+        """Ends an epoch of each."""
+        for index, loop in list(self.going.items()):
+            self._try(index, partial(loop.close_epoch, seconds, self._boards[index]))
+        if self.going:
+            watcher.epoch(next(iter(self.going.values())).folder.metrics()[-1])
+
+    def _try_each(self, work: Callable[[Loop], object]) -> None:
+        for index, loop in list(self.going.items()):
+            self._try(index, partial(work, loop))
+
+    def _try(self, index: int, work: Callable[[], object]) -> None:
+        """Does something with one that is going, which goes no further if it fails."""
+        try:
+            work()
+        except TrainingFailure as failure:
+            self.failures[index] = failure
+            del self.going[index]
+
+    def _interrupt(self) -> None:
+        """Writes a checkpoint of each and stops, unless all have failed."""
+        self._try_each(lambda loop: loop.interrupted())
+        if self.going:
+            first = next(iter(self.going.values()))
+            raise Interrupted(
+                f"stopped {len(self.going)} replicas at step {first.step} of {first.num_steps}, each with a "
+                "checkpoint; go on with the same command"
+            )
+
+
+class _Stack:
+    """Loops at the same step, whose tensors are slices of stacked ones."""
+
+    def __init__(self, loops: Sequence[Loop]) -> None:
+        # Those with the same learning rate are neighbours, so that Adam moves them in one go.
+        self.loops = sorted(loops, key=lambda loop: loop.config.learning_rate)
+        self._parameters = _stacked([loop.parameters for loop in self.loops])
+        self._tensors = [*self._parameters, *_stacked([[*loop.model.buffers()] for loop in self.loops])]
+        self._adams: list[tuple[slice, Loop, Adam]] = []
+        start = 0
+        for _, alike in itertools.groupby(self.loops, key=lambda loop: loop.config.learning_rate):
+            members = list(alike)
+            part = slice(start, start + len(members))
+            adam = Adam({str(number): p[part] for number, p in enumerate(self._parameters)})
+            adam.join([loop.adam for loop in members])
+            self._adams.append((part, members[0], adam))
+            start = part.stop
+        temperatures = [loop.config.posterior_temperature for loop in self.loops]
+        self._constant = {"temperature": temperatures} if len({*temperatures}) > 1 else {}
+        self._flat: dict[int, Flat] = {}
+
+    def step(self, batch: Tensor, note: Callable[[Loop, Tensor], object]) -> None:
+        """Takes a step.
+
+        Arguments:
+            batch: The numbers of the images of each, with shape :math:`(R, B)`.
+            note: Is told the figures of each before the weights move.
+        """
+        step = max(loop.step for loop in self.loops)
         num_images = batch.shape[1]
         x = self._images(batch)
-        noise = torch.stack([loop.task.noise(step, num_images) for loop in self._ordered])
+        noise = torch.stack([loop.task.noise(step, num_images) for loop in self.loops])
         scheduled = self._scheduled(step, x)
         inputs = (*self._tensors, x, noise, *scheduled.values())
         if num_images not in self._flat:
             self._flat[num_images] = self._pass([*scheduled], inputs)
         with torch.no_grad():
             *gradients, sums = self._flat[num_images](*inputs)
-        for position, index in enumerate(self._order):
-            if index not in self.failures:
-                try:
-                    self.loops[index].note(sums[position])
-                except TrainingFailure as failure:
-                    self.failures[index] = failure
+        for loop, own in zip(self.loops, sums, strict=True):
+            note(loop, own)
         for part, leader, adam in self._adams:
             adam.step([gradient[part] for gradient in gradients], leader.task.learning_rate(step))
 
     def _images(self, batch: Tensor) -> Tensor:
         """The images of a step of all replicas, with shape :math:`(R, B, C, H, W)`."""
-        first = self.first
+        first = self.loops[0]
         images = first.images_of(batch.flatten())
         if not first.drawn_anew:
             prepared = first.prepared(images)
             return prepared.view(*batch.shape, *prepared.shape[1:])
         parts = torch.split(images, batch.shape[1])
-        return torch.stack([loop.prepared(part) for loop, part in zip(self._ordered, parts, strict=True)])
+        return torch.stack([loop.prepared(part) for loop, part in zip(self.loops, parts, strict=True)])
 
     def _scheduled(self, step: int, like: Tensor) -> dict[str, Tensor]:
         """What differs by replica or by step, by name, each with shape :math:`(R,)`."""
-        found = [loop.task.scheduled(step) for loop in self._ordered]
+        found = [loop.task.scheduled(step) for loop in self.loops]
         values = dict(self._constant)
         for name in dict.fromkeys(name for each in found for name in each):
             values[name] = [each[name] if name in each else _NEUTRAL[name] for each in found]
@@ -270,35 +361,31 @@ class _Replicas:
 
     def _pass(self, names: Sequence[str], examples: Sequence[Tensor]) -> Flat:
         """Gradients and figures of all replicas, for images of these shapes."""
-        first = self.first
-        terms_of = terms_by_tensors(first.task, names)
-        num_parameters = len(self._parameters)
-
-        def loss(parameters: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-            terms = terms_of(*parameters, *others)
-            return terms.loss, terms.sums
-
-        def one(*arguments: Tensor) -> list[Tensor]:
-            parameters, others = arguments[:num_parameters], arguments[num_parameters:]
-            gradients, sums = grad(loss, has_aux=True)(parameters, others)
-            x = arguments[len(self._tensors)]
-            return [*gradients, first.passes.figures(sums, gradients, len(x))]
-
-        stacked = vmap(one)
+        first = self.loops[0]
+        mapped = _mapped(first.task, first.passes, names)
         try:
-            return flattened(stacked, *examples)
+            return flattened(mapped, *examples)
         except NotFlat:
-            return stacked
+            return mapped
 
-    def _interrupted(self) -> Interrupted:
-        """Writes a checkpoint of each replica; what is to be raised then."""
-        going = [loop for index, loop in enumerate(self.loops) if index not in self.failures]
-        for loop in going:
-            loop.interrupted()
-        return Interrupted(
-            f"stopped {len(going)} replicas at step {going[0].step} of {going[0].num_steps}, each with a "
-            "checkpoint; go on with the same command"
-        )
+
+def _mapped(task: Task, passes: Passes, names: Sequence[str]) -> Flat:
+    """Gradients and figures as a function of stacked tensors, images, noise, and what is scheduled."""
+    terms_of = terms_by_tensors(task, names)
+    num_parameters = len(list(task.model.parameters()))
+    # After parameters and buffers come the images.
+    position = num_parameters + len(list(task.model.buffers()))
+
+    def loss(parameters: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        terms = terms_of(*parameters, *others)
+        return terms.loss, terms.sums
+
+    def one(*arguments: Tensor) -> list[Tensor]:
+        parameters, others = arguments[:num_parameters], arguments[num_parameters:]
+        gradients, sums = grad(loss, has_aux=True)(parameters, others)
+        return [*gradients, passes.figures(sums, gradients, len(arguments[position]))]
+
+    return vmap(one)
 
 
 def _stacked(tensors: Sequence[Sequence[Tensor]]) -> list[Tensor]:
