@@ -44,7 +44,7 @@ class RunArguments(CommonArguments):
     """Runs that are trained at once, each with one thread; the figures do not depend on it."""
 
     replicas: Flag = False
-    """Train runs that differ in seed, temperature, learning rate or KL schedule alone as one stacked model."""
+    """Train runs that differ in seed, temperature, learning rate or KL schedule alone as one stack."""
 
     device: str = "cpu"
     """Where runs are trained and evaluated: cpu, cuda, cuda:1, ..."""

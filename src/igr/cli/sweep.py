@@ -70,7 +70,7 @@ class SweepArguments(CommonArguments):
     """Runs that go on at once, each with one thread; the figures do not depend on it."""
 
     replicas: Flag = False
-    """Train runs that differ in seed, temperature, learning rate or KL schedule alone as one stacked model."""
+    """Train runs that differ in seed, temperature, learning rate or KL schedule alone as one stack."""
 
     tune_first_seed: Flag = False
     """Choose in each group with the first seed, and run only the chosen one with the others."""
