@@ -428,8 +428,8 @@ def test_the_term_that_broke_is_named(tmp_path, monkeypatch, broken, name):
             super().__init__(folder, config, dataset)
             forward = self.model.forward
 
-            def poisoned(*inputs):
-                terms = forward(*inputs)
+            def poisoned(*inputs, **settings):
+                terms = forward(*inputs, **settings)
                 return terms._replace(**{broken: getattr(terms, broken) / 0})
 
             self.model.forward = poisoned
