@@ -28,22 +28,11 @@ from igr.sweeps import (
     workers,
 )
 from igr.training import loop
-from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.folders import held
 from igr.training.runs import RunFolder
+from tiny_runs import TINY
 
-TINY = TrainConfig(
-    network="dense",
-    num_variables=2,
-    num_categories=3,
-    max_images=50,
-    epochs=2,
-    batch_size=25,
-    checkpoint_every=1,
-    num_eval_samples=4,
-    tensorboard=False,
-).resolved()
 FAILING = dataclasses.replace(TINY, learning_rate=1e30)
 
 

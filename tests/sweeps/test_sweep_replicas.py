@@ -15,25 +15,13 @@ from igr.sweeps import EvaluationSettings, Group, SweepWatcher, job, record, run
 from igr.sweeps.job import Bundle, Job
 from igr.sweeps.run import _Work
 from igr.training import memory, replicas
-from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.folders import held
 from igr.training.memory import Allocated, free_memory
 from igr.training.replicas import replicas_at_once
+from tiny_runs import TINY as SINGLE
 
-TINY = TrainConfig(
-    network="dense",
-    num_variables=2,
-    num_categories=3,
-    max_images=50,
-    epochs=2,
-    batch_size=25,
-    checkpoint_every=1,
-    num_eval_samples=4,
-    tensorboard=False,
-    precision="float64",
-    kl="relaxed",
-).resolved()
+TINY = dataclasses.replace(SINGLE, precision="float64", kl="relaxed").resolved()
 
 
 def grid(**settings: Any) -> Group:

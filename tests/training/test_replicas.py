@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from igr.training.replicas import shared_settings, train_replicas
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, load_run
 from igr.training.sop_config import SOPConfig
-from igr.training.watchers import Watcher
+from interruptions import InterruptAt
 
 SMALL = {
     "max_images": 110,
@@ -145,23 +143,13 @@ def test_in_single_precision_the_bounds_on_the_test_images_agree(tmp_path):
         assert found == pytest.approx(expected, abs=0.05)
 
 
-class At(Watcher):
-    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
-        self.step = step
-        self.number = number
-
-    def advance(self, step: int) -> None:
-        if step == self.step:
-            os.kill(os.getpid(), self.number)
-
-
 @pytest.mark.parametrize("step", [1, 3, 7])
 def test_interrupted_replicas_go_on_to_the_same_bits(tmp_path, step):
     configs = varied(vae(kl="relaxed"), {"seed": [0, 1], "temperature": [0.3, 0.6]})
     train_replicas(places(tmp_path / "unbroken", configs))
     broken = places(tmp_path / "broken", configs)
     with pytest.raises(Interrupted, match=f"stopped 2 replicas at step {step} of 12, each with a checkpoint"):
-        train_replicas(broken, At(step))
+        train_replicas(broken, InterruptAt(step))
     assert [RunFolder(path).latest_step() for _, path in broken] == [step, step]
     train_replicas(broken)
     for index in range(2):
@@ -175,7 +163,7 @@ def test_replicas_at_different_steps_go_on_and_those_that_are_done_are_left(tmp_
     loop.train(*runs[0])
     for index, step in ((1, 4), (2, 7)):
         with pytest.raises(Interrupted):
-            loop.train(*runs[index], At(step))
+            loop.train(*runs[index], InterruptAt(step))
     done = (runs[0][1] / "result.json").read_bytes()
     outcomes = train_replicas(runs)
     assert (runs[0][1] / "result.json").read_bytes() == done
@@ -201,7 +189,7 @@ def test_a_replica_that_breaks_is_reported_and_the_others_go_on(tmp_path):
 
 def test_if_all_break_all_are_reported(tmp_path):
     configs = varied(vae(kl="relaxed"), {"seed": [0, 1], "learning_rate": [1e300, 1e300]})
-    outcomes = train_replicas(places(tmp_path, configs), At(2))
+    outcomes = train_replicas(places(tmp_path, configs), InterruptAt(2))
     assert all(isinstance(outcome, TrainingFailure) for outcome in outcomes)
 
 
@@ -213,7 +201,7 @@ def test_one_that_is_seen_late_to_have_broken_takes_no_other_with_it(tmp_path, m
     runs = places(tmp_path / "stacked", configs)
     if step is not None:
         with pytest.raises(Interrupted, match=f"stopped 2 replicas at step {step} of 12"):
-            train_replicas(runs, At(step))
+            train_replicas(runs, InterruptAt(step))
     outcomes = train_replicas(runs)
     assert [isinstance(outcome, TrainingFailure) for outcome in outcomes] == [False, True, False]
     for index in (0, 2):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.loop import resume, train
 from igr.training.runs import load_run
-from igr.training.watchers import Watcher
+from interruptions import InterruptAt
 
 
 def config(**settings: Any) -> TrainConfig:
@@ -63,23 +61,12 @@ def test_every_estimator_trains_every_latent_that_has_it(name: str, latent: str,
     assert (loaded.model.estimator is None) == (name in ("pathwise", "gumbel_straight_through"))
 
 
-class _Stop(Watcher):
-    """Interrupts after some steps, as a signal would."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def advance(self, step: int) -> None:
-        if step == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.mark.parametrize("name", ["relax", "score_function_moving_average", "rao_blackwell_straight_through"])
 def test_state_of_an_estimator_is_part_of_a_checkpoint(name: str, tmp_path: Path) -> None:
     wanted = config(estimator=name, latent="gumbel-softmax")
     whole = train(wanted, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(wanted, tmp_path / "parts", _Stop(4))
+        train(wanted, tmp_path / "parts", InterruptAt(4))
     parts = resume(tmp_path / "parts")
     first, second = (load_run(tmp_path / run).model.state_dict() for run in ("whole", "parts"))
     assert any(key.startswith("estimator.") for key in first) == (name != "rao_blackwell_straight_through")

@@ -41,7 +41,7 @@ class RunArguments(CommonArguments):
     """The whole study made small, in seconds; settings that are given win over it."""
 
     workers: int = 1
-    """Runs that are trained at once, each with one thread; the figures do not depend on it."""
+    """Runs that are trained at once, each with one thread; without replicas figures do not depend on it."""
 
     replicas: Flag = False
     """Train runs that differ in seed, temperature, learning rate or KL schedule alone as one stack."""

@@ -67,7 +67,7 @@ class SweepArguments(CommonArguments):
     """The settings of that study: full or small."""
 
     workers: int = 1
-    """Runs that go on at once, each with one thread; the figures do not depend on it."""
+    """Runs that go on at once, each with one thread; without replicas figures do not depend on it."""
 
     replicas: Flag = False
     """Train runs that differ in seed, temperature, learning rate or KL schedule alone as one stack."""

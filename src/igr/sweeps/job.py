@@ -305,7 +305,7 @@ def _evaluate(job: Job, should_stop: Callable[[], bool]) -> None:
 
 def is_begun(path: Path) -> bool:
     """Whether a folder, which need not exist, is that of a run."""
-    return (path / "config.json").is_file()
+    return RunFolder(path).is_begun
 
 
 def _wait_for_folder(path: Path, should_stop: Callable[[], bool]) -> None:

@@ -41,7 +41,6 @@ _REFUSED = (
     torch.Tag.nondeterministic_seeded,
 )
 
-
 # Ways to read numbers that go past the dispatcher, which sees the others.
 _READING = frozenset({Tensor.tolist, Tensor.numpy, Tensor.__array__})
 

@@ -152,7 +152,7 @@ def _open(
 
     The stack holds the folder.
     """
-    if not (folder.path / "config.json").is_file():
+    if not folder.is_begun:
         # Before the lock, which would leave a file in a folder that is no run's.
         loop = Loop(folder, config, dataset, like)
         folder.check_free()
@@ -267,10 +267,14 @@ class _Training:
 
     def _close(self, watcher: Watcher, seconds: float) -> None:
         """Ends an epoch of each."""
+        lines: list[dict[str, Any]] = []
         for index, loop in list(self.going.items()):
-            self._try(index, partial(loop.close_epoch, seconds, self._boards[index]))
-        if self.going:
-            watcher.epoch(next(iter(self.going.values())).folder.metrics()[-1])
+            self._try(index, partial(self._close_one, index, loop, seconds, lines))
+        if lines:
+            watcher.epoch(lines[0])
+
+    def _close_one(self, index: int, loop: Loop, seconds: float, lines: list[dict[str, Any]]) -> None:
+        lines.append(loop.close_epoch(seconds, self._boards[index]))
 
     def _try_each(self, work: Callable[[Loop], object]) -> None:
         for index, loop in list(self.going.items()):

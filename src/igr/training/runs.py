@@ -99,6 +99,11 @@ class RunFolder:
             return replace(config, prior=str(self._prior.absolute()))
         return config
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether the folder, which need not exist, is that of a run."""
+        return self._config.is_file()
+
     def version_warnings(self) -> list[str]:
         """Sentences about versions, other than those the run was started with, that go on with it."""
         record, now = self._record(), _versions()
