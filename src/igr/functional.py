@@ -60,7 +60,7 @@ def gumbel_softmax(
         noise = standard_gumbel(scores.shape, dtype=dtype, device=logits.device, generator=generator)
     else:
         noise = _given_noise("gumbel_softmax", noise, logits.shape, dim, dtype)
-    points = _points(scores + noise, tau, hard, reference=None)
+    points = _points(scores, None, noise, tau, hard, reference=None)
     return points.to(logits.dtype).movedim(-1, dim)
 
 
@@ -119,7 +119,7 @@ def invertible_gaussian(
     else:
         noise = _given_noise("invertible_gaussian", noise, loc.shape, dim, dtype)
     log_delta = log_number(delta, dtype)
-    points = _points(_shifted(mean, scale, noise), tau, hard, reference=log_delta)
+    points = _points(mean, scale, noise, tau, hard, reference=log_delta)
     return points.to(loc.dtype).movedim(-1, dim)
 
 
@@ -213,20 +213,21 @@ def _given_noise(owner: str, noise: Tensor, shape: torch.Size, dim: int, dtype: 
     return noise.to(dtype).movedim(dim, -1)
 
 
-def _points(scores: Tensor, tau: float | Tensor, hard: bool, reference: float | Tensor | None) -> Tensor:
-    """softmax(++) of scores / tau, or the vertex nearest to it with the gradient of that point."""
-    soft = simplex.tempered_softmax(scores, tau, reference)
+def _points(
+    loc: Tensor,
+    scale: float | Tensor | None,
+    noise: Tensor,
+    tau: float | Tensor,
+    hard: bool,
+    reference: float | Tensor | None,
+) -> Tensor:
+    """The points, or the vertices nearest to them with the gradient of the points."""
     if not hard:
-        return soft
+        return simplex.points_of_noise(loc, scale, noise, tau, reference)
+    scores = simplex.shifted(loc, scale, noise)
+    soft = simplex.tempered_softmax(scores, tau, reference)
     # The scores and not the point, whose entries may tie where they round or underflow.
     full = (
         scores if reference is None else simplex.with_reference(scores / column(tau, scores.dtype), reference)
     )
     return simplex.straight_through(simplex.nearest_vertex(full.detach()), soft)
-
-
-def _shifted(loc: Tensor, scale: float | Tensor, noise: Tensor) -> Tensor:
-    """loc + scale * noise in one pass."""
-    if isinstance(scale, Tensor):
-        return torch.addcmul(loc, scale, noise)
-    return torch.add(loc, noise, alpha=scale)

@@ -195,3 +195,17 @@ def test_a_hundred_million_draws_fit_beyond_the_grain_of_rand(path):
 def test_the_plain_formula_would_not_fit():
     for counts in phases(plain_exponential, 20_000_000, 5_000_000):
         assert chi_square(counts, counts.sum() / 8 * torch.ones(8)) < 1e-9
+
+
+@pytest.mark.parametrize("count", [2**16 - 1, 2**16, 2**16 + 1])
+def test_the_faster_source_of_many_numbers_follows_the_generator(count):
+    """One number more or less than what it takes; the generator goes on, so the next draw is another one."""
+    source = generator("many")
+    first, second = (
+        standard_gumbel(torch.Size([count]), dtype=torch.float32, device=CPU, generator=source)
+        for _ in range(2)
+    )
+    assert torch.equal(first, draw(standard_gumbel, count, key="many"))
+    assert not torch.equal(first, second)
+    assert scipy.stats.kstest(first.double().numpy(), "gumbel_r").pvalue > 1e-6
+    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 5 / math.sqrt(count)

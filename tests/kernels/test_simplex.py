@@ -54,6 +54,49 @@ def test_hand_written_softmax_is_torchs_to_second_order(size, temperature, log_d
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("size", [2, 5, 9, 40])
+@pytest.mark.parametrize("log_delta", [None, -0.5], ids=["softmax", "softmax++"])
+@pytest.mark.parametrize("scale", [None, 0.7, "column", "tensor"], ids=str)
+def test_points_of_noise_and_their_derivatives_are_those_of_plain_operations(size, log_delta, scale):
+    """With respect to loc, scale and noise, which broadcast, to second order."""
+
+    def normal(*shape, key):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator(key)).requires_grad_()
+
+    leaves = [normal(3, size, key="loc"), normal(4, 3, size, key="noise")]
+    if isinstance(scale, str):
+        leaves.append(normal(*((3, 1) if scale == "column" else (3, size)), key="scale"))
+    weight = normal(4, 3, size + (log_delta is not None), key="weight").detach()
+
+    def ours(loc, noise, spread=scale):
+        return simplex.points_of_noise(loc, spread, noise, 0.6, log_delta)
+
+    def plain(loc, noise, spread=scale):
+        x = (loc + (1.0 if spread is None else spread) * noise) / 0.6
+        if log_delta is not None:
+            x = torch.cat([x, torch.full_like(x[..., :1], log_delta)], -1)
+        return torch.softmax(x, -1)
+
+    def derivatives(function):
+        value = (function(*leaves) * weight).sum()
+        first = torch.autograd.grad(value, leaves, create_graph=True)
+        once = torch.autograd.grad((function(*leaves) * weight).sum(), leaves)
+        total = torch.stack([d.square().sum() for d in first]).sum()
+        return function(*leaves), *first, *once, *torch.autograd.grad(total, leaves)
+
+    for found, expected in zip(derivatives(ours), derivatives(plain), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 999, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_softmax_written_over_its_argument_is_the_softmax(size, dtype):
+    """The hand-written pass relies on it."""
+    x = 5.0 * torch.randn(7, 3, size, dtype=dtype, generator=generator("over"))
+    z = x.clone()
+    assert torch.equal(torch.softmax(z, -1, out=z), torch.softmax(x, -1))
+
+
 def test_the_last_weight_is_not_one_minus_a_sum():
     """At x = 40 the remainder is 4e-18: below the grain of one minus a sum, exact here."""
     z = simplex.tempered_softmax(torch.tensor([40.0], dtype=torch.float64), 1.0, 0.0)

@@ -67,7 +67,7 @@ def test_length_space_comes_back_while_something_remains():
     error = (stick_breaking.logits_of_lengths(stick_breaking.lengths(y)) - y).abs().amax(-1)
     remaining = torch.exp(-stick_breaking.softplus(y).sum(-1))
     assert remaining.min() > 1e-11
-    assert error.max() < 1e-5
+    assert error.max() < 2e-5
     assert (error * remaining).max() < 4 * torch.finfo(torch.float64).eps
 
 

@@ -151,7 +151,8 @@ class GumbelSoftmax(SimplexRelaxation):
         return self._with_masked(self._perturbed(noise), -torch.inf)
 
     def _sample(self, noise: Tensor) -> Tensor:
-        return simplex.tempered_softmax(self._perturbed(noise), self._temperature, mask=self._mask)
+        logits = self._logits.to(noise.dtype)
+        return simplex.points_of_noise(logits, None, noise, self._temperature, mask=self._mask)
 
     def _log_sample(self, noise: Tensor) -> Tensor:
         return simplex.log_softmax(self._divide_by_temperature(self._perturbed(noise)), self._mask)

@@ -363,6 +363,10 @@ class InvertibleGaussian(SimplexRelaxation):
         return y if self._transform is None else self._transform(y)
 
     def _sample(self, noise: Tensor) -> Tensor:
+        if self._transform is None:
+            loc, scale = self.loc.to(noise.dtype), self.scale.to(noise.dtype)
+            log_delta = self._log_delta(noise.dtype)
+            return simplex.points_of_noise(loc, scale, noise, self._temperature, log_delta, self._mask)
         t = self._transformed(noise)
         return simplex.tempered_softmax(t, self._temperature, self._log_delta(t.dtype), self._mask)
 

@@ -61,37 +61,75 @@ class _NarrowLogSoftmax(torch.autograd.Function):
         return grad - torch.exp(log_z) * grad.sum(-1, keepdim=True)
 
 
-class _TemperedSoftmax(torch.autograd.Function):
-    """:func:`tempered_softmax` without the arrays between its steps, which cost more than the steps."""
+class _Points(torch.autograd.Function):
+    """Softmax(++) of (loc + scale * noise) / temperature without the arrays between its steps.
+
+    Fresh memory costs more than the arithmetic, so every step writes over the one before it.
+    """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, temperature: float, log_delta: float | None) -> Tensor:
-        if log_delta is None:
-            x = scores / temperature
+    def forward(
+        ctx: Any,
+        loc: Tensor,
+        scale: float | Tensor | None,
+        noise: Tensor | None,
+        temperature: float,
+        log_delta: float | None,
+    ) -> Tensor:
+        like = loc if noise is None else noise
+        if log_delta is not None:
+            z = like.new_empty((*like.shape[:-1], like.shape[-1] + 1))
+            z[..., -1] = log_delta
+            x = z[..., :-1]
         else:
-            x = scores.new_empty((*scores.shape[:-1], scores.shape[-1] + 1))
-            torch.div(scores, temperature, out=x[..., :-1])
-            x[..., -1] = log_delta
-        if _is_narrow(x):
-            z = x.sub_(x.amax(-1, keepdim=True)).exp_()
+            x = z = torch.empty_like(like)
+        if noise is None:
+            torch.div(loc, temperature, out=x)
+        elif isinstance(scale, Tensor):
+            torch.addcmul(loc, scale, noise, out=x).div_(temperature)
+        else:
+            torch.add(loc, noise, alpha=1.0 if scale is None else scale, out=x).div_(temperature)
+        if _is_narrow(z):
+            z.sub_(z.amax(-1, keepdim=True)).exp_()
             z.div_(z.sum(-1, keepdim=True))
         else:
-            z = torch.softmax(x, dim=-1)
-        ctx.save_for_backward(z)
-        ctx.temperature, ctx.log_delta = temperature, log_delta
+            torch.softmax(z, dim=-1, out=z)
+        by_scale, by_noise = ctx.needs_input_grad[1:3]
+        ctx.save_for_backward(
+            z, noise if by_scale else None, scale if by_noise and isinstance(scale, Tensor) else None
+        )
+        ctx.temperature, ctx.log_delta, ctx.loc_shape = temperature, log_delta, loc.shape
+        ctx.scale_shape = scale.shape if isinstance(scale, Tensor) else None
+        ctx.factor = scale if isinstance(scale, float) else 1.0
         return z
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (z,) = ctx.saved_tensors
-        product = grad * z
-        total = product.sum(-1, keepdim=True)
-        if torch.is_grad_enabled():  # to be differentiated again
-            by_x = (product - z * total) / ctx.temperature
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        z, noise, scale = ctx.saved_tensors
+        by_loc, by_scale, by_noise = ctx.needs_input_grad[:3]
+        spare = None
+        if torch.is_grad_enabled() or _is_narrow(z):  # the first to be differentiated again
+            by_x = (grad - (grad * z).sum(-1, keepdim=True)) * z
+            by_x = by_x if ctx.log_delta is None else by_x[..., :-1]
+            by_x = by_x / ctx.temperature
         else:
-            by_x = product.addcmul_(z, total, value=-1.0).div_(ctx.temperature)
-        # Whatever comes next would pass over a strided view one short row at a time.
-        return by_x if ctx.log_delta is None else by_x[..., :-1].contiguous(), None, None
+            by_x = torch._softmax_backward_data(grad, z, -1, z.dtype)
+            if ctx.log_delta is None:
+                by_x = by_x.div_(ctx.temperature)
+            else:
+                # Whatever comes next would pass over a strided view one short row at a time.
+                spare = by_x.view(-1)
+                by_x = torch.div(by_x[..., :-1], ctx.temperature)
+        of_scale = of_noise = None
+        if by_scale:
+            if spare is None:
+                product = by_x * noise
+            else:
+                product = torch.mul(by_x, noise, out=spare[: by_x.numel()].view(by_x.shape))
+            of_scale = product.sum_to_size(ctx.scale_shape)
+        if by_noise:
+            of_noise = by_x * (ctx.factor if scale is None else scale)
+        return by_x.sum_to_size(ctx.loc_shape) if by_loc else None, of_scale, of_noise, None, None
 
 
 def tempered_softmax(
@@ -108,11 +146,46 @@ def tempered_softmax(
         log_delta: The reference coordinate of softmax++, a float or a tensor like the temperature.
         mask: Where a category is not available, with shape :math:`(*, K)`; scores are finite there too.
     """
+    if _in_one(temperature, log_delta, mask):
+        return _Points.apply(scores, None, None, temperature, log_delta)
+    x = scores / column(temperature, scores.dtype)
+    return softmax(x if log_delta is None else with_reference(x, log_delta), mask)
+
+
+def points_of_noise(
+    loc: Tensor,
+    scale: float | Tensor | None,
+    noise: Tensor,
+    temperature: float | Tensor,
+    log_delta: float | Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """:func:`tempered_softmax` of loc + scale * noise.
+
+    Arguments:
+        loc: Numbers that broadcast against the noise.
+        scale: The same, or a number; ``None`` for one.
+        noise: Numbers with shape :math:`(*, K)`, or :math:`(*, K - 1)` for softmax++.
+        temperature: A float or a tensor that broadcasts against :math:`(*)`.
+        log_delta: The reference coordinate of softmax++, a float or a tensor like the temperature.
+        mask: Where a category is not available, with shape :math:`(*, K)`.
+    """
+    if _in_one(temperature, log_delta, mask):
+        return _Points.apply(loc, scale, noise, temperature, log_delta)
+    return tempered_softmax(shifted(loc, scale, noise), temperature, log_delta, mask)
+
+
+def shifted(loc: Tensor, scale: float | Tensor | None, noise: Tensor) -> Tensor:
+    """loc + scale * noise in one pass."""
+    if isinstance(scale, Tensor):
+        return torch.addcmul(loc, scale, noise)
+    return torch.add(loc, noise, alpha=1.0 if scale is None else scale)
+
+
+def _in_one(temperature: float | Tensor, log_delta: float | Tensor | None, mask: Tensor | None) -> bool:
+    """Whether the hand-written pass does: settings are numbers, and nothing traces it."""
     tensors = isinstance(temperature, Tensor) or isinstance(log_delta, Tensor)
-    if tensors or mask is not None or is_traced():
-        x = scores / column(temperature, scores.dtype)
-        return softmax(x if log_delta is None else with_reference(x, log_delta), mask)
-    return _TemperedSoftmax.apply(scores, temperature, log_delta)
+    return not tensors and mask is None and not is_traced()
 
 
 def _is_narrow(x: Tensor) -> bool:
