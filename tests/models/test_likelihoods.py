@@ -42,6 +42,23 @@ def test_bernoulli_is_scipys():
     assert LIKELIHOODS["bernoulli"].law(parameters).log_prob(x).numpy() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7), (1, 1, 1), (1, 1, 3)])
+def test_bernoulli_without_gradient_is_that_with_one(shape):
+    """Shapes that halve evenly or not; logits where a factor is two, one, or rounds to one."""
+    source = torch.Generator().manual_seed(4)
+    logits = 10.0 ** torch.empty(5, 4, *shape, dtype=torch.float64).uniform_(-3, 3, generator=source)
+    logits = torch.where(torch.rand(logits.shape, generator=source) < 0.5, logits, -logits)
+    logits[0] = 0.0
+    x = torch.rand(4, *shape, generator=source).double().round()
+    for pixels in (x, 0.3 * x):
+        law = LIKELIHOODS["bernoulli"].law(logits.unsqueeze(-4))
+        expected = law.log_prob(pixels)
+        with torch.no_grad():
+            torch.testing.assert_close(law.log_prob(pixels), expected, rtol=1e-12, atol=1e-12)
+            single = LIKELIHOODS["bernoulli"].law(logits.float().unsqueeze(-4)).log_prob(pixels.float())
+        torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-4)
+
+
 def test_normal_is_scipys_with_a_mean_and_a_scale_for_each_pixel():
     parameters, x = parameters_of("normal", 6), pixels_for("normal", 6)
     a, b = parameters.unbind(1)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from igr.errors import UserError
-from igr.models.networks import MIXTURE_NETWORKS, NETWORKS, Networks, Sizes, resized
+from igr.models.networks import MIXTURE_NETWORKS, NETWORKS, Networks, Sizes, decoded_categories, resized
 
 SMALL, MIDDLE, SQUARE, LARGE = (1, 8, 8), (1, 28, 28), (1, 32, 32), (3, 64, 64)
 OUT, FEATURES, PER_PIXEL = 30, 40, 2
@@ -146,6 +146,20 @@ def test_shapes_in_and_out_with_any_number_of_batch_dimensions(name, shape):
     # No nonlinearity at the end.
     assert outputs.min() < 0 < outputs.max()
     assert decoded.min() < 0 < decoded.max()
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES)
+def test_categories_are_decoded_as_their_one_hot_vectors(name, shape):
+    """With any number of batch dimensions, and gradients of the weights."""
+    _, decoder = build(name, shape)
+    categories = torch.randint(4, (2, 3, FEATURES // 4), generator=torch.Generator().manual_seed(2))
+    vectors = torch.nn.functional.one_hot(categories, 4).float().flatten(-2)
+    parameters = list(decoder.parameters())
+    found, expected = decoded_categories(decoder, categories, 4), decoder(vectors)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    gradients = (torch.autograd.grad(made.square().mean(), parameters) for made in (found, expected))
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-5)
 
 
 def test_those_of_relax_see_numbers_from_minus_one_to_one():

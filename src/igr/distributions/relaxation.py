@@ -156,6 +156,11 @@ class SimplexRelaxation(Reparameterized):
         with torch.no_grad():
             return simplex.nearest_vertex(self._scores(self._noise((), None, noise))).to(self.dtype)
 
+    def category(self, noise: Tensor) -> Tensor:
+        """The category of :meth:`vertex`, an int64 tensor with shape :math:`(*S, *B)`."""
+        with torch.no_grad():
+            return self._scores(self._noise((), None, noise)).argmax(-1)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of the stored point, in nats; entries are held at the smallest normal number.
 

@@ -241,7 +241,7 @@ def _discrete_pass(
 
     log_likelihood, weighted = Folded(x), Folded(x)
     for noise in samples.chunks("evaluation/discrete", draw):
-        d, log_ratio = law.sample(noise[..., :num_variables], dtype)
+        d, log_ratio = law.sample(noise[..., :num_variables])
         c = None
         if latent.continuous is not None:
             normal = noise[..., num_variables:].to(dtype)
@@ -276,15 +276,12 @@ class _DiscretePosterior:
         cumulative = q.cumsum(-1)
         self._edges = (cumulative / cumulative[..., -1:])[..., :-1].contiguous()  # [B, V, K-1]
 
-    def sample(self, uniform: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """One-hot samples, [S, B, V, K], and log p(d) - log q(d | x), [S, B], from [S, B, V]."""
+    def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Categories d, [S, B, V], and log p(d) - log q(d | x), [S, B], from [S, B, V]."""
         # Intervals closed on the left: a category of probability zero is never taken.
         index = torch.searchsorted(self._edges, uniform.permute(1, 2, 0).contiguous(), right=True)
         log_ratio = self._log_ratio.gather(-1, index).sum(1).T
-        index = index.permute(2, 0, 1).unsqueeze(-1)
-        shape = (*index.shape[:-1], self._log_ratio.shape[-1])
-        d = torch.zeros(shape, dtype=dtype, device=index.device).scatter_(-1, index, 1.0)
-        return d, log_ratio
+        return index.permute(2, 0, 1), log_ratio
 
 
 def _largest_tensor_per_sample(model: VAE, device: torch.device) -> int:

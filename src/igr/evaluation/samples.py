@@ -37,7 +37,8 @@ class Samples:
         for first in range(0, self.num_samples, samples_per_group):
             count = min(samples_per_group, self.num_samples - first)
             numbers = range(first // SAMPLES_PER_DRAW, -(-(first + count) // SAMPLES_PER_DRAW))
-            noise = torch.cat([draw(self._generator(stream, number)) for number in numbers])[:count]
+            drawn = [draw(self._generator(stream, number)) for number in numbers]
+            noise = (drawn[0] if len(drawn) == 1 else torch.cat(drawn))[:count]
             yield from torch.split(noise, self.per_chunk)
 
     def _generator(self, stream: str, number: int) -> torch.Generator:

@@ -96,7 +96,7 @@ def _layers(widths: list[int], generator: Generator) -> list[nn.Module]:
     """Linear layers between the widths, with a ReLU between two of them."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(widths):
-        layers += [initialized(nn.Linear(fan_in, fan_out, device="meta"), generator), nn.ReLU()]
+        layers += [initialized(nn.Linear(fan_in, fan_out, device="meta"), generator), nn.ReLU(inplace=True)]
     return layers[:-1]
 
 
@@ -107,7 +107,7 @@ def _convolutions(
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(channels):
         layer = nn.Conv2d(before, after, kernel, stride=2, padding=padding, device="meta")
-        layers += [initialized(layer, generator, he), nn.ReLU()]
+        layers += [initialized(layer, generator, he), nn.ReLU(inplace=True)]
     return layers
 
 
@@ -144,6 +144,31 @@ class _OverImages(nn.Module):
         batch = x.shape[: x.dim() - self._event_dim]
         found: Tensor = self.layers(x.reshape(-1, *x.shape[len(batch) :]))
         return found.reshape(*batch, *found.shape[1:])
+
+
+def decoded_categories(decoder: nn.Module, categories: Tensor, num_categories: int) -> Tensor:
+    """What a decoder gives for the one-hot vectors of some variables.
+
+    The product of their vectors with the weights of a first linear layer is a sum of columns, which is looked
+    up.
+
+    Arguments:
+        decoder: That of :class:`Networks`.
+        categories: The categories of V variables, int64 with shape :math:`(*, V)`.
+        num_categories: The number K of categories of each.
+    """
+    layers = decoder.layers if isinstance(decoder, _OverImages) else decoder
+    if not isinstance(layers, nn.Sequential) or not isinstance(layers[0], nn.Linear):
+        weight = next(decoder.parameters())
+        found: Tensor = decoder(nn.functional.one_hot(categories, num_categories).to(weight).flatten(-2))
+        return found
+    first, rest = layers[0], layers[1:]
+    columns = categories + num_categories * torch.arange(categories.shape[-1], device=categories.device)
+    hidden = nn.functional.embedding_bag(
+        columns.int().flatten(0, -2), first.weight.T.contiguous(), mode="sum"
+    ).add_(first.bias)
+    found = rest(hidden)
+    return found.reshape(*categories.shape[:-1], *found.shape[1:])
 
 
 def _dense(hidden: tuple[int, ...], sizes: Sizes, generator: Generator) -> Networks:
@@ -190,12 +215,12 @@ def _conv_decoder(num_features: int, outward: tuple[int, int, int, int], generat
     quarter = (32, height // 4, width // 4)
     layers = [
         *_layers([num_features, math.prod(quarter)], generator),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Unflatten(-1, quarter),
         _doubling(32, 64, 3, generator),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         _doubling(64, 32, 3, generator),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         initialized(last, generator),
         nn.Unflatten(-3, (parameters, channels)),
     ]
@@ -213,12 +238,12 @@ def _conv_jointvae(sizes: Sizes, generator: Generator) -> Networks:
     encoder = _convolutions([channels, 32, 64, 64, *([64] if is_large else [])], 4, 1, generator)
     decoder: list[nn.Module] = [
         *_layers([sizes.num_features, 256, 4 * 4 * 64], generator),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Unflatten(-1, (64, 4, 4)),
     ]
     widths = [64, *([64] if is_large else []), 32, 32, sizes.parameters_per_pixel * channels]
     for before, after in itertools.pairwise(widths):
-        decoder += [_doubling(before, after, 4, generator), nn.ReLU()]
+        decoder += [_doubling(before, after, 4, generator), nn.ReLU(inplace=True)]
     decoder[-1] = nn.Unflatten(-3, sizes.outward[:2])
     return Networks(
         _OverImages([*encoder, nn.Flatten(), *_layers([4 * 4 * 64, 256, sizes.num_outputs], generator)], 3),
@@ -264,7 +289,7 @@ class MixtureArchitecture:
 
 
 def _mixture_dense(dim: int, outward: tuple[int, int, int, int], generator: Generator) -> MixtureNetworks:
-    trunk = [*_layers([math.prod(outward[1:]), 200, 200, 200], generator), nn.ReLU()]
+    trunk = [*_layers([math.prod(outward[1:]), 200, 200, 200], generator), nn.ReLU(inplace=True)]
     decoder = _layers([dim, 200, 200, math.prod(outward)], generator)
     return MixtureNetworks(
         nn.Sequential(nn.Flatten(-3), *trunk),

@@ -2,13 +2,14 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from igr.estimators import Estimator
 from igr.models.latents import DiscreteLatent, Latent, LatentSample
 from igr.models.likelihoods import Likelihood
-from igr.models.networks import Networks
+from igr.models.networks import Networks, decoded_categories
 
 
 class VAETerms(NamedTuple):
@@ -89,13 +90,17 @@ class VAE(nn.Module):
         """The law of images given points of the latent.
 
         Arguments:
-            points: As the latent makes them; of a categorical one points of the simplex, vertices included,
-                with shape :math:`(*, V, K)`.
+            points: As the latent makes them; of a categorical one points of the simplex, with shape
+                :math:`(*, V, K)`, or vertices by their categories, int64 with shape :math:`(*, V)`, which
+                cost less.
 
         Returns:
             A distribution with batch shape :math:`(*)` and the shape of an image as event shape.
         """
-        return self.likelihood.law(self.decoder(self.latent.features(points)))
+        latent = self.latent
+        if isinstance(latent, DiscreteLatent) and latent.has_one_hot_features and points.dtype == torch.int64:
+            return self.likelihood.law(decoded_categories(self.decoder, points, latent.num_categories))
+        return self.likelihood.law(self.decoder(latent.features(points)))
 
     @property
     def draws_per_sample(self) -> int:

@@ -132,5 +132,5 @@ class LogisticStickBreakingTransform(JointTransform):
     def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.space == "log":
             return stick_breaking.log_ratios(x), torch.zeros_like(x[..., 0])
-        log_lengths = stick_breaking.log_lengths(x)
-        return torch.exp(log_lengths), stick_breaking.slope_of_lengths(x, log_lengths)
+        slope = stick_breaking.slope_of_lengths(x, stick_breaking.log_lengths(x))
+        return stick_breaking.lengths(x), slope

@@ -18,6 +18,7 @@ class BernoulliLatent(GumbelSoftmaxLatent):
     """
 
     fixed_categories = 2
+    has_one_hot_features = False
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class BernoulliLatent(GumbelSoftmaxLatent):
         return self.num_variables
 
     def features(self, points: Tensor) -> Tensor:
-        return points[..., 1]
+        return points[..., 1] if points.is_floating_point() else points.to(self._zeros)
 
     def _posterior(self, outputs: Tensor, temperature: Tensor | float) -> GumbelSoftmax:
         return super()._posterior(torch.cat([torch.zeros_like(outputs), outputs], dim=-1), temperature)

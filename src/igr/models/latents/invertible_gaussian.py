@@ -83,7 +83,7 @@ class NormalLatent(DiscreteLatent):
 
     def pre_image(self, posterior: SimplexRelaxation, noise: Tensor) -> tuple[Tensor, Tensor]:
         law = as_invertible_gaussian(posterior)
-        return law.vertex(noise), self._log_ratio_of_normals(law, noise).sum((-2, -1))
+        return law.category(noise), self._log_ratio_of_normals(law, noise).sum((-2, -1))
 
     def _log_ratio_of_normals(self, law: InvertibleGaussian, noise: Tensor) -> Tensor:
         """log p(y) - log q(y) of every coordinate, with shape [S, *, V, K - 1]."""

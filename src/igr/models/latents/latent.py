@@ -92,7 +92,7 @@ class Latent(nn.Module, ABC):
         """
 
     def pre_image(self, posterior: Any, noise: Tensor) -> tuple[Any, Tensor]:
-        r"""One-hot points and their importance weights over the pre-image, for Gaussian laws.
+        r"""Vertices and their importance weights over the pre-image, for Gaussian laws.
 
         With :math:`y = \mu + \sigma \epsilon`, the point is the category that is largest at y, and
 
@@ -105,8 +105,8 @@ class Latent(nn.Module, ABC):
             noise: As :meth:`draw_noise` gives it for the sample shape :math:`(S, B)`.
 
         Returns:
-            The points, of a categorical variable with shape :math:`(S, B, V, K)`, and :math:`\log w` with
-            shape :math:`(S, B)`.
+            The points, those of a categorical variable by their categories, int64 with shape
+            :math:`(S, B, V)`, and :math:`\log w` with shape :math:`(S, B)`.
 
         Raises:
             NotImplementedError: ``has_pre_image`` is false.
@@ -184,6 +184,8 @@ class DiscreteLatent(Latent):
     # Families of :func:`igr.fitting.fit` of which its prior may be, the usual one first.
     prior_families: ClassVar[tuple[str, ...]]
     least_categories: ClassVar[int] = 2
+    # Whether the features of a vertex are its one-hot vectors.
+    has_one_hot_features: ClassVar[bool] = True
     # The only number of categories that there can be, if there is one.
     fixed_categories: ClassVar[int | None] = None
     # Whether its posterior is one law, and not another one at each draw; gradient estimators need that.
@@ -356,7 +358,8 @@ class DiscreteLatent(Latent):
         return (log_q.exp() * (log_q - log_p)).sum((-2, -1))
 
     def features(self, points: Tensor) -> Tensor:
-        return points.flatten(-2)
+        """Points as a decoder takes them; vertices may be given by their categories, int64 [*, V]."""
+        return (points if points.is_floating_point() else self._one_hot(points)).flatten(-2)
 
     def parts_of(self, posterior: SimplexRelaxation) -> tuple[SimplexRelaxation, None]:
         return posterior, None

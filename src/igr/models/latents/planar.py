@@ -151,7 +151,7 @@ class PlanarLatent(NormalLatent):
         y = law.pre_image(noise)
         t, slope = self.flow.call_and_log_det(y)
         log_q = _log_normal(y, law.loc, law.scale) - slope
-        return law.vertex(noise), (self._log_prior(t) - log_q).sum(-1)
+        return law.category(noise), (self._log_prior(t) - log_q).sum(-1)
 
 
 def _log_normal(y: Tensor, loc: Any, scale: Any) -> Tensor:
