@@ -10,9 +10,10 @@ from torch.distributions import kl_divergence
 import igr
 from igr.evaluation import evaluate
 from igr.models.stick_laws import MIXTURES
-from igr.training import loop
+from igr.training import loop, passes
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import COMPONENTS, DLGMMConfig
+from igr.training.replicas import train_replicas
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, load_run
 from igr.training.sop_config import SOPConfig
@@ -145,3 +146,49 @@ def test_a_run_trains_and_is_evaluated_on_the_device(tmp_path, config):
         if figure is not None and other is not None:
             # The images are the same; the draws are not, and the error over images is far above theirs.
             assert abs(figure.value - other.value) < figure.standard_error
+
+
+def figures(path):
+    """The numbers of each epoch of a run."""
+    return [
+        [value for value in line.values() if isinstance(value, float)] for line in RunFolder(path).metrics()
+    ]
+
+
+DOUBLE = TrainConfig(
+    device="cuda",
+    epochs=3,
+    max_images=300,
+    batch_size=40,
+    precision="float64",
+    kl="relaxed",
+    network="dense_nonlinear",
+)
+
+
+@pytest.mark.parametrize("latent", ["igr", "gumbel-softmax", "igr-planar"])
+def test_a_run_by_a_cuda_graph_is_that_without_one(tmp_path, monkeypatch, latent):
+    """A step that could not be captured would warn, and warnings are errors."""
+    config = dataclasses.replace(DOUBLE, latent=latent)
+    monkeypatch.setattr(passes, "STEPS_BEFORE_FLAT", 3)
+    loop.train(config, tmp_path / "graph")
+    monkeypatch.setitem(loop.CAPTURES, "cuda", None)
+    loop.train(config, tmp_path / "none")
+    # The learning rate of a graph is rounded to float32.
+    for found, expected in zip(figures(tmp_path / "graph"), figures(tmp_path / "none"), strict=True):
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_replicas_on_the_device_are_single_runs(tmp_path):
+    configs = [
+        dataclasses.replace(DOUBLE, seed=seed, temperature=temperature)
+        for seed in (0, 1)
+        for temperature in (0.2, 0.5)
+    ]
+    outcomes = train_replicas([(c, tmp_path / f"stacked{i}") for i, c in enumerate(configs)])
+    assert all(isinstance(outcome, dict) for outcome in outcomes)
+    for index, config in enumerate(configs):
+        loop.train(config, tmp_path / f"alone{index}")
+        found, expected = (figures(tmp_path / f"{kind}{index}") for kind in ("stacked", "alone"))
+        for ours, alone in zip(found, expected, strict=True):
+            assert ours == pytest.approx(alone, rel=1e-6)

@@ -1,5 +1,7 @@
 """A pass that is flattened gives the bits of the same pass in Python, for every kind of model."""
 
+import json
+
 import pytest
 import torch
 
@@ -122,6 +124,59 @@ def test_a_run_is_the_same_whenever_it_becomes_flat(tmp_path, monkeypatch):
     loop.resume(tmp_path / "broken")
     assert (tmp_path / "broken" / "metrics.jsonl").read_bytes() == lines[0]
     assert RunFolder(tmp_path / "broken").latest_step() == 15
+
+
+def replayed(function):
+    """What a CUDA graph does: nothing when it is recorded, and then all in the same memory."""
+    results: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def replay() -> None:
+        found = function()
+        if not results:
+            results.extend(tensor.clone() for tensor in found)
+        for kept, tensor in zip(results, found, strict=True):
+            kept.copy_(tensor)
+
+    return replay, results
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        vae(latent="gumbel-softmax", kl_warmup=2, epochs=3, max_images=190),
+        sop(epochs=3, max_images=190),
+        vae(**BERNOULLI, estimator="disarm", epochs=3, max_images=190),
+    ],
+    ids=["warm-up", "sop", "disarm"],
+)
+def test_a_captured_run_is_the_same_whenever_it_is_captured(tmp_path, monkeypatch, config):
+    """With a stand-in for CUDA graphs: inputs are copied into place, and results are used before the next."""
+    monkeypatch.setitem(loop.CAPTURES, "cpu", replayed)
+    monkeypatch.setitem(loop.LOOKS_AT_EACH_STEP, "cpu", False)
+    weights, lines = [], []
+    for before_flat in (100, 2):
+        monkeypatch.setattr(passes, "STEPS_BEFORE_FLAT", before_flat)
+        loop.train(config, tmp_path / str(before_flat))
+        folder = RunFolder(tmp_path / str(before_flat))
+        lines.append((folder.path / "metrics.jsonl").read_bytes())
+        weights.append(folder.latest_checkpoint().read_bytes())
+    assert lines[0] == lines[1]
+    assert weights[0] == weights[1]
+
+
+def test_a_step_that_cannot_be_captured_is_taken_as_it_is(tmp_path, monkeypatch):
+    def refused(function):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    config = vae(latent="gumbel-softmax", epochs=1, max_images=190)
+    loop.train(config, tmp_path / "plain")
+    monkeypatch.setitem(loop.CAPTURES, "cpu", refused)
+    monkeypatch.setattr(passes, "STEPS_BEFORE_FLAT", 1)
+    with pytest.warns(UserWarning, match="got: operation not permitted.* goes on without one"):
+        loop.train(config, tmp_path / "refused")
+    lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("plain", "refused")]
+    assert json.loads(lines[0])["train_bound"] == pytest.approx(json.loads(lines[1])["train_bound"], rel=1e-6)
 
 
 def test_the_share_of_vanishing_gradients_is_that_of_all_numbers():

@@ -195,8 +195,8 @@ def test_if_all_break_all_are_reported(tmp_path):
 
 @pytest.mark.parametrize("step", [None, 2])
 def test_one_that_is_seen_late_to_have_broken_takes_no_other_with_it(tmp_path, monkeypatch, step):
-    """On a GPU numbers are read in groups, at the latest at the end of an epoch or for a checkpoint."""
-    monkeypatch.setattr(loop, "STEPS_BETWEEN_CHECKS", {"cpu": 10})
+    """On a GPU numbers are read at the end of an epoch or for a checkpoint."""
+    monkeypatch.setattr(loop, "LOOKS_AT_EACH_STEP", {"cpu": False})
     configs = varied(vae(kl="relaxed"), {"seed": [0, 1, 2], "learning_rate": [1e-3, 1e300, 1e-3]})
     runs = places(tmp_path / "stacked", configs)
     if step is not None:

@@ -26,8 +26,11 @@ class Adam:
         self._names = list(parameters)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
-        """Moves the parameters, given the gradient with respect to each."""
+    def step(self, gradients: Sequence[Tensor], learning_rate: float | Tensor) -> None:
+        """Moves the parameters, given the gradient with respect to each.
+
+        The learning rate as a tensor, on the device of the parameters, is for a graph.
+        """
         adam(
             self._parameters,
             # The fused form looks at memory and not at strides.

@@ -5,6 +5,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from igr.training import checkpoints
 from igr.training.adam import Adam
 from igr.training.board import Board
 from igr.training.build import available_device, num_parameters, own_parameters
+from igr.training.captured import Capture, Captured, cuda_graph
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.passes import VANISHING, Passes
 from igr.training.randomness import keyed_generator
@@ -36,9 +38,12 @@ from igr.training.watchers import Watcher
 # Images for which validation is computed at once. It is part of what the noise is keyed by.
 VALIDATION_BATCH = 500
 
-# Reading a number from a CUDA device waits for all work on it, so there losses are looked at in
-# groups of so many steps; on the CPU they are looked at before the weights move.
-STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 10}
+# Reading a number from a CUDA device waits for all work on it, so there losses are looked at once an
+# epoch; on the CPU they are looked at before the weights move.
+LOOKS_AT_EACH_STEP = {"cpu": True, "cuda": False}
+
+# What records the work of a step, so that it is launched at once.
+CAPTURES: dict[str, Capture | None] = {"cpu": None, "cuda": cuda_graph}
 
 # Training images of more bytes than this are not brought to the device, nor cut, all at once.
 MOST_RESIDENT_BYTES = 2**30
@@ -129,9 +134,12 @@ class Loop:
         self.task = task_of(config, dataset, self.steps_per_epoch)
         self.model = self.task.model
         self.parameters = list(self.model.parameters())
+        self.capture = CAPTURES[self.device.type]
         # Those of a gradient estimator, which come last, are no part of the model.
         num_tracked = len(own_parameters(self.model)) if config.track_gradients else None
-        self.passes = Passes(self.task, num_tracked)
+        self.passes = Passes(self.task, num_tracked, self.capture)
+        # A step of Adam as a graph, where passes are one.
+        self._move: Captured | None = None
         self.adam = Adam(dict(self.model.named_parameters()))
         self.step = 0
         self.train_figures = (*self.task.train_figures, *([VANISHING] if config.track_gradients else []))
@@ -190,7 +198,23 @@ class Loop:
     def _step(self, x: Tensor) -> None:
         gradients, sums = self.passes(x, self.step)
         self.note(sums)
-        self.adam.step(gradients, self.task.learning_rate(self.step - 1))
+        learning_rate = self.task.learning_rate(self.step - 1)
+        if self.capture is None:
+            self.adam.step(gradients, learning_rate)
+            return
+        # As a tensor also before there is a graph, since that rounds it.
+        rate = torch.full((), learning_rate, device=self.device)
+        if not self.passes.is_captured or len(x) < self.config.batch_size:
+            self.adam.step(gradients, rate)
+            return
+        if self._move is None:
+            self._move = Captured(partial(self._moved, gradients), rate, capture=self.capture)
+        self._move(rate)
+
+    def _moved(self, gradients: Sequence[Tensor], learning_rate: Tensor) -> Sequence[Tensor]:
+        """Moves the weights; for a graph, which wants results."""
+        self.adam.step(gradients, learning_rate)
+        return ()
 
     @property
     def is_done(self) -> bool:
@@ -224,14 +248,18 @@ class Loop:
         """
         self.step += 1
         self.recent[self.step] = sums
-        if len(self.recent) == STEPS_BETWEEN_CHECKS[self.device.type]:
+        if LOOKS_AT_EACH_STEP[self.device.type]:
             self._settle()
 
     def _settle(self) -> None:
         """Adds the recent steps to the sums of the epoch; fails if one was not finite."""
         recent, self.recent = self.recent, {}
-        for step, sums in recent.items():
-            if not all(map(math.isfinite, sums.tolist())):
+        if not recent:
+            return
+        # One look at all of them.
+        figures = torch.stack(list(recent.values())).tolist()
+        for (step, sums), values in zip(recent.items(), figures, strict=True):
+            if not all(map(math.isfinite, values)):
                 raise self._not_finite(step, sums)
             self.sums += sums
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from igr.training.captured import Capture, Captured
 from igr.training.flat import Flat, NotFlat, flattened
 from igr.training.task import StepTerms, Task
 
@@ -25,21 +28,29 @@ class Passes:
     """The gradients of a task's loss and its figures, for a batch after another.
 
     Once a run has taken a hundred steps, a pass over a full batch is flattened, which changes how long it
-    takes and no bit of what it gives.
+    takes and no bit of what it gives. On a CUDA device it is captured then as one graph.
 
     Arguments:
-        task: What is trained.
+        task: What is trained. Its tensors are changed in place and not replaced.
         num_tracked: Of how many of the parameters, which are the first ones, the share of gradients that
             vanish is the last figure; ``None`` for no such figure.
+        capture: What records a flat pass as a graph; ``None`` to leave it as it is.
     """
 
-    def __init__(self, task: Task, num_tracked: int | None = None) -> None:
+    def __init__(self, task: Task, num_tracked: int | None = None, capture: Capture | None = None) -> None:
         self.task = task
         self.num_tracked = num_tracked
         self._parameters = list(task.model.parameters())
         self._tensors = [*self._parameters, *task.model.buffers()]
         self._steps_before_flat = STEPS_BEFORE_FLAT
         self._flat: Flat | None = None
+        self._capture = capture
+        self._captured: Captured | None = None
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether passes over full batches are one graph by now; their gradients stay in the same memory."""
+        return self._captured is not None
 
     @property
     def is_flat(self) -> bool:
@@ -62,6 +73,10 @@ class Passes:
             if self._steps_before_flat == 0:
                 self._flatten(x, noise, scheduled)
             self._steps_before_flat -= 1
+            if self._captured is not None:
+                *gradients, sums = self._captured(x, noise, *scheduled.values())
+                # The figures of several steps are looked at together.
+                return gradients, sums.clone()
             if self._flat is not None:
                 with torch.no_grad():
                     *gradients, sums = self._flat(*self._tensors, x, noise, *scheduled.values())
@@ -94,8 +109,20 @@ class Passes:
             gradients, sums = self._results(terms, parameters, len(x))
             return [*gradients, sums]
 
+        inputs = (x, noise, *scheduled.values())
         with suppress(NotFlat):
-            self._flat = flattened(function, *self._tensors, x, noise, *scheduled.values())
+            self._flat = flattened(function, *self._tensors, *inputs)
+        if self._flat is not None and self._capture is not None:
+            try:
+                with torch.no_grad():
+                    flat = partial(self._flat, *self._tensors)
+                    self._captured = Captured(flat, *inputs, capture=self._capture)
+            except RuntimeError as error:
+                warnings.warn(
+                    f"expected a step that can be captured as a CUDA graph; got: {error}; the run goes on "
+                    "without one, slower",
+                    stacklevel=2,
+                )
 
 
 def terms_by_tensors(task: Task, scheduled: Sequence[str]) -> Callable[..., StepTerms]:
