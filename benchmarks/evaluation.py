@@ -2,14 +2,13 @@
 
     python benchmarks/evaluation.py [--device cuda]
 
-The model is the default one for MNIST (``dense_nonlinear``, 20 variables with 10 categories), with its first
-weights, which cost what any others cost; the images are random. The baseline is the decoder's linear layers
-alone, on as many rows, in chunks of the same size: of a latent of IGR three times (relaxed points, vertices of
-the exact law, vertices of the pre-image), of Gumbel-Softmax twice. That includes the product of one-hot vectors
-with the first layer, which the evaluation looks up instead.
+The model is the default one for MNIST (``dense_nonlinear``, 20 variables with 10 categories), with its
+first weights, which cost what any others cost; the images are random. The baseline is the decoder's linear
+layers alone, on as many rows, in chunks of the same size: of a latent of IGR three times (relaxed points,
+vertices of the exact law, vertices of the pre-image), of Gumbel-Softmax twice. That includes the product of
+one-hot vectors with the first layer, which the evaluation looks up instead.
 
-The peak is that of the memory of a process which evaluates 320 images and nothing else, on the CPU that of its
-resident set; PyTorch alone takes a part of it, which is given too.
+The peak is that of the resident set of a process which evaluates 320 images and does nothing else.
 """
 
 from __future__ import annotations
