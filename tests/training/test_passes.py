@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from graphs import replayed
 from igr.data import load, prepare
 from igr.training import loop, passes
 from igr.training.adam import Adam
@@ -124,21 +125,6 @@ def test_a_run_is_the_same_whenever_it_becomes_flat(tmp_path, monkeypatch):
     loop.resume(tmp_path / "broken")
     assert (tmp_path / "broken" / "metrics.jsonl").read_bytes() == lines[0]
     assert RunFolder(tmp_path / "broken").latest_step() == 15
-
-
-def replayed(function):
-    """What a CUDA graph does: nothing when it is recorded, and then all in the same memory."""
-    results: list[torch.Tensor] = []
-
-    @torch.no_grad()
-    def replay() -> None:
-        found = function()
-        if not results:
-            results.extend(tensor.clone() for tensor in found)
-        for kept, tensor in zip(results, found, strict=True):
-            kept.copy_(tensor)
-
-    return replay, results
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from graphs import replayed
 from igr.errors import UserError
 from igr.evaluation.evaluation import evaluate
 from igr.training import loop
@@ -207,6 +208,20 @@ def test_one_that_is_seen_late_to_have_broken_takes_no_other_with_it(tmp_path, m
     for index in (0, 2):
         loop.train(configs[index], tmp_path / f"alone{index}")
         assert_close_runs(runs[index][1], tmp_path / f"alone{index}", 1e-9)
+
+
+def test_captured_replicas_are_single_runs(tmp_path, monkeypatch):
+    """Also where the last batch of an epoch is smaller."""
+    configs = varied(vae(kl="relaxed"), {"seed": [0, 1, 2], "temperature": [0.2, 0.5, 0.2]})
+    for index, config in enumerate(configs):
+        loop.train(config, tmp_path / f"alone{index}")
+    monkeypatch.setitem(loop.CAPTURES, "cpu", replayed)
+    monkeypatch.setitem(loop.LOOKS_AT_EACH_STEP, "cpu", False)
+    runs = places(tmp_path / "stacked", configs)
+    train_replicas(runs)
+    for index, (_, path) in enumerate(runs):
+        # The learning rate of a graph is rounded to float32.
+        assert_close_runs(path, tmp_path / f"alone{index}", 1e-6)
 
 
 def test_a_run_that_cannot_begin_is_reported_and_the_others_go_on(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -47,3 +48,19 @@ class Captured:
             held.copy_(given)
         self._replay()
         return self._results
+
+
+@torch.no_grad()
+def captured(
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], capture: Capture
+) -> Captured | None:
+    """The function as a graph, or ``None`` and a warning where it cannot be one; see :class:`Captured`."""
+    try:
+        return Captured(function, *inputs, capture=capture)
+    except RuntimeError as error:
+        warnings.warn(
+            f"expected a step that can be captured as a CUDA graph; got: {error}; the run goes on without "
+            "one, slower",
+            stacklevel=2,
+        )
+        return None

@@ -198,18 +198,20 @@ class Loop:
     def _step(self, x: Tensor) -> None:
         gradients, sums = self.passes(x, self.step)
         self.note(sums)
-        learning_rate = self.task.learning_rate(self.step - 1)
-        if self.capture is None:
-            self.adam.step(gradients, learning_rate)
-            return
-        # As a tensor also before there is a graph, since that rounds it.
-        rate = torch.full((), learning_rate, device=self.device)
-        if not self.passes.is_captured or len(x) < self.config.batch_size:
+        rate = self.learning_rate(self.step - 1)
+        if isinstance(rate, float) or not self.passes.is_captured or len(x) < self.config.batch_size:
             self.adam.step(gradients, rate)
             return
-        if self._move is None:
+        if self._move is None and self.capture is not None:
             self._move = Captured(partial(self._moved, gradients), rate, capture=self.capture)
-        self._move(rate)
+        if self._move is not None:
+            self._move(rate)
+
+    def learning_rate(self, step: int) -> float | Tensor:
+        """The learning rate of a step as Adam is to take it."""
+        rate = self.task.learning_rate(step)
+        # As a tensor also before there is a graph, since that rounds it.
+        return rate if self.capture is None else torch.full((), rate, device=self.device)
 
     def _moved(self, gradients: Sequence[Tensor], learning_rate: Tensor) -> Sequence[Tensor]:
         """Moves the weights; for a graph, which wants results."""

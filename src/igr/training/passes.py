@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from igr.training.captured import Capture, Captured
+from igr.training.captured import Capture, Captured, captured
 from igr.training.flat import Flat, NotFlat, flattened
 from igr.training.task import StepTerms, Task
 
@@ -113,16 +112,7 @@ class Passes:
         with suppress(NotFlat):
             self._flat = flattened(function, *self._tensors, *inputs)
         if self._flat is not None and self._capture is not None:
-            try:
-                with torch.no_grad():
-                    flat = partial(self._flat, *self._tensors)
-                    self._captured = Captured(flat, *inputs, capture=self._capture)
-            except RuntimeError as error:
-                warnings.warn(
-                    f"expected a step that can be captured as a CUDA graph; got: {error}; the run goes on "
-                    "without one, slower",
-                    stacklevel=2,
-                )
+            self._captured = captured(partial(self._flat, *self._tensors), inputs, self._capture)
 
 
 def terms_by_tensors(task: Task, scheduled: Sequence[str]) -> Callable[..., StepTerms]:

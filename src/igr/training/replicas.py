@@ -26,6 +26,7 @@ from igr.estimators import by_name
 from igr.models.latents import LATENTS, StickBreakingLatent
 from igr.models.latents.invertible_gaussian import NormalLatent
 from igr.training.adam import Adam
+from igr.training.captured import captured
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.failures import Interrupted, TrainingFailure
@@ -318,7 +319,7 @@ class _Stack:
             start = part.stop
         temperatures = [loop.config.posterior_temperature for loop in self.loops]
         self._constant = {"temperature": temperatures} if len({*temperatures}) > 1 else {}
-        self._flat: dict[int, Flat] = {}
+        self._passes: dict[int, Callable[..., Sequence[Tensor]]] = {}
 
     def step(self, batch: Tensor, note: Callable[[Loop, Tensor], object]) -> None:
         """Takes a step.
@@ -332,15 +333,16 @@ class _Stack:
         x = self._images(batch)
         noise = torch.stack([loop.task.noise(step, num_images) for loop in self.loops])
         scheduled = self._scheduled(step, x)
-        inputs = (*self._tensors, x, noise, *scheduled.values())
-        if num_images not in self._flat:
-            self._flat[num_images] = self._pass([*scheduled], inputs)
+        inputs = (x, noise, *scheduled.values())
+        if num_images not in self._passes:
+            self._passes[num_images] = self._pass([*scheduled], inputs)
         with torch.no_grad():
-            *gradients, sums = self._flat[num_images](*inputs)
-        for loop, own in zip(self.loops, sums, strict=True):
+            *gradients, sums = self._passes[num_images](*inputs)
+        # Figures of several steps are looked at together, and a graph writes over its own.
+        for loop, own in zip(self.loops, sums.clone(), strict=True):
             note(loop, own)
         for part, leader, adam in self._adams:
-            adam.step([gradient[part] for gradient in gradients], leader.task.learning_rate(step))
+            adam.step([gradient[part] for gradient in gradients], leader.learning_rate(step))
 
     def _images(self, batch: Tensor) -> Tensor:
         """The images of a step of all replicas, with shape :math:`(R, B, C, H, W)`."""
@@ -363,14 +365,19 @@ class _Stack:
             for name, row in values.items()
         }
 
-    def _pass(self, names: Sequence[str], examples: Sequence[Tensor]) -> Flat:
-        """Gradients and figures of all replicas, for images of these shapes."""
+    def _pass(self, names: Sequence[str], inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+        """Gradients and figures of all replicas, for images of these shapes, noise and what is scheduled."""
         first = self.loops[0]
         mapped = _mapped(first.task, first.passes, names)
         try:
-            return flattened(mapped, *examples)
+            flat = partial(flattened(mapped, *self._tensors, *inputs), *self._tensors)
         except NotFlat:
-            return mapped
+            return partial(mapped, *self._tensors)
+        if first.capture is None:
+            return flat
+        # Once as it is, since libraries that were never used cannot be captured.
+        flat(*inputs)
+        return captured(flat, inputs, first.capture) or flat
 
 
 def _mapped(task: Task, passes: Passes, names: Sequence[str]) -> Flat:
