@@ -8,6 +8,9 @@ of the laws.
 
 Then the family at one shape, as ratios to IGR-I; and stick-breaking from K = 400 to 3200, which should take
 about eight times as long and hold eight times as much for the backward pass.
+
+On a GPU there is more: draws by one kernel against plain operations; draws of 2^26 numbers against a copy of
+as many, with the bandwidth that each reaches; and the exact law of IGR-I against its sampler.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ from harness import Timing, compare, device_argument, save, show
 SHAPES = [(100, 20, 10), (256, 64, 64), (1024, 1, 1000)]
 FAMILY = (100, 20, 50)
 FEW, MANY = (16, 20, 400), (16, 20, 3200)
+# The parameters of IGR-I and the shape of its law where the law is compared to a draw.
+LAW = (4096, 20, 10)
+# 2^26 numbers: far more than a cache holds.
+LARGE = (2**22, 16)
 TEMPERATURE = 0.5
 
 
@@ -110,6 +117,92 @@ def family(device: str) -> dict[str, Callable[[], object]]:
     }
 
 
+def by_kernel(shape: tuple[int, int, int], fused: bool, device: str) -> dict[str, Callable[[], object]]:
+    """Forward and backward of every law that one kernel draws, by it or by plain operations."""
+    generator = torch.Generator(device).manual_seed(0)
+    logits = torch.randn(shape, device=device, generator=generator).requires_grad_()
+    loc = logits.detach()[..., 1:].contiguous().requires_grad_()
+    scale = torch.rand(loc.shape, device=device, generator=generator).add(0.5).requires_grad_()
+    upstream = torch.randn(shape, device=device, generator=generator)
+
+    def of(law: igr.SimplexRelaxation, *parameters: Tensor) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(law.rsample(fused=fused), parameters, upstream)
+
+    def sticks(space: str) -> igr.InvertibleGaussian:
+        transform = igr.LogisticStickBreakingTransform(space)
+        return igr.InvertibleGaussian(loc, scale, TEMPERATURE, transform, validate_args=False)
+
+    way = "one kernel" if fused else "plain"
+    gumbel = igr.GumbelSoftmax(TEMPERATURE, logits, validate_args=False)
+    gaussian = igr.InvertibleGaussian(loc, scale, TEMPERATURE, validate_args=False)
+    return {
+        f"Gumbel-Softmax, {way}": of(gumbel, logits),
+        f"IGR-I, {way}": of(gaussian, loc, scale),
+        f"IGR-SB, lengths, {way}": of(sticks("length"), loc, scale),
+        f"IGR-SB, log, {way}": of(sticks("log"), loc, scale),
+    }
+
+
+def bandwidth(device: str) -> dict[str, Callable[[], object]]:
+    """Large draws without backward, and a copy that reads and writes as many bytes as each must."""
+    logits = torch.randn(LARGE, device=device)
+    scale = torch.rand(LARGE, device=device).add_(0.5)
+    law = igr.GumbelSoftmax(TEMPERATURE, logits, validate_args=False)
+    gaussian = igr.InvertibleGaussian(logits, scale, TEMPERATURE, validate_args=False)
+    target = torch.empty_like(logits)
+    return {
+        "copy": lambda: target.copy_(logits),
+        "Gumbel-Softmax, one kernel": lambda: law.sample(),
+        "Gumbel-Softmax, plain": lambda: law.rsample(fused=False).detach(),
+        "IGR-I, one kernel": lambda: gaussian.sample(),
+        "IGR-I, plain": lambda: gaussian.rsample(fused=False).detach(),
+    }
+
+
+def law_and_draw(device: str) -> dict[str, Callable[[], object]]:
+    """The exact law of IGR-I and a draw of it, forward and backward."""
+    generator = torch.Generator(device).manual_seed(0)
+    loc = torch.randn(*LAW[:-1], LAW[-1] - 1, device=device, generator=generator).requires_grad_()
+    scale = torch.rand(loc.shape, device=device, generator=generator).add(0.5).requires_grad_()
+    upstream = torch.randn(LAW, device=device, generator=generator)
+
+    def made() -> igr.InvertibleGaussian:
+        return igr.InvertibleGaussian(loc, scale, TEMPERATURE, validate_args=False)
+
+    return {
+        "a draw": lambda: torch.autograd.grad(made().rsample(), (loc, scale), upstream),
+        "a draw by plain operations": lambda: torch.autograd.grad(
+            made().rsample(fused=False), (loc, scale), upstream
+        ),
+        "the exact law": lambda: torch.autograd.grad(made().discrete().probs, (loc, scale), upstream),
+    }
+
+
+def on_a_gpu(device: str) -> dict[str, list[Timing]]:
+    tables = {}
+    for shape in (*SHAPES, LAW, (2**14, 8, 512)):
+        pairs = zip(
+            by_kernel(shape, False, device).items(), by_kernel(shape, True, device).items(), strict=True
+        )
+        for plain, ours in pairs:
+            title = "{}: batch {}, variables {}, K {}".format(plain[0].removesuffix(", plain"), *shape)
+            tables[title] = compare(dict([plain, ours]), plain[0], device=device)
+            show(title, tables[title])
+    title = "2^26 numbers, forward, as a multiple of one copy"
+    tables[title] = compare(bandwidth(device), "copy", device=device)
+    show(title, tables[title])
+    # A copy reads and writes each byte once, and so does Gumbel-Softmax; IGR-I reads two arrays for one.
+    moved = {"copy": 2, "Gumbel-Softmax, one kernel": 2, "IGR-I, one kernel": 3}
+    for timing in tables[title]:
+        if timing.name in moved:
+            speed = moved[timing.name] * 4 * 2**26 / timing.milliseconds / 1e6
+            print(f"  {timing.name} moves {speed:.0f} GB/s")
+    title = "the exact law of IGR-I at batch {}, variables {}, K {}".format(*LAW)
+    tables[title] = compare(law_and_draw(device), "a draw", device=device)
+    show(title, tables[title])
+    return tables
+
+
 def main() -> None:
     device = device_argument(__doc__.splitlines()[0])
     tables: dict[str, list[Timing]] = {}
@@ -136,6 +229,8 @@ def main() -> None:
         )
         show(title, timings)
         tables[title] = timings
+    if device.startswith("cuda"):
+        tables |= on_a_gpu(device)
     print(f"\nwritten: {save('sampling', device, tables, (__doc__ or '').strip())}")
 
 

@@ -4,11 +4,13 @@ import dataclasses
 from typing import Any
 
 import pytest
+import scipy.stats
 import torch
 from torch.distributions import kl_divergence
 
 import igr
 from igr.evaluation import evaluate
+from igr.kernels import fused
 from igr.models.stick_laws import MIXTURES
 from igr.training import loop, passes
 from igr.training.config import TrainConfig
@@ -73,6 +75,112 @@ def test_draws_follow_their_generator_and_their_law(make):
     assert torch.equal(first, second)
     drawn = law.discrete("monte_carlo", num_samples=100_000, generator=torch.Generator("cuda").manual_seed(2))
     assert ((drawn.probs - law.discrete().probs) / drawn.standard_error).abs().max() < 5
+
+
+KERNELS = {
+    "gumbel": lambda logits, scale: igr.GumbelSoftmax(0.5, logits),
+    "gaussian": lambda loc, scale: igr.InvertibleGaussian(loc, scale, 0.5, delta=0.3),
+    "lengths": lambda loc, scale: igr.InvertibleGaussian(
+        loc, scale, 0.5, igr.LogisticStickBreakingTransform()
+    ),
+    "log-ratios": lambda loc, scale: igr.InvertibleGaussian(
+        loc, scale, 0.5, igr.LogisticStickBreakingTransform("log")
+    ),
+}
+
+
+@pytest.fixture
+def needs_triton():
+    pytest.importorskip("triton", reason="needs the package triton, which torch for CUDA brings along")
+
+
+@pytest.mark.parametrize("size", [1, 4, 9, 100, 1000, 8000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", KERNELS)
+def test_one_kernel_draws_what_plain_operations_draw_from_its_noise(kind, dtype, size, needs_triton):
+    numbers = torch.Generator("cuda").manual_seed(0)
+    size = max(size, 2) if kind == "gumbel" else size
+    loc = torch.randn(5, 3, size, device="cuda", generator=numbers).to(dtype).requires_grad_()
+    scale = (0.5 + torch.rand(5, 3, size, device="cuda", generator=numbers)).to(dtype).requires_grad_()
+    law = KERNELS[kind](loc, scale)
+    seed = fused.new_seed(loc.device, torch.Generator("cuda").manual_seed(7))
+    noise = fused.noise(kind, seed, 30, size).view(2, *loc.shape)
+    points, density = law.rsample_and_log_prob((2,), torch.Generator("cuda").manual_seed(7), fused=True)
+    expected, expected_density = law.rsample_and_log_prob(noise=noise)
+    unit = torch.finfo(dtype).eps
+    # Log-ratios to what is left of a long stick reach into the thousands.
+    far = size / 20 if kind == "log-ratios" and size > 20 else 1.0
+    torch.testing.assert_close(points, expected, rtol=100 * far * unit, atol=20 * far * unit)
+    error = (density.double() - expected_density.double()).abs().max()
+    assert error < 20 * unit * (expected_density.double().abs().max() + size)
+    leaves = (loc,) if kind == "gumbel" else (loc, scale)
+    weight = torch.randn(points.shape, device="cuda", generator=numbers).to(dtype)
+    ours = torch.autograd.grad((points * weight).sum() + density.sum(), leaves)
+    theirs = torch.autograd.grad((expected * weight).sum() + expected_density.sum(), leaves)
+    for a, b in zip(ours, theirs, strict=True):
+        bound = 100 * far * unit * (b.abs().max().item() + size)
+        torch.testing.assert_close(a, b, rtol=400 * unit, atol=bound)
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_draws_of_one_kernel_follow_their_generator_and_their_law(kind, needs_triton):
+    loc = torch.linspace(-1.0, 1.0, 12, device="cuda").view(3, 4)
+    law = KERNELS[kind](loc, 0.8)
+    first, second, other = (
+        law.rsample((200_000,), torch.Generator("cuda").manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    # Left out, a draw of that size is made by the kernel.
+    assert torch.equal(first, law.rsample((200_000,), torch.Generator("cuda").manual_seed(1), fused=True))
+    plain = law.rsample((200_000,), torch.Generator("cuda").manual_seed(1), fused=False)
+    assert torch.equal(
+        plain, law.rsample(noise=law.draw_noise((200_000,), torch.Generator("cuda").manual_seed(1)))
+    )
+    for points in (first, plain):
+        for mean, expected in (
+            (
+                torch.nn.functional.one_hot(points.argmax(-1), law.num_categories).double().mean(0),
+                law.discrete().probs,
+            ),
+            (points.double().mean(0), plain.double().mean(0)),
+        ):
+            assert (mean - expected).abs().max() < 5 * (0.5 / 200_000**0.5) * 2**0.5
+
+
+@pytest.mark.parametrize(("kind", "law"), [("gumbel", scipy.stats.gumbel_r), ("gaussian", scipy.stats.norm)])
+def test_noise_of_the_kernels_has_its_law(kind, law, needs_triton):
+    noise = fused.noise(kind, torch.tensor([2**61 + 7], device="cuda"), 100_000, 10).double().flatten().cpu()
+    assert scipy.stats.kstest(noise.numpy(), law.cdf).pvalue > 1e-3
+    for tail in (noise > law.isf(1e-4), noise < law.ppf(1e-4)):
+        assert abs(tail.sum().item() - 100) < 50
+
+
+def test_a_divergence_comes_with_the_draw(needs_triton):
+    loc = torch.linspace(-1.0, 1.0, 12, device="cuda").view(3, 4).requires_grad_()
+    scale = torch.linspace(0.5, 1.5, 12, device="cuda").view(3, 4).requires_grad_()
+    prior = torch.zeros(4, device="cuda"), torch.ones(4, device="cuda")
+    found = fused.sample(fused.Draw("gaussian", loc, scale, 0.5), (300,), prior=prior)[2]
+    laws = torch.distributions.Normal(loc, scale), torch.distributions.Normal(*prior)
+    expected = kl_divergence(*laws).sum(-1)
+    torch.testing.assert_close(found, expected)
+    pairs = (torch.autograd.grad(value.sum(), (loc, scale)) for value in (found, expected))
+    for a, b in zip(*pairs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_samplers_on_the_device_take_every_form(needs_triton):
+    logits = torch.randn(64, 10, 50, device="cuda")
+    for tau in (0.5, torch.tensor(0.5), torch.full((64, 1), 0.5, device="cuda")):
+        for dim in (-1, 1):
+            if dim == 1 and torch.is_tensor(tau) and tau.dim():
+                tau = tau.expand(64, 50)
+            z = igr.functional.gumbel_softmax(logits, tau, dim=dim, fused=True)
+            torch.testing.assert_close(z.sum(dim), torch.ones_like(z.sum(dim)))
+            z = igr.functional.invertible_gaussian(logits, 0.7, tau, dim=dim, fused=True)
+            torch.testing.assert_close(z.sum(dim), torch.ones_like(z.sum(dim)))
+    with pytest.raises(ValueError, match="a temperature that needs a gradient"):
+        igr.functional.gumbel_softmax(logits, torch.tensor(0.5, requires_grad=True), fused=True)
 
 
 def test_a_flow_on_the_device_equals_the_cpu():

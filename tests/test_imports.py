@@ -91,6 +91,9 @@ def test_the_library_half_needs_torch_and_numpy_only():
             continue
         for module in imported(path):
             top = module.split(".")[0]
+            # The kernels for a GPU, which are imported where one runs.
+            if top == "triton" and path.name == "fused_triton.py":
+                continue
             if top not in {"igr", "torch", "numpy"} and top not in sys.stdlib_module_names:
                 foreign.append(f"{path.relative_to(ROOT)} imports {module}")
     assert foreign == []
@@ -136,7 +139,8 @@ def test_importing_igr_changes_nothing_in_torch(fresh_import):
 
 
 @pytest.mark.parametrize(
-    "unwanted", ["igr.models", "igr.cli", "matplotlib", "sklearn", "scipy", "tyro", "rich", "torch._dynamo"]
+    "unwanted",
+    ["igr.models", "igr.cli", "matplotlib", "sklearn", "scipy", "tyro", "rich", "triton", "torch._dynamo"],
 )
 def test_importing_igr_does_not_load(unwanted, fresh_import):
     loaded = [name for name in fresh_import["modules"] if name == unwanted or name.startswith(f"{unwanted}.")]

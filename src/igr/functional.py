@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from igr.kernels import fused as fused_draws
 from igr.kernels import simplex, stick_breaking
 from igr.kernels.noise import standard_gumbel, standard_normal
 from igr.kernels.numbers import column, log_number
+from igr.kernels.tracing import is_traced
 from igr.validation import check_float_tensor, check_number_or_tensor, check_values, compute_dtype
 
 
@@ -19,6 +21,7 @@ def gumbel_softmax(
     dim: int = -1,
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
+    fused: bool | None = None,
 ) -> Tensor:
     r"""Points from Gumbel-Softmax: ``torch.nn.functional.gumbel_softmax``, made safe and faster.
 
@@ -35,6 +38,9 @@ def gumbel_softmax(
         dim: The dimension of the categories.
         generator: The source of randomness where no noise is given.
         noise: Standard Gumbel variables with the shape of logits.
+        fused: Whether one kernel draws, on a GPU with Triton, with noise of its own that is never stored:
+            True asks for it, False for plain operations; left out, large draws have it wherever it can be.
+            The same generator gives other points by the kernel than by plain operations, of the same law.
 
     Returns:
         Tensor with the shape and dtype of logits; sums to one along ``dim``.
@@ -42,7 +48,8 @@ def gumbel_softmax(
     Raises:
         TypeError: unless logits is a floating-point tensor.
         ValueError: for a temperature that is a number and not positive and finite (values of tensors are
-            not read), a tensor that does not broadcast, or noise of another shape.
+            not read), a tensor that does not broadcast, noise of another shape, or ``fused=True`` for what
+            no kernel can do.
 
     References:
         Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017)
@@ -56,6 +63,10 @@ def gumbel_softmax(
     dtype = compute_dtype(logits.dtype)
     scores = logits.to(dtype).movedim(dim, -1)
     _check_number("gumbel_softmax", "tau", tau, scores.shape[:-1])
+    if fused or (fused is None and logits.is_cuda and not is_traced()):
+        draw = fused_draws.Draw("gumbel", logits.movedim(dim, -1), temperature=tau)
+        if fused_draws.chosen("gumbel_softmax", fused, _reason(hard, noise) or draw):
+            return fused_draws.sample(draw, (), generator)[0].movedim(-1, dim)
     if noise is None:
         noise = standard_gumbel(scores.shape, dtype=dtype, device=logits.device, generator=generator)
     else:
@@ -74,6 +85,7 @@ def invertible_gaussian(
     delta: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
+    fused: bool | None = None,
 ) -> Tensor:
     r"""Points from IGR-I: the softmax++ of Gaussian variables, for K categories from K - 1 of them.
 
@@ -88,6 +100,9 @@ def invertible_gaussian(
         delta: :math:`\delta > 0` of softmax++, a float or a tensor like tau.
         generator: The source of randomness where no noise is given.
         noise: Standard normal variables with the shape of loc.
+        fused: Whether one kernel draws, on a GPU with Triton, with noise of its own that is never stored:
+            True asks for it, False for plain operations; left out, large draws have it wherever it can be.
+            The same generator gives other points by the kernel than by plain operations, of the same law.
 
     Returns:
         Tensor with the dtype of loc and its shape, but K entries along ``dim``; sums to one along it.
@@ -95,7 +110,8 @@ def invertible_gaussian(
     Raises:
         TypeError: unless loc is a floating-point tensor.
         ValueError: for a temperature, scale or delta that is a number and not positive and finite (values
-            of tensors are not read), a tensor that does not broadcast, or noise of another shape.
+            of tensors are not read), a tensor that does not broadcast, noise of another shape, or
+            ``fused=True`` for what no kernel can do.
 
     References:
         Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3
@@ -114,6 +130,10 @@ def invertible_gaussian(
     if isinstance(scale, Tensor):
         scale = scale.to(loc.device, dtype) if scale.dim() == 0 else scale.to(dtype)
         scale = scale.expand(loc.shape).movedim(dim, -1)
+    if fused or (fused is None and loc.is_cuda and not is_traced()):
+        draw = fused_draws.Draw("gaussian", loc.movedim(dim, -1), scale, tau, delta)
+        if fused_draws.chosen("invertible_gaussian", fused, _reason(hard, noise) or draw):
+            return fused_draws.sample(draw, (), generator)[0].movedim(-1, dim)
     if noise is None:
         noise = standard_normal(mean.shape, dtype=dtype, device=loc.device, generator=generator)
     else:
@@ -211,6 +231,13 @@ def _given_noise(owner: str, noise: Tensor, shape: torch.Size, dim: int, dtype: 
             "draw one number for each entry."
         )
     return noise.to(dtype).movedim(dim, -1)
+
+
+def _reason(hard: bool, noise: Tensor | None) -> str | None:
+    """Against a kernel, which neither is asked for nor knows of."""
+    if noise is not None:
+        return "noise that is given"
+    return "hard=True" if hard else None
 
 
 def _points(

@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from igr import validation
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex
+from igr.kernels.fused import Draw
 from igr.kernels.gumbel import gumbel_log_density
 from igr.kernels.noise import standard_gumbel
 from igr.kernels.numbers import column
@@ -140,6 +141,14 @@ class GumbelSoftmax(SimplexRelaxation):
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
         return standard_gumbel(shape, dtype=dtype, device=self.device, generator=generator)
+
+    def _fused_draw(self) -> Draw | str:
+        if type(self) is not GumbelSoftmax:
+            # Another class may draw in another way.
+            return super()._fused_draw()
+        if self._mask is not None:
+            return "a mask"
+        return Draw("gumbel", self._logits, temperature=self._temperature)
 
     def _noise_of_uniform(self, uniform: Tensor) -> Tensor:
         return -torch.log(-torch.log(uniform))

@@ -22,6 +22,7 @@ from igr.distributions.pre_image import (
 )
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex, stick_breaking
+from igr.kernels.fused import Draw, Kind
 from igr.kernels.gaussian_law import maximum_log_probs
 from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
@@ -354,6 +355,19 @@ class InvertibleGaussian(SimplexRelaxation):
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
         return standard_normal(shape, dtype=dtype, device=self.device, generator=generator)
+
+    def _fused_draw(self) -> Draw | str:
+        if type(self) is not InvertibleGaussian:
+            # Another class may draw in another way.
+            return super()._fused_draw()
+        if self._mask is not None:
+            return "a mask"
+        kind: Kind = "gaussian"
+        if isinstance(self.transform, LogisticStickBreakingTransform):
+            kind = "lengths" if self.transform.space == "length" else "log-ratios"
+        elif self.transform is not None:
+            return f"the transform {name_of(self.transform)}"
+        return Draw(kind, self.loc, self.scale, self._temperature, self.delta)
 
     def _noise_of_uniform(self, uniform: Tensor) -> Tensor:
         return torch.special.ndtri(uniform)

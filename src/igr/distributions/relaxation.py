@@ -14,6 +14,7 @@ from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.estimates import METHODS, MeanEstimate, estimated_law, estimated_mean
 from igr.distributions.reparameterized import Reparameterized
 from igr.distributions.support import Simplex
+from igr.kernels import fused as fused_draws
 from igr.kernels import simplex
 from igr.kernels.numbers import column
 from igr.kernels.tracing import is_traced
@@ -134,12 +135,18 @@ class SimplexRelaxation(Reparameterized):
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
+        fused: bool | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Points and their log-density, computed from the pre-image: exact at every temperature.
+
+        Arguments are those of :meth:`rsample`, and so is what is drawn by one kernel.
 
         Shapes:
             Points :math:`(*S, *B, K)`, log-densities :math:`(*S, *B)`, in nats.
         """
+        draw = self._chosen_draw(sample_shape, noise, fused)
+        if draw is not None:
+            return fused_draws.sample_and_density(draw, sample_shape, generator)
         noise = self._noise(sample_shape, generator, noise)
         log_z, log_prob = self._log_sample_and_density(noise)
         return torch.exp(log_z).to(self.dtype), log_prob.to(self.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from igr.kernels import fused as fused_draws
 from igr.kernels.tracing import is_traced
 from igr.validation import check_float_tensor, compute_dtype
 
@@ -76,6 +77,10 @@ class Reparameterized(Distribution, ABC):
     def _sample(self, noise: Tensor) -> Tensor:
         """Points [*, *event] from noise [*] + noise_shape."""
 
+    def _fused_draw(self) -> fused_draws.Draw | str:
+        """What one kernel draws, for the laws that have one, or the reason against it, to follow "got"."""
+        return f"a {type(self).__name__}, which has no kernel"
+
     # What follows.
 
     @property
@@ -103,20 +108,31 @@ class Reparameterized(Distribution, ABC):
         sample_shape: Sequence[int] = (),
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
+        fused: bool | None = None,
     ) -> Tensor:
         """Points of the support, differentiable in every parameter.
+
+        On a GPU a large draw is one kernel, where there is one for the law: differentiable once, in the
+        parameters alone, with noise of its own, which the generator seeds and which is never stored. The same
+        state of the generator then gives the same points, but not those of ``noise=draw_noise(...)``;
+        ``fused=False`` gives these.
 
         Arguments:
             sample_shape: The shape :math:`S` of independent draws; not needed where noise is given.
             generator: The source of randomness where no noise is given.
             noise: Base noise as :meth:`draw_noise` returns it.
+            fused: Whether one kernel draws; if ``None``, wherever it can and pays.
 
         Shapes:
             Result :math:`(*S, *B)` and the event shape.
 
         Raises:
-            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives, or for
+                ``fused=True`` where no kernel can draw.
         """
+        draw = self._chosen_draw(sample_shape, noise, fused)
+        if draw is not None:
+            return fused_draws.sample(draw, sample_shape, generator)[0]
         return self._sample(self._noise(sample_shape, generator, noise)).to(self.dtype)
 
     def sample(
@@ -128,6 +144,15 @@ class Reparameterized(Distribution, ABC):
         """:meth:`rsample` without gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator, noise)
+
+    def _chosen_draw(
+        self, sample_shape: Sequence[int], noise: Tensor | None, fused: bool | None
+    ) -> fused_draws.Draw | None:
+        """What one kernel is to draw; ``None`` for plain operations."""
+        if fused is None and (noise is not None or self.device.type != "cuda" or is_traced()):
+            return None
+        draw = self._fused_draw() if noise is None else "noise that is given"
+        return fused_draws.chosen(type(self).__name__, fused, draw, sample_shape)
 
     def _noise(
         self,
