@@ -184,6 +184,7 @@ def test_settings_of_rows_and_one_scale_for_all(kind, samples, programs, monkeyp
         check(Draw(kind, leaf(loc), 0.8, torch.tensor(0.5), torch.tensor(2.0)), samples)
 
 
+@pytest.mark.slow
 def test_many_short_rows():
     """More rows than a program takes, and a last program that is not full."""
     for kind in KINDS:
