@@ -9,7 +9,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from igr.errors import UserError
-from igr.models.networks import MIXTURE_NETWORKS, NETWORKS, Networks, Sizes, decoded_categories, resized
+from igr.models.networks import (
+    MIXTURE_NETWORKS,
+    NETWORKS,
+    Autocast,
+    Networks,
+    Sizes,
+    decoded_categories,
+    resized,
+)
 
 SMALL, MIDDLE, SQUARE, LARGE = (1, 8, 8), (1, 28, 28), (1, 32, 32), (3, 64, 64)
 OUT, FEATURES, PER_PIXEL = 30, 40, 2
@@ -160,6 +168,24 @@ def test_categories_are_decoded_as_their_one_hot_vectors(name, shape):
     gradients = (torch.autograd.grad(made.square().mean(), parameters) for made in (found, expected))
     for ours, plain in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("dense_nonlinear", SMALL), ("conv", SMALL)])
+def test_autocast_computes_in_bfloat16_in_training_alone(name, shape):
+    """The numbers are those of bfloat16, what comes in, goes out and is trained is float32."""
+    encoder, _ = build(name, shape)
+    network = Autocast(encoder)
+    inside = []
+    last = [module for module in encoder.modules() if isinstance(module, torch.nn.Linear)][-1]
+    last.register_forward_hook(lambda _module, _inputs, output: inside.append(output.dtype))
+    images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
+    trained, plain = network(images), encoder(images)
+    assert inside == [torch.bfloat16, torch.float32]
+    assert trained.dtype == torch.float32
+    assert 0 < (trained - plain).abs().max() < 0.05
+    trained.square().sum().backward()
+    assert {p.grad.dtype for p in network.parameters()} == {torch.float32}
+    assert torch.equal(network.eval()(images), plain)
 
 
 def test_those_of_relax_see_numbers_from_minus_one_to_one():

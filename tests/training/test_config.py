@@ -126,6 +126,10 @@ BAD = {
         {"latent": "gumbel-softmax", "stick_the_landing": True, "kl": "discrete"},
         "expected no stick_the_landing with kl discrete, which is not sampled; got true; use kl relaxed",
     ),
+    "autocast of float64": (
+        {"autocast": True, "precision": "float64"},
+        "expected precision float32 with autocast; got float64; leave one of them out",
+    ),
     "landing with the default KL": (
         {"latent": "gumbel-softmax", "stick_the_landing": True},
         "expected no stick_the_landing with kl discrete",
@@ -420,6 +424,7 @@ def test_a_config_of_the_first_version_is_the_same_run_now(change):
         "discrete_capacity": None,
         "capacity_weight": None,
         "track_gradients": False,
+        "autocast": False,
     }
 
 

@@ -45,6 +45,7 @@ BERNOULLI = {"latent": "bernoulli", "num_categories": 2}
 
 FLAT = {
     "igr": vae(kl="relaxed", kl_warmup=2, track_gradients=True),
+    "autocast": vae(kl="relaxed", network="dense_nonlinear", autocast=True),
     "igr-planar": vae(latent="igr-planar"),
     "igr-sb": vae(latent="igr-sb", kl="relaxed"),
     "igr-sb-log": vae(latent="igr-sb-log", kl="relaxed"),

@@ -127,6 +127,27 @@ class _Centred(nn.Module):
         return 2 * x - 1
 
 
+class Autocast(nn.Module):
+    """A network that computes in bfloat16 while it is trained; weights, what it takes and gives are not.
+
+    Arguments:
+        network: Takes and gives float32.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            found: Tensor = self.network(x)
+            return found
+        # Weights that were kept in bfloat16 would be those of an earlier pass where one is replayed.
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+            found = self.network(x)
+        return found.to(x.dtype)
+
+
 class _OverImages(nn.Module):
     """Layers that take one batch dimension, over any number of them.
 
@@ -157,6 +178,8 @@ def decoded_categories(decoder: nn.Module, categories: Tensor, num_categories: i
         categories: The categories of V variables, int64 with shape :math:`(*, V)`.
         num_categories: The number K of categories of each.
     """
+    if isinstance(decoder, Autocast) and not decoder.training:
+        decoder = decoder.network
     layers = decoder.layers if isinstance(decoder, _OverImages) else decoder
     if not isinstance(layers, nn.Sequential) or not isinstance(layers[0], nn.Linear):
         weight = next(decoder.parameters())

@@ -15,7 +15,7 @@ from igr.models.dlgmm import DLGMM, separated_means
 from igr.models.joint_vae import JointVAE
 from igr.models.latents import LATENTS, DiscreteLatent, GaussianLatent, JointLatent, Latent, PlanarLatent
 from igr.models.likelihoods import LIKELIHOODS
-from igr.models.networks import MIXTURE_NETWORKS, NETWORKS, Sizes
+from igr.models.networks import MIXTURE_NETWORKS, NETWORKS, Autocast, Networks, Sizes
 from igr.models.sop import BINARY_LATENTS, SOP, BinaryLatent, BinaryPlanarLatent, lower_half, sop_layers
 from igr.models.sop import NETWORKS as SOP_NETWORKS
 from igr.models.stick_laws import MIXTURES
@@ -132,6 +132,8 @@ def build_vae(config: TrainConfig, image_shape: tuple[int, int, int]) -> VAE:
         parameters_per_pixel=likelihood.parameters_per_pixel,
     )
     networks = NETWORKS[config.network].build(sizes, keyed_generator(config.seed, "weights", 0))
+    if config.autocast:
+        networks = Networks(*map(Autocast, networks))
     kl = config.trained_kl
     if isinstance(latent, JointLatent) and config.capacity_weight is not None:
         weight = config.capacity_weight

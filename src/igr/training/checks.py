@@ -101,6 +101,10 @@ def _check_applicable(config: TrainConfig) -> None:
         raise UserError(
             "expected no stick_the_landing with kl discrete, which is not sampled; got true; use kl relaxed"
         )
+    if config.autocast and config.precision != "float32":
+        raise UserError(
+            f"expected precision float32 with autocast; got {config.precision}; leave one of them out"
+        )
     if config.binarization != "fixed" and not LIKELIHOODS[config.likelihood].binary_images:
         raise UserError(
             f"expected no binarization with the likelihood {config.likelihood}, which is one of grey "

@@ -96,6 +96,9 @@ class TrainConfig(RunConfig):
     num_eval_samples: int = 100
     """Latent samples per image that `igr evaluate` takes if it is not told otherwise."""
 
+    autocast: bool = False
+    """In training the networks compute in bfloat16, for GPUs; weights, laws and evaluation stay float32."""
+
     kl_warmup: int | None = None
     """Epochs in which the weight of the KL rises to 1; None: relaxed 5 (at most a quarter), discrete 0."""
 
