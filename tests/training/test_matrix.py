@@ -58,7 +58,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "igr-planar landing": {"latent": "igr-planar", "stick_the_landing": True, "flow_layers": 1, **SIZES},
     "gaussian beside igr": {"latent": "igr", "continuous_dim": 3, "kl": "relaxed", **SIZES},
-    "igr autocast": {"latent": "igr", "autocast": True, **SIZES},
     "igr-sb straight through": {"latent": "igr-sb", "straight_through": True, **SIZES},
 }
 for _name in ("igr-sb-truncated", "joint vae of igr-sb-truncated"):
