@@ -23,7 +23,7 @@ from igr.training.replicas import train_replicas
 TEMPERATURES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.67)
 SEEDS = range(5)
 ALONE = 5
-EPOCHS = {"digits": 20, "mnist": 2}
+EPOCHS = {"digits": 10, "mnist": 2}
 
 
 def main() -> None:

@@ -3,16 +3,22 @@
 import torch
 
 
-def replayed(function):
+class StandIn:
     """What a CUDA graph does: nothing when it is recorded, and then all in the same memory."""
-    results: list[torch.Tensor] = []
 
-    @torch.no_grad()
-    def replay() -> None:
-        found = function()
-        if not results:
-            results.extend(tensor.clone() for tensor in found)
-        for kept, tensor in zip(results, found, strict=True):
-            kept.copy_(tensor)
+    def __init__(self) -> None:
+        self.captures = 0
 
-    return replay, results
+    def __call__(self, function, device):
+        results: list[torch.Tensor] = []
+        self.captures += 1
+
+        @torch.no_grad()
+        def replay() -> None:
+            found = function()
+            if not results:
+                results.extend(tensor.clone() for tensor in found)
+            for kept, tensor in zip(results, found, strict=True):
+                kept.copy_(tensor)
+
+        return replay, results

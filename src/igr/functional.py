@@ -177,8 +177,7 @@ def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> 
 def stick_breaking_lengths(logits: Tensor, dim: int = -1) -> Tensor:
     r"""Lengths of K - 1 sticks from K - 1 logits: :math:`\pi_k = \eta_k \prod_{j<k} (1 - \eta_j)`.
 
-    With :math:`\eta = \mathrm{sigmoid}(y)`, computed as :math:`\exp(y_k - \sum_{j \le k}
-    \mathrm{softplus}(y_j))`: one cumulative sum, linear in K. What is left of the stick,
+    With :math:`\eta = \mathrm{sigmoid}(y)`; one cumulative product, linear in K. What is left of the stick,
     :math:`\prod_j (1 - \eta_j)`, is not part of the result.
 
     Arguments:

@@ -28,7 +28,8 @@ tl = pytest.importorskip("triton.language")
 fused_triton = pytest.importorskip("igr.kernels.fused_triton")
 
 KINDS = ("gumbel", "gaussian", "lengths", "log-ratios")
-SIZES = (2, 3, 4, 5, 7, 8, 17, 64, 101)
+# Those that differ most in how they fill four planes; the others take long by the interpreter.
+SIZES = (2, 5, 8, 101, *(pytest.param(size, marks=pytest.mark.slow) for size in (3, 4, 7, 17, 64)))
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,9 @@ def test_long_rows(kind, size):
     check(Draw(kind, leaf(loc), leaf(scale), 1.5), (), 1.0 if kind != "log-ratios" else size / 20)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_is_that_of_parameters_and_results_alone(kind, dtype):
     loc, scale = parameters(kind, 7, (2, 3))
@@ -172,7 +175,11 @@ def test_extreme_temperatures(kind, temperature):
     check(Draw(kind, leaf(loc), leaf(scale), temperature), (2,), max(1.0, 0.1 / temperature))
 
 
-@pytest.mark.parametrize(("samples", "programs"), [((), 512), ((3, 3), 1), ((3, 3), 4)], ids=str)
+@pytest.mark.parametrize(
+    ("samples", "programs"),
+    [((), 512), pytest.param((3, 3), 1, marks=pytest.mark.slow), ((3, 3), 4)],
+    ids=str,
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_of_rows_and_one_scale_for_all(kind, samples, programs, monkeypatch):
     """Many samples of few parameters are added up by several programs, each of them by one or in turn."""

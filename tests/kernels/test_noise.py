@@ -16,9 +16,10 @@ EULER = 0.5772156649015329
 LOW, HIGH = -math.log1p(-(2.0**-11)), 11 * math.log(2.0)
 
 
-@pytest.fixture(params=["eager", "static-shapes"])
+@pytest.fixture(params=["eager", "many", "static-shapes"])
 def path(request, monkeypatch):
-    """Both ways in which the tails are drawn anew; the second is what tracing and CUDA take."""
+    """All ways in which the tails are drawn anew; the last is what tracing and CUDA take."""
+    monkeypatch.setattr(noise, "_MANY", 1 if request.param == "many" else 2**62)
     if request.param == "static-shapes":
         monkeypatch.setattr(noise, "is_traced", lambda: True)
     return request.param
@@ -100,6 +101,7 @@ def test_the_plain_formula_would_fail_that():
 @pytest.mark.parametrize(
     "uniform", [0.0, 2.0**-24, 2.0**-11 - 2.0**-24, 2.0**-11, 1 - 2.0**-11, 1 - 2.0**-24]
 )
+@pytest.mark.parametrize("path", ["eager", "static-shapes"], indirect=True)
 def test_extreme_uniforms_give_finite_noise(path, uniform, monkeypatch):
     """rand may return zero; every value on the way must be finite and in the right tail."""
     monkeypatch.setattr(noise.torch, "rand", lambda shape, **_: torch.full(tuple(shape), uniform))
@@ -209,3 +211,13 @@ def test_the_faster_source_of_many_numbers_follows_the_generator(count):
     assert not torch.equal(first, second)
     assert scipy.stats.kstest(first.double().numpy(), "gumbel_r").pvalue > 1e-6
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 5 / math.sqrt(count)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_the_dtype_is_the_one_that_is_asked_for(default):
+    torch.set_default_dtype(default)
+    try:
+        drawn = draw(standard_gumbel, 2**16)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(drawn, draw(standard_gumbel, 2**16))

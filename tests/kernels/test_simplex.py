@@ -56,7 +56,7 @@ def test_hand_written_softmax_is_torchs_to_second_order(size, temperature, log_d
 
 @pytest.mark.parametrize("size", [2, 5, 9, 40])
 @pytest.mark.parametrize("log_delta", [None, -0.5], ids=["softmax", "softmax++"])
-@pytest.mark.parametrize("scale", [None, 0.7, "column", "tensor"], ids=str)
+@pytest.mark.parametrize("scale", [None, 0.7, 2, "column", "tensor"], ids=str)
 def test_points_of_noise_and_their_derivatives_are_those_of_plain_operations(size, log_delta, scale):
     """With respect to loc, scale and noise, which broadcast, to second order."""
 

@@ -56,7 +56,7 @@ def test_bernoulli_without_gradient_is_that_with_one(shape):
         with torch.no_grad():
             torch.testing.assert_close(law.log_prob(pixels), expected, rtol=1e-12, atol=1e-12)
             single = LIKELIHOODS["bernoulli"].law(logits.float().unsqueeze(-4)).log_prob(pixels.float())
-        torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(single.double(), expected, rtol=1e-6, atol=1e-5)
 
 
 def test_normal_is_scipys_with_a_mean_and_a_scale_for_each_pixel():

@@ -165,6 +165,9 @@ def test_categories_are_decoded_as_their_one_hot_vectors(name, shape):
     parameters = list(decoder.parameters())
     found, expected = decoded_categories(decoder, categories, 4), decoder(vectors)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        decoded_categories(decoder, categories[1, 2], 4), expected[1, 2], rtol=1e-4, atol=1e-5
+    )
     gradients = (torch.autograd.grad(made.square().mean(), parameters) for made in (found, expected))
     for ours, plain in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-5)

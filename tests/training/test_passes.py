@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from graphs import replayed
+from graphs import StandIn
 from igr.data import load, prepare
 from igr.training import loop, passes
 from igr.training.adam import Adam
@@ -139,12 +139,14 @@ def test_a_run_is_the_same_whenever_it_becomes_flat(tmp_path, monkeypatch):
 )
 def test_a_captured_run_is_the_same_whenever_it_is_captured(tmp_path, monkeypatch, config):
     """With a stand-in for CUDA graphs: inputs are copied into place, and results are used before the next."""
-    monkeypatch.setitem(loop.CAPTURES, "cpu", replayed)
     monkeypatch.setitem(loop.LOOKS_AT_EACH_STEP, "cpu", False)
     weights, lines = [], []
-    for before_flat in (100, 2):
+    # Where it is captured, a pass and a step of Adam are.
+    for before_flat, captures in ((100, 0), (2, 2)):
+        monkeypatch.setitem(loop.CAPTURES, "cpu", graphs := StandIn())
         monkeypatch.setattr(passes, "STEPS_BEFORE_FLAT", before_flat)
         loop.train(config, tmp_path / str(before_flat))
+        assert graphs.captures == captures
         folder = RunFolder(tmp_path / str(before_flat))
         lines.append((folder.path / "metrics.jsonl").read_bytes())
         weights.append(folder.latest_checkpoint().read_bytes())
@@ -153,7 +155,7 @@ def test_a_captured_run_is_the_same_whenever_it_is_captured(tmp_path, monkeypatc
 
 
 def test_a_step_that_cannot_be_captured_is_taken_as_it_is(tmp_path, monkeypatch):
-    def refused(function):
+    def refused(function, device):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     config = vae(latent="gumbel-softmax", epochs=1, max_images=190)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from graphs import replayed
+from graphs import StandIn
 from igr.errors import UserError
 from igr.evaluation.evaluation import evaluate
 from igr.training import loop
@@ -215,10 +215,11 @@ def test_captured_replicas_are_single_runs(tmp_path, monkeypatch):
     configs = varied(vae(kl="relaxed"), {"seed": [0, 1, 2], "temperature": [0.2, 0.5, 0.2]})
     for index, config in enumerate(configs):
         loop.train(config, tmp_path / f"alone{index}")
-    monkeypatch.setitem(loop.CAPTURES, "cpu", replayed)
+    monkeypatch.setitem(loop.CAPTURES, "cpu", graphs := StandIn())
     monkeypatch.setitem(loop.LOOKS_AT_EACH_STEP, "cpu", False)
     runs = places(tmp_path / "stacked", configs)
     train_replicas(runs)
+    assert graphs.captures == 2
     for index, (_, path) in enumerate(runs):
         # The learning rate of a graph is rounded to float32.
         assert_close_runs(path, tmp_path / f"alone{index}", 1e-6)

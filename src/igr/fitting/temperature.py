@@ -86,10 +86,10 @@ def calibrate_temperature(
         >>> law = GumbelSoftmax(1.0, logits=torch.zeros(10))
         >>> temperature = calibrate_temperature(law, generator=Generator().manual_seed(2))
         >>> round(temperature, 3)
-        0.162
+        0.169
         >>> log_z = law.with_temperature(temperature).rsample_log((10_000,), Generator().manual_seed(3))
         >>> (vertex_distance(log_z) <= 0.2).float().mean()
-        tensor(0.7525)
+        tensor(0.7389)
     """
     if is_traced():
         raise NotImplementedError(

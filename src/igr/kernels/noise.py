@@ -5,8 +5,8 @@ several times as much on the CPU as all the arithmetic after it; a logarithm of 
 float32 ``rand`` has a grain of 2^-24, which shows in both tails. Here the outermost 2^-11 on either side is
 drawn anew from a uniform of its own, so that the grain there is 2^-35.
 
-Many numbers at once on the CPU are made of 32 bits each from numpy's SFC64, seeded by the generator: it gives
-them five times as fast as torch's Mersenne Twister. The grain is then 2^-32 at zero and 2^-43 at one.
+Many numbers at once on the CPU are made of 31 bits each from numpy's SFC64, seeded by the generator: it gives
+them five times as fast as torch's Mersenne Twister. The grain is then 2^-31 at zero and 2^-42 at one.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def _of_many(
 
 
 def _uniform_of_bits(source: np.random.BitGenerator, count: int) -> Tensor:
-    """Uniform numbers of (0, 1], in float32, each of 32 bits: the size of a signed integer and a half."""
+    """Uniform numbers of (0, 1], in float32, each of 31 bits: the size of a signed integer and a half."""
     bits = torch.from_numpy(source.random_raw((count + 1) // 2).view(np.int32)[:count])
-    return torch.add(bits, 0.5).abs_().mul_(2.0**-31)
+    return bits.to(torch.float32).add_(0.5).abs_().mul_(2.0**-31)
 
 
 def standard_gumbel(

@@ -100,7 +100,7 @@ class _Points(torch.autograd.Function):
         )
         ctx.temperature, ctx.log_delta, ctx.loc_shape = temperature, log_delta, loc.shape
         ctx.scale_shape = scale.shape if isinstance(scale, Tensor) else None
-        ctx.factor = scale if isinstance(scale, float) else 1.0
+        ctx.factor = 1.0 if scale is None or isinstance(scale, Tensor) else float(scale)
         return z
 
     @staticmethod

@@ -4,6 +4,7 @@ With :math:`\eta = \mathrm{sigmoid}(y)` the k-th of n pieces is :math:`\pi_k = \
 (1 - \eta_j)` and :math:`R = \prod_j (1 - \eta_j)` remains. In log space :math:`\log \pi_k = y_k -
 \sum_{j \le k} \mathrm{softplus}(y_j)` and :math:`\log (\pi_k / R) = y_k + \sum_{j>k}
 \mathrm{softplus}(y_j)`: one cumulative sum each, linear in n.
+Lengths themselves are a cumulative product.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ def _log_prob_of_pixels(a: Tensor, x: Tensor) -> Tensor:
     Factors between a half and one are multiplied before their logarithm is taken, which costs the most.
     """
     size = a.abs()
-    linear = ((x - 0.5) * a).sum(-1) - 0.5 * size.sum(-1)
+    # Before they are added up, since both are large beside what is left.
+    linear = ((x - 0.5) * a).sub_(size, alpha=0.5).sum(-1)
     factors = size.sigmoid_()
     for _ in range(_HALVINGS):
         rest = factors.shape[-1]

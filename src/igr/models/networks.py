@@ -188,7 +188,7 @@ def decoded_categories(decoder: nn.Module, categories: Tensor, num_categories: i
     first, rest = layers[0], layers[1:]
     columns = categories + num_categories * torch.arange(categories.shape[-1], device=categories.device)
     hidden = nn.functional.embedding_bag(
-        columns.int().flatten(0, -2), first.weight.T.contiguous(), mode="sum"
+        columns.int().reshape(-1, columns.shape[-1]), first.weight.T.contiguous(), mode="sum"
     ).add_(first.bias)
     found = rest(hidden)
     return found.reshape(*categories.shape[:-1], *found.shape[1:])

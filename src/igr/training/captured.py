@@ -8,19 +8,28 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-Capture = Callable[[Callable[[], Sequence[Tensor]]], tuple[Callable[[], object], Sequence[Tensor]]]
+Recorded = tuple[Callable[[], object], Sequence[Tensor]]
+Capture = Callable[[Callable[[], Sequence[Tensor]], torch.device], Recorded]
 
 
-def cuda_graph(function: Callable[[], Sequence[Tensor]]) -> tuple[Callable[[], object], Sequence[Tensor]]:
+def cuda_graph(function: Callable[[], Sequence[Tensor]], device: torch.device) -> Recorded:
     """What the function does as a graph, to be called, and where its results are found after each call.
 
     The function is not run, only recorded, so what it changes stays as it is. Libraries that it uses must
     have been used before.
     """
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = function()
-    return graph.replay, results
+    # What runs on another device than the current one would not be recorded; and torch keeps the stream that
+    # it records on by default, which is one of the first device that was used.
+    with torch.cuda.device(device):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
+            results = function()
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return replay, results
 
 
 class Captured:
@@ -30,7 +39,8 @@ class Captured:
 
     Arguments:
         function: Takes tensors of fixed shapes and gives tensors; reads no number of them.
-        inputs: Examples of what it takes. Other tensors that it uses must stay where they are in memory.
+        inputs: Examples of what it takes, on the device where all is. Other tensors that it uses must stay
+            where they are in memory.
         capture: What records it.
     """
 
@@ -41,7 +51,7 @@ class Captured:
         capture: Capture = cuda_graph,
     ) -> None:
         self._inputs = [given.clone() for given in inputs]
-        self._replay, self._results = capture(lambda: function(*self._inputs))
+        self._replay, self._results = capture(lambda: function(*self._inputs), inputs[0].device)
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
         for held, given in zip(self._inputs, inputs, strict=True):

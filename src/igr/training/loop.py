@@ -3,7 +3,7 @@
 import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from igr.training import checkpoints
 from igr.training.adam import Adam
 from igr.training.board import Board
 from igr.training.build import available_device, num_parameters, own_parameters
-from igr.training.captured import Capture, Captured, cuda_graph
+from igr.training.captured import Capture, captured, cuda_graph
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.passes import VANISHING, Passes
 from igr.training.randomness import keyed_generator
@@ -139,7 +139,7 @@ class Loop:
         num_tracked = len(own_parameters(self.model)) if config.track_gradients else None
         self.passes = Passes(self.task, num_tracked, self.capture)
         # A step of Adam as a graph, where passes are one.
-        self._move: Captured | None = None
+        self._move: Callable[[Tensor], object] | None = None
         self.adam = Adam(dict(self.model.named_parameters()))
         self.step = 0
         self.train_figures = (*self.task.train_figures, *([VANISHING] if config.track_gradients else []))
@@ -202,16 +202,16 @@ class Loop:
         if isinstance(rate, float) or not self.passes.is_captured or len(x) < self.config.batch_size:
             self.adam.step(gradients, rate)
             return
-        if self._move is None and self.capture is not None:
-            self._move = Captured(partial(self._moved, gradients), rate, capture=self.capture)
-        if self._move is not None:
-            self._move(rate)
+        if self._move is None:
+            moved = partial(self._moved, gradients)
+            self._move = (self.capture and captured(moved, [rate], self.capture)) or moved
+        self._move(rate)
 
     def learning_rate(self, step: int) -> float | Tensor:
         """The learning rate of a step as Adam is to take it."""
         rate = self.task.learning_rate(step)
         # As a tensor also before there is a graph, since that rounds it.
-        return rate if self.capture is None else torch.full((), rate, device=self.device)
+        return rate if self.capture is None else torch.full((), rate, dtype=torch.float32, device=self.device)
 
     def _moved(self, gradients: Sequence[Tensor], learning_rate: Tensor) -> Sequence[Tensor]:
         """Moves the weights; for a graph, which wants results."""

@@ -376,7 +376,8 @@ class _Stack:
         if first.capture is None:
             return flat
         # Once as it is, since libraries that were never used cannot be captured.
-        flat(*inputs)
+        with torch.no_grad():
+            flat(*inputs)
         return captured(flat, inputs, first.capture) or flat
 
 

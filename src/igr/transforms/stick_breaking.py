@@ -48,7 +48,7 @@ class LogisticStickBreakingTransform(JointTransform):
 
     so that at temperature zero the longest of all K pieces wins.
 
-    All is computed in log space with one cumulative sum, linear in K. Log space loses nothing on the way
+    Each is one cumulative product or sum, linear in K. Log space loses nothing on the way
     back. Length space does: y is read from what remains after each piece, and that is no longer in the
     lengths once it is smaller than their rounding. The error of y is about eps / :math:`\pi_K`, which in
     float64 stays below 2e-5 while :math:`\pi_K > 10^{-11}`; sampling and the density of drawn points
