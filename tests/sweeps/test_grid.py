@@ -71,7 +71,7 @@ BAD = {
     "a text": ("seed", 'expected a grid of settings by name; got "seed"'),
     "no grids": ([], "expected at least one grid; got an empty list"),
     "a list of numbers": ([1], "expected a grid of settings by name; got 1"),
-    "an unknown key": ({"temprature": 1}, "each key of a grid to be one of batch_size, "),
+    "an unknown key": ({"temprature": 1}, "each key of a grid to be one of autocast, batch_size, "),
     "a near key": ({"temprature": 1}, "got 'temprature'; did you mean temperature?"),
     "an empty axis": (
         {"temperature": []},
@@ -173,8 +173,16 @@ def test_the_order_of_settings_is_what_folders_of_sweeps_were_named_by():
         *("num_variables", "num_categories", "continuous_dim", "kl", "temperature", "prior"),
         *("prior_temperature", "scale", "flow_layers", "stick_threshold", "stick_quantile"),
         *("straight_through", "estimator", "stick_the_landing", "continuous_capacity", "discrete_capacity"),
-        *("capacity_weight", "num_samples", "num_eval_samples", "kl_warmup", "epochs", "batch_size"),
-        *("learning_rate", "seed", "eval_every", "checkpoint_every", "track_gradients", "tensorboard"),
+        *("capacity_weight", "num_samples", "num_eval_samples", "autocast", "kl_warmup", "epochs"),
+        *(
+            "batch_size",
+            "learning_rate",
+            "seed",
+            "eval_every",
+            "checkpoint_every",
+            "track_gradients",
+            "tensorboard",
+        ),
         *("precision", "device"),
     ]
     groups = groups_of(expand({"kl": ["relaxed", "discrete"], "batch_size": [10, 20]}))
