@@ -61,17 +61,17 @@ def gumbel_softmax(
     """
     check_float_tensor("gumbel_softmax", "logits", logits)
     dtype = compute_dtype(logits.dtype)
-    scores = logits.to(dtype).movedim(dim, -1)
-    _check_number("gumbel_softmax", "tau", tau, scores.shape[:-1])
+    rows = logits.movedim(dim, -1)
+    _check_number("gumbel_softmax", "tau", tau, rows.shape[:-1])
     if fused or (fused is None and logits.is_cuda and not is_traced()):
-        draw = fused_draws.Draw("gumbel", logits.movedim(dim, -1), temperature=tau)
+        draw = fused_draws.Draw("gumbel", rows, temperature=tau)
         if fused_draws.chosen("gumbel_softmax", fused, _reason(hard, noise) or draw):
             return fused_draws.sample(draw, (), generator)[0].movedim(-1, dim)
     if noise is None:
-        noise = standard_gumbel(scores.shape, dtype=dtype, device=logits.device, generator=generator)
+        noise = standard_gumbel(rows.shape, dtype=dtype, device=logits.device, generator=generator)
     else:
         noise = _given_noise("gumbel_softmax", noise, logits.shape, dim, dtype)
-    points = _points(scores, None, noise, tau, hard, reference=None)
+    points = _points(rows.to(dtype), None, noise, tau, hard, reference=None)
     return points.to(logits.dtype).movedim(-1, dim)
 
 
@@ -123,23 +123,25 @@ def invertible_gaussian(
     """
     check_float_tensor("invertible_gaussian", "loc", loc)
     dtype = compute_dtype(loc.dtype)
-    mean = loc.to(dtype).movedim(dim, -1)
+    rows = loc.movedim(dim, -1)
     for name, value in (("tau", tau), ("delta", delta)):
-        _check_number("invertible_gaussian", name, value, mean.shape[:-1])
+        _check_number("invertible_gaussian", name, value, rows.shape[:-1])
     _check_number("invertible_gaussian", "scale", scale, loc.shape)
     if isinstance(scale, Tensor):
-        scale = scale.to(loc.device, dtype) if scale.dim() == 0 else scale.to(dtype)
+        scale = scale.to(loc.device, dtype) if scale.dim() == 0 else scale
         scale = scale.expand(loc.shape).movedim(dim, -1)
     if fused or (fused is None and loc.is_cuda and not is_traced()):
-        draw = fused_draws.Draw("gaussian", loc.movedim(dim, -1), scale, tau, delta)
+        draw = fused_draws.Draw("gaussian", rows, scale, tau, delta)
         if fused_draws.chosen("invertible_gaussian", fused, _reason(hard, noise) or draw):
             return fused_draws.sample(draw, (), generator)[0].movedim(-1, dim)
     if noise is None:
-        noise = standard_normal(mean.shape, dtype=dtype, device=loc.device, generator=generator)
+        noise = standard_normal(rows.shape, dtype=dtype, device=loc.device, generator=generator)
     else:
         noise = _given_noise("invertible_gaussian", noise, loc.shape, dim, dtype)
     log_delta = log_number(delta, dtype)
-    points = _points(mean, scale, noise, tau, hard, reference=log_delta)
+    if isinstance(scale, Tensor):
+        scale = scale.to(dtype)
+    points = _points(rows.to(dtype), scale, noise, tau, hard, reference=log_delta)
     return points.to(loc.dtype).movedim(-1, dim)
 
 

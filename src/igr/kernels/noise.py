@@ -6,7 +6,7 @@ float32 ``rand`` has a grain of 2^-24, which shows in both tails. Here the outer
 drawn anew from a uniform of its own, so that the grain there is 2^-35.
 
 Many numbers at once on the CPU are made of 31 bits each from numpy's SFC64, seeded by the generator: it gives
-them five times as fast as torch's Mersenne Twister. The grain is then 2^-31 at zero and 2^-42 at one.
+them faster than torch's Mersenne Twister. The grain is then 2^-31 at zero and 2^-42 at one.
 """
 
 from __future__ import annotations

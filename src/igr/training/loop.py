@@ -258,8 +258,9 @@ class Loop:
         recent, self.recent = self.recent, {}
         if not recent:
             return
-        # One look at all of them.
-        figures = torch.stack(list(recent.values())).tolist()
+        found = list(recent.values())
+        # A device is waited for once.
+        figures = [found[0].tolist()] if len(found) == 1 else torch.stack(found).tolist()
         for (step, sums), values in zip(recent.items(), figures, strict=True):
             if not all(map(math.isfinite, values)):
                 raise self._not_finite(step, sums)
