@@ -7,7 +7,7 @@ import torch
 from torch.distributions import OneHotCategorical, kl_divergence
 
 import igr
-from cases import TEN, Sinh, available, each, gaussian, generator, gumbel, tensor, z_score
+from cases import TEN, Sinh, available, each, gaussian, generator, gumbel, tensor, tracing, z_score
 
 SETTINGS = [(0.5, 1.0), (0.5, 0.1), (2.0, 1.0), (0.05, 3.0)]  # temperature, delta
 
@@ -190,3 +190,82 @@ def test_the_kl_to_a_constant_law_has_right_first_and_second_derivatives(fixed_s
     inputs = (loc,) if fixed_scale else (loc, log_scale)
     assert torch.autograd.gradcheck(divergence, inputs)
     assert torch.autograd.gradgradcheck(divergence, inputs)
+
+
+@each()
+def test_the_divergence_of_the_discrete_law_is_that_of_both_laws(case):
+    """Of every law, whichever way it takes, with its gradient in every parameter."""
+    law = case.law()
+    try:
+        exact = law.discrete()
+    except NotImplementedError:
+        with pytest.raises(NotImplementedError):
+            law.discrete_kl(OneHotCategorical(torch.ones(law.event_shape, dtype=torch.float64)))
+        return
+    other = torch.randn(law.event_shape, dtype=torch.float64, generator=generator("discrete kl"))
+    prior = OneHotCategorical(logits=other)
+    found = law.discrete_kl(prior)
+    torch.testing.assert_close(found, kl_divergence(exact, prior), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(law.discrete_kl(igr.DiscreteLaw(other.log_softmax(-1))), found)
+
+
+@pytest.mark.parametrize("scale", [0.7, torch.tensor([0.7]), torch.tensor([0.5, 0.9, 1.4])], ids=str)
+def test_the_gradient_of_the_divergence_of_the_discrete_law(scale):
+    loc = torch.randn(5, 3, dtype=torch.float64, generator=generator("loc of a kl")).requires_grad_()
+    scale = scale.double().requires_grad_() if isinstance(scale, torch.Tensor) else scale
+    delta = tensor(1.7).requires_grad_()
+    inputs = [t for t in (loc, scale, delta) if isinstance(t, torch.Tensor)]
+    prior = igr.InvertibleGaussian.uniform(4, 0.5, dtype=torch.float64).discrete()
+    for given in (delta, 1.7):
+        law = igr.InvertibleGaussian(loc, scale, 0.5, delta=given)
+        values = law.discrete_kl(prior).sum(), kl_divergence(law.discrete(), prior).sum()
+        found, expected = (torch.autograd.grad(v, inputs, allow_unused=True) for v in values)
+        assert (found[-1] is None) == (given is not delta)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+def test_the_divergence_of_the_discrete_law_from_many_and_from_a_trained_one():
+    law = igr.InvertibleGaussian(torch.zeros(3, dtype=torch.float64), 1.0, 0.5)
+    many = torch.randn(6, 1, 4, dtype=torch.float64, generator=generator("many priors")).requires_grad_()
+    prior = OneHotCategorical(logits=many)
+    found, expected = law.discrete_kl(prior), kl_divergence(law.discrete(), prior)
+    assert found.shape == (6, 1)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(value.sum(), many, retain_graph=True)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    law.loc.requires_grad_()
+    one = OneHotCategorical(logits=many[0, 0])
+    (through_prior,) = torch.autograd.grad(law.discrete_kl(one), many)
+    assert through_prior.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_the_divergence_of_a_discrete_law_in_less_precision(dtype):
+    loc = torch.tensor([0.3, -1.0, 0.5, 2.0], dtype=dtype)
+    law = igr.InvertibleGaussian(loc, 1.0, 0.5)
+    prior = igr.InvertibleGaussian.uniform(5, 0.5, dtype=dtype).discrete()
+    found = law.discrete_kl(prior)
+    assert found.dtype == dtype
+    expected = kl_divergence(law.discrete(), prior).double()
+    torch.testing.assert_close(found.double(), expected, rtol=8 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+def test_another_number_of_categories_is_one_sentence():
+    law = igr.InvertibleGaussian(torch.zeros(3), 1.0, 0.5)
+    with pytest.raises(ValueError, match="the same number of categories; got 4 and 7"):
+        law.discrete_kl(OneHotCategorical(torch.ones(7)))
+
+
+@tracing
+def test_the_divergence_of_a_discrete_law_under_tracers():
+    loc = torch.randn(4, 3, dtype=torch.float64, generator=generator("traced kl"))
+    prior = OneHotCategorical(torch.ones(4, dtype=torch.float64))
+
+    def divergence(loc):
+        return igr.InvertibleGaussian(loc, 1.0, 0.5, validate_args=False).discrete_kl(prior)
+
+    expected = divergence(loc)
+    torch.testing.assert_close(torch.func.vmap(divergence)(loc), expected, rtol=1e-9, atol=1e-9)
+    compiled = torch.compile(divergence, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(loc), expected, rtol=1e-9, atol=1e-9)

@@ -1,6 +1,7 @@
 """The law of the largest of normals and zero, before normalization, against a dense reference."""
 
 import math
+import threading
 
 import pytest
 import scipy.integrate
@@ -12,7 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import igr
 from cases import generator, tracing
+from igr.kernels import gaussian_law_pass
 from igr.kernels.gaussian_law import (
+    maximum_kl,
     maximum_log_probs,
     maximum_log_probs_and_jacobian,
     maximum_log_probs_reference,
@@ -315,16 +318,158 @@ def test_many_laws_are_cut_into_chunks_that_leave_no_trace():
     torch.testing.assert_close(together, alone, rtol=1e-13, atol=1e-13)
 
 
-def test_laws_too_wide_for_a_jacobian_take_the_plain_path():
-    """119 means over 59 nodes: beside the fused form, which gives the same numbers there."""
+def test_more_categories_than_nodes():
+    """119 means over 59 nodes, the gradient beside the Jacobian."""
     loc, scale = mixed(120, 1.0, narrowest=0.8)
     log_probs, jacobian = maximum_log_probs_and_jacobian(loc[None], scale[None], 59)
-    plain = maximum_log_probs(loc.requires_grad_(), scale, 59)
-    assert type(plain.grad_fn.next_functions[0][0]).__name__ == "LogsumexpBackward0"
-    torch.testing.assert_close(plain, log_probs[0], rtol=1e-11, atol=1e-11)
+    found = maximum_log_probs(loc.requires_grad_(), scale, 59)
+    torch.testing.assert_close(found, log_probs[0], rtol=1e-11, atol=1e-11)
     weight = torch.randn(120, dtype=torch.float64, generator=generator("weight"))
-    (gradient,) = torch.autograd.grad((plain * weight).sum(), loc)
+    (gradient,) = torch.autograd.grad((found * weight).sum(), loc)
     torch.testing.assert_close(gradient, weight @ jacobian[0], rtol=1e-9, atol=1e-9)
+
+
+# Many laws at once: each with the nodes that it needs, some of them by logarithms.
+
+
+def many_laws(dtype, equal, count=9):
+    """Laws near the threshold, cut by it or not, and every seventh with a category that underflows."""
+    source = generator(("many", count))
+    loc = torch.randn(5000, count, dtype=torch.float64, generator=source)
+    loc += 12.0 * torch.rand(5000, 1, dtype=torch.float64, generator=source) - 3.0
+    loc[::7, 0] -= 50.0
+    spread = torch.rand(5000, 1 if equal else count, dtype=torch.float64, generator=source)
+    scale = (0.3 * 8.0**spread).expand_as(loc)
+    return loc.to(dtype), scale.to(dtype)
+
+
+@pytest.mark.parametrize("equal", [True, False], ids=["equal", "unequal"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_laws_that_need_more_nodes_get_them(dtype, equal):
+    """Beside each law with the most nodes that any law may need, by plain operations in float64."""
+    loc, scale = many_laws(dtype, equal)
+    parameters = [t.clone().requires_grad_() for t in (loc, scale)]
+    found = maximum_log_probs(*parameters, equal_scales=equal)
+    weight = torch.randn(found.shape, dtype=dtype, generator=generator("weight of many"))
+    gradients = torch.autograd.grad((found.exp() * weight).sum(), parameters)
+    exact = [t.double().requires_grad_() for t in (loc, scale)]
+    nodes = nodes_for_maximum(exact[0].detach(), exact[1].detach(), 512)
+    above = maximum_log_probs_reference(*exact, nodes)
+    last = torch.special.log_ndtr(-exact[0] / exact[1]).sum(-1, keepdim=True)
+    expected = torch.cat([above, last], dim=-1)
+    expected_gradients = torch.autograd.grad((expected.exp() * weight.double()).sum(), exact)
+    absolute = PROMISE if dtype == torch.float64 else 1e-5
+    in_log = PROMISE_IN_LOG if dtype == torch.float64 else 3e-3
+    assert_promise(found.detach(), expected.detach(), absolute, in_log)
+    tolerance = 1e-8 if dtype == torch.float64 else 2e-5
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_an_underflowing_law_is_right_beside_others():
+    """Its logarithm, far below what float32 holds; the first of seven has such a category."""
+    loc, scale = many_laws(torch.float32, equal=False)
+    expected = torch.cat([maximum_log_probs(m, s) for m, s in zip(loc[:7], scale[:7], strict=True)])
+    found = maximum_log_probs(loc, scale)[:7].flatten()
+    assert found.min() < math.log(1e-38)
+    torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_no_result_is_an_array_that_is_written_over():
+    source = generator("written over")
+    loc, other = (torch.randn(3, 4, generator=source) for _ in range(2))
+    scale = torch.ones(3, 4)
+    target = torch.full((5,), 0.2).log()
+
+    def everything(loc):
+        loc = loc.clone().requires_grad_()
+        values = [maximum_log_probs(loc, scale), maximum_kl(loc, scale, target)]
+        gradients = [torch.autograd.grad(v.sum(), loc, retain_graph=True)[0] for v in values]
+        return [*values, *gradients, *maximum_log_probs_and_jacobian(loc.detach(), scale, 40)]
+
+    results = everything(loc)
+    before = [t.detach().clone() for t in results]
+    everything(other)
+    for now, then in zip(results, before, strict=True):
+        assert torch.equal(now, then)
+
+
+def test_arrays_made_in_inference_mode_serve_outside_of_it():
+    loc = torch.zeros(2, 3, dtype=torch.float64)
+    results = []
+
+    def inside_and_outside():  # in a thread of its own, which has no arrays yet
+        with torch.inference_mode():
+            results.append(maximum_log_probs(loc, torch.ones_like(loc)))
+        own = loc.clone().requires_grad_()
+        results.append(maximum_log_probs(own, torch.ones_like(loc)))
+        results.append(torch.autograd.grad(results[-1][:, 0].sum(), own)[0])
+
+    thread = threading.Thread(target=inside_and_outside)
+    thread.start()
+    thread.join()
+    inside, outside, gradient = results
+    assert torch.equal(inside, outside)
+    assert (gradient[:, 0] > 0).all()
+
+
+# The divergence from another law.
+
+
+def plain_kl(loc, scale, log_q, threshold=0.0):
+    log_p = torch.log_softmax(maximum_log_probs(loc, scale, 256, threshold), dim=-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)], ids=["both", "loc", "scale"])
+@pytest.mark.parametrize("equal", [True, False], ids=["equal", "unequal"])
+@pytest.mark.parametrize("batch", [(), (0,), (5,), (2, 3)], ids=str)
+def test_the_divergence_and_its_gradient_are_those_of_the_law(batch, equal, needs):
+    source = generator(("divergence", batch))
+    loc = 3.0 * torch.randn(*batch, 6, dtype=torch.float64, generator=source)
+    spread = torch.rand(*batch, 1 if equal else 6, dtype=torch.float64, generator=source)
+    scale = (0.5 + spread).expand_as(loc)
+    log_q = torch.randn(7, dtype=torch.float64, generator=source).log_softmax(-1)
+    weight = torch.randn(batch, dtype=torch.float64, generator=source)
+
+    def run(divergence):
+        inputs = [t.clone().requires_grad_(n) for t, n in zip((loc, scale), needs, strict=True)]
+        value = divergence(*inputs)
+        return value, *torch.autograd.grad((value * weight).sum(), [t for t in inputs if t.requires_grad])
+
+    found = run(lambda m, s: maximum_kl(m, s, log_q, 0.4, equal))
+    expected = run(lambda m, s: plain_kl(m, s, log_q, 0.4))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(maximum_kl(loc, scale, log_q, 0.4, equal), found[0], rtol=0, atol=1e-13)
+
+
+def test_the_divergence_has_right_second_derivatives():
+    loc, scale = (t.unsqueeze(0).repeat(2, 1).requires_grad_() for t in mixed(4, 2.0))
+    log_q = torch.full((4,), 0.25, dtype=torch.float64).log()
+
+    def divergence(loc, scale):
+        return maximum_kl(loc, scale, log_q)
+
+    assert torch.autograd.gradcheck(divergence, (loc, scale))
+    assert torch.autograd.gradgradcheck(divergence, (loc, scale))
+
+
+@pytest.mark.parametrize("equal", [True, False], ids=["equal", "unequal"])
+def test_the_divergence_of_many_laws_in_float32(equal):
+    loc, scale = many_laws(torch.float32, equal)
+    log_q = torch.randn(5000, 10, generator=generator("many targets")).log_softmax(-1)
+
+    def run(divergence, dtype):
+        inputs = [t.to(dtype).requires_grad_() for t in (loc, scale)]
+        value = divergence(*inputs, log_q.to(dtype))
+        return value, *torch.autograd.grad(value.sum(), inputs)
+
+    found = run(lambda m, s, q: maximum_kl(m, s, q, equal_scales=equal), torch.float32)
+    expected = run(plain_kl, torch.float64)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=5e-5, atol=5e-5)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -343,8 +488,9 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("num_categories", [50, 65, 100, 200, 400])
-def test_memory_is_linear_in_categories_times_nodes(num_categories):
-    """65 is the widest law for which the fused form keeps its Jacobian, (K - 1)^2 numbers, at 64 nodes."""
+def test_memory_is_linear_in_categories_times_nodes(num_categories, monkeypatch):
+    """Where there are more categories than nodes too: a Jacobian would have (K - 1)^2 numbers."""
+    monkeypatch.setattr(gaussian_law_pass, "_CHUNK", 0)  # lest arrays of a chunk be found
     loc, scale = (t.requires_grad_() for t in mixed(num_categories, 2.0))
     with LargestTensor() as largest:
         maximum_log_probs(loc, scale, 64).sum().backward()

@@ -101,3 +101,25 @@ class DiscreteLaw(OneHotCategorical):
         new.standard_error = None if error is None else error.expand(shape)
         super().expand(Size(batch_shape), _instance=new)
         return new
+
+
+def exact_logits(law: OneHotCategorical) -> Tensor:
+    """Normalized log-probabilities of a discrete law, at least in float32."""
+    if isinstance(law, DiscreteLaw):
+        return law.exact_logits
+    return torch.log_softmax(law.logits.to(compute_dtype(law.logits.dtype)), dim=-1)
+
+
+def dtype_of(law: OneHotCategorical) -> torch.dtype:
+    """The dtype of the results of a discrete law."""
+    tensor: Tensor = law.log_probs if isinstance(law, DiscreteLaw) else law.logits
+    return tensor.dtype
+
+
+def check_categories(p: Distribution, q: Distribution) -> None:
+    """ValueError unless both laws are over the same number of categories."""
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            "kl_divergence: expected laws over the same number of categories; "
+            f"got {p.event_shape[0]} and {q.event_shape[0]}."
+        )

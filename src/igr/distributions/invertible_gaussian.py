@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Transform, constraints
+from torch.distributions import OneHotCategorical, Transform, constraints
 
 from igr import validation
+from igr.distributions.discrete import check_categories, dtype_of, exact_logits
 from igr.distributions.pre_image import (
     check_droppable,
     check_reference_loses,
@@ -23,7 +24,7 @@ from igr.distributions.pre_image import (
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex, stick_breaking
 from igr.kernels.fused import Draw, Kind
-from igr.kernels.gaussian_law import maximum_log_probs
+from igr.kernels.gaussian_law import maximum_kl, maximum_log_probs
 from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
 from igr.kernels.normal import log_normal_density
@@ -465,6 +466,22 @@ class InvertibleGaussian(SimplexRelaxation):
         if sticks.space == "length":
             check_reference_loses(self.delta)
         return longest_piece_log_probs(loc, scale, num_nodes, threshold, sticks.space == "length")
+
+    def discrete_kl(self, other: OneHotCategorical) -> Tensor:
+        by_nodes = self.transform is None and self.num_categories > 2 and self._mask is None
+        # A law that is kept for other uses has been paid for.
+        if not by_nodes or self._kept_law is not None or is_traced():
+            return super().discrete_kl(other)
+        check_categories(self, other)
+        dtype = validation.compute_dtype(self.dtype)
+        log_q, threshold = exact_logits(other), column(self.threshold(dtype), dtype)
+        broadcast = torch.broadcast_shapes(self.batch_shape, log_q.shape[:-1])
+        alike = broadcast == self.batch_shape and log_q.dtype == dtype
+        if not alike or log_q.requires_grad or (isinstance(threshold, Tensor) and threshold.requires_grad):
+            return super().discrete_kl(other)
+        loc, scale = self.loc.to(dtype), self.scale.to(dtype)
+        divergence = maximum_kl(loc, scale, log_q, threshold, self._equal_scales)
+        return divergence.to(torch.promote_types(self.dtype, dtype_of(other)))
 
     def _mean_by_quadrature(self) -> Tensor:
         if self.transform is not None:

@@ -16,7 +16,7 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical, regi
 
 from igr.distributions.binary import BinaryInvertibleGaussian
 from igr.distributions.binary_relaxation import BinaryRelaxation
-from igr.distributions.discrete import DiscreteLaw
+from igr.distributions.discrete import DiscreteLaw, check_categories, dtype_of, exact_logits
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.pre_image import name_of
 from igr.distributions.relaxation import SimplexRelaxation
@@ -72,7 +72,7 @@ def _plain_gaussian_kl(mean_p: Tensor, scale_p: Tensor, mean_q: Tensor, scale_q:
 
 @register_kl(InvertibleGaussian, InvertibleGaussian)
 def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Tensor:
-    _check_categories(p, q)
+    check_categories(p, q)
     result_dtype = torch.promote_types(p.dtype, q.dtype)
     dtype = compute_dtype(result_dtype)
     same_map = same_number(p.temperature, q.temperature) and same_number(p.delta, q.delta)
@@ -196,25 +196,11 @@ def _kl_with_another_law(p: Distribution, q: Distribution) -> Tensor:
 @register_kl(DiscreteLaw, OneHotCategorical)
 @register_kl(OneHotCategorical, DiscreteLaw)
 def _kl_discrete(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
-    _check_categories(p, q)
-    p_logits, q_logits = _exact_logits(p), _exact_logits(q)
+    check_categories(p, q)
+    p_logits, q_logits = exact_logits(p), exact_logits(q)
     # A category that p never takes adds nothing; the mask keeps its gradient free of 0 times infinity.
     taken = p_logits != -torch.inf
     log_p = torch.where(taken, p_logits, 0.0)
     log_q = torch.where(taken, q_logits, 0.0)
     divergence = torch.where(taken, torch.exp(log_p) * (log_p - log_q), 0.0).sum(-1)
-    return divergence.to(torch.promote_types(p.logits.dtype, q.logits.dtype))
-
-
-def _exact_logits(law: OneHotCategorical) -> Tensor:
-    if isinstance(law, DiscreteLaw):
-        return law.exact_logits
-    return torch.log_softmax(law.logits.to(compute_dtype(law.logits.dtype)), dim=-1)
-
-
-def _check_categories(p: Distribution, q: Distribution) -> None:
-    if p.event_shape != q.event_shape:
-        raise ValueError(
-            "kl_divergence: expected laws over the same number of categories; "
-            f"got {p.event_shape[0]} and {q.event_shape[0]}."
-        )
+    return divergence.to(torch.promote_types(dtype_of(p), dtype_of(q)))

@@ -8,33 +8,27 @@ For :math:`y_j \sim N(\mu_j, \sigma_j^2)` the category is :math:`\arg\max(y_1, \
 
 All categories share the nodes of :func:`igr.kernels.quadrature.nodes_for_maximum`, so that
 :math:`S(t) = \sum_j \log\Phi(z_j)` is formed once and category k is :math:`\exp(S - \log\Phi(z_k))
-\varphi(z_k) / \sigma_k`. Time and memory are linear in K times nodes.
+\varphi(z_k) / \sigma_k`. Time and memory are linear in K times nodes, and nothing of that size is kept for a
+backward pass, which reads the nodes again.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr, reversed_hazard
+from igr.kernels.gaussian_law_pass import Laws, gradients, log_probs_and_jacobian, log_probs_of
+from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr
 from igr.kernels.quadrature import Nodes, default_num_nodes, nodes_for_maximum
 from igr.kernels.tracing import is_traced
 
 _SQRT_HALF = math.sqrt(0.5)
-_DENSITY_AT_ZERO = math.exp(-LOG_SQRT_2PI)
-# Where every P(k) is above this, no product that matters has underflowed.
-_SAFE = {torch.float32: 1e-28, torch.float64: 1e-280}
-# Above this erfc is a normal number.
-_SAFE_ARGUMENT = {torch.float32: -12.0, torch.float64: -36.0}
 # So many standard deviations below the threshold, a variable is none to the nodes, which reach less far
 # above a mean, and its distribution function is one.
 _DEEP = {torch.float32: 8.0, torch.float64: 10.0}
-# Numbers per array in one pass of the fused form: small enough to stay in cache and to be given from the
-# heap again and again. Fresh pages cost more than the arithmetic.
-_CHUNK = 2**17
 
 
 def maximum_log_probs(
@@ -60,24 +54,48 @@ def maximum_log_probs(
     Returns:
         Tensor with shape :math:`(*, K)`, differentiable to every order in loc, scale and threshold.
     """
+    if num_nodes is None and (is_traced() or loc.device.type != "cpu"):
+        num_nodes = _most_nodes(loc, equal_scales)
     if mask is not None:
+        # Those of masked variables are others.
         loc, scale = _out_of_reach(loc, scale, threshold, mask[..., :-1])
-        log_probs = maximum_log_probs(loc, scale, num_nodes, threshold, equal_scales)
-        return log_probs.masked_fill(mask, -torch.inf)
+        return maximum_log_probs(loc, scale, num_nodes, threshold).masked_fill(mask, -torch.inf)
     if isinstance(threshold, Tensor):
         # The law depends on loc - c alone. The difference is zero, and carries the gradient.
         loc = loc - (threshold - threshold.detach())
         threshold = threshold.detach()
-    if num_nodes is None and (is_traced() or loc.device.type != "cpu"):
-        num_nodes = default_num_nodes(loc.dtype, loc.shape[-1] + 1, equal_scales)
-    nodes = nodes_for_maximum(loc.detach(), scale.detach(), num_nodes, threshold)
-    # The fused form keeps a Jacobian of K (K - 1) numbers, which is to be no larger than its other arrays.
-    if is_traced() or loc.shape[-1] > nodes.offsets.shape[-1]:
-        above = maximum_log_probs_reference(loc, scale, nodes)
-        last = log_ndtr((threshold - loc) / scale).sum(-1, keepdim=True)
-        return torch.cat([above, last], dim=-1)
     edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device).expand(*loc.shape[:-1], 1)
-    return _MaximumLogProbs.apply(loc, scale, edge, *nodes)
+    if is_traced():
+        return _by_plain_operations(loc, scale, edge, num_nodes)
+    return _MaximumLogProbs.apply(loc, scale, edge, num_nodes, equal_scales)
+
+
+def maximum_kl(
+    loc: Tensor,
+    scale: Tensor,
+    log_q: Tensor,
+    threshold: float | Tensor = 0.0,
+    equal_scales: bool = False,
+) -> Tensor:
+    r"""The divergence :math:`\sum_k P(k) (\log P(k) - \log q(k))`, with P normalized, in one pass.
+
+    Value and gradient are found together, which :func:`maximum_log_probs` cannot, since it does not know what
+    its result is for.
+
+    Arguments:
+        loc: :math:`\mu`, with shape :math:`(*, K - 1)`, float32 or float64.
+        scale: :math:`\sigma`, with the same shape.
+        log_q: :math:`\log q`, with a shape that expands to :math:`(*, K)`; finite, and without gradient.
+        threshold: c, a float or a tensor with shape :math:`(*, 1)`, without gradient.
+        equal_scales: Whether all scales of a law are known to be one number.
+
+    Returns:
+        Tensor with shape :math:`(*)`, differentiable to every order in loc and scale; not for tracers.
+    """
+    num_nodes = None if loc.device.type == "cpu" else _most_nodes(loc, equal_scales)
+    edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device).expand(*loc.shape[:-1], 1)
+    wide_log_q = log_q.expand(*loc.shape[:-1], loc.shape[-1] + 1)
+    return _MaximumKL.apply(loc, scale, wide_log_q, edge, num_nodes, equal_scales)
 
 
 def _out_of_reach(
@@ -111,6 +129,16 @@ def maximum_log_probs_reference(loc: Tensor, scale: Tensor, nodes: Nodes) -> Ten
     return torch.logsumexp(common + log_pdf - log_cdf, dim=-1)
 
 
+def _by_plain_operations(loc: Tensor, scale: Tensor, edge: Tensor, num_nodes: int | None) -> Tensor:
+    nodes = nodes_for_maximum(loc.detach(), scale.detach(), num_nodes, edge)
+    above = maximum_log_probs_reference(loc, scale, nodes)
+    return torch.cat([above, log_ndtr((edge - loc) / scale).sum(-1, keepdim=True)], dim=-1)
+
+
+def _most_nodes(loc: Tensor, equal_scales: bool) -> int:
+    return default_num_nodes(loc.dtype, loc.shape[-1] + 1, equal_scales)
+
+
 def maximum_log_probs_and_jacobian(loc: Tensor, scale: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     """Log-probabilities [N, K] for the threshold 0 and their derivatives in loc [N, K, K-1], without a graph.
 
@@ -120,138 +148,106 @@ def maximum_log_probs_and_jacobian(loc: Tensor, scale: Tensor, num_nodes: int) -
         num_nodes: The number of quadrature nodes.
     """
     with torch.no_grad():
-        nodes = nodes_for_maximum(loc, scale, num_nodes)
-        log_probs, by_loc, _ = _in_chunks(loc, scale, torch.zeros_like(loc[:, :1]), nodes, True, False)
-        return log_probs, cast(Tensor, by_loc)
+        return log_probs_and_jacobian(Laws(loc, scale, torch.zeros_like(loc[:, :1]), num_nodes))
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1, tensor.shape[-1])
 
 
 class _MaximumLogProbs(torch.autograd.Function):
-    """The fused form: value and Jacobian of each law in one pass over its K - 1 by Q arrays.
+    """:func:`_by_plain_operations` in passes written by hand: the nodes are read again for the gradient."""
 
-    Moving y_j acts on P(j) through its density, and on every other P(k) through its distribution
-    function, so the Jacobian is a matrix product of what each node contributes to P(k) with the reversed
-    hazard rate of y_j there. Nothing of the size of the nodes outlives the pass.
-    """
+    @staticmethod
+    def forward(
+        ctx: Any, loc: Tensor, scale: Tensor, edge: Tensor, num_nodes: int | None, equal_scales: bool
+    ) -> Tensor:
+        ctx.save_for_backward(loc, scale, edge)
+        ctx.num_nodes, ctx.equal_scales = num_nodes, equal_scales
+        log_probs = log_probs_of(Laws(_rows(loc), _rows(scale), _rows(edge), num_nodes, equal_scales))
+        return log_probs.view(*loc.shape[:-1], loc.shape[-1] + 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        loc, scale, edge = ctx.saved_tensors
+        with_loc, with_scale, *_ = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # to be differentiated again: plain operations
+            log_probs = _by_plain_operations(loc, scale, edge, ctx.num_nodes)
+            return *_again(log_probs, grad, (loc, scale), (with_loc, with_scale)), None, None, None
+        laws = Laws(_rows(loc), _rows(scale), _rows(edge), ctx.num_nodes, ctx.equal_scales)
+        upstream = laws.arranged(_rows(grad))
+        by_loc, by_scale = gradients(laws, lambda here, _: upstream[:, here], with_scale)
+        return (
+            by_loc.view(loc.shape) if with_loc else None,
+            None if by_scale is None else by_scale.view(scale.shape),
+            None,
+            None,
+            None,
+        )
+
+
+class _MaximumKL(torch.autograd.Function):
+    """The divergence with its gradient, which the same pass over the nodes finds."""
 
     @staticmethod
     def forward(
         ctx: Any,
         loc: Tensor,
         scale: Tensor,
+        log_q: Tensor,
         edge: Tensor,
-        start: Tensor,
-        offsets: Tensor,
-        log_weights: Tensor,
+        num_nodes: int | None,
+        equal_scales: bool,
     ) -> Tensor:
-        mu, sigma, c, first, apart, weights = (
-            t.reshape(-1, t.shape[-1]) for t in (loc, scale, edge, start, offsets, log_weights)
-        )
         with_loc, with_scale, *_ = ctx.needs_input_grad
-        nodes = Nodes(first, apart, weights)
-        # Autocast would take the matrix products in half precision.
-        with torch.autocast(loc.device.type, enabled=False):
-            log_probs, by_loc, by_scale = _in_chunks(mu, sigma, c, nodes, with_loc, with_scale)
-        ctx.save_for_backward(loc, scale, edge, start, offsets, log_weights, by_loc, by_scale)
-        return log_probs.view(*loc.shape[:-1], loc.shape[-1] + 1)
+        laws = Laws(_rows(loc), _rows(scale), _rows(edge), num_nodes, equal_scales)
+        if not (with_loc or with_scale):
+            divergence, _ = _divergence(log_probs_of(laws).T, _rows(log_q).T)
+            return divergence.view(loc.shape[:-1])
+        target = laws.arranged(_rows(log_q))
+        divergence = laws.shift.new_empty(laws.size)
+
+        def upstream(here: slice, log_probs: Tensor) -> Tensor:
+            divergence[here], gradient = _divergence(log_probs, target[:, here])
+            return gradient
+
+        by_loc, by_scale = gradients(laws, upstream, with_scale)
+        ctx.save_for_backward(loc, scale, log_q, edge, by_loc, by_scale)
+        ctx.num_nodes = num_nodes
+        return laws.restored(divergence).view(loc.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        loc, scale, edge, start, offsets, log_weights, *jacobians = ctx.saved_tensors
+        loc, scale, log_q, edge, by_loc, by_scale = ctx.saved_tensors
+        with_loc, with_scale, *_ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # to be differentiated again: plain operations
-            inputs = tuple(t for t, j in zip((loc, scale), jacobians, strict=True) if j is not None)
-            above = maximum_log_probs_reference(loc, scale, Nodes(start, offsets, log_weights))
-            last = log_ndtr((edge - loc) / scale).sum(-1, keepdim=True)
-            log_probs = torch.cat([above, last], dim=-1)
-            found = iter(torch.autograd.grad(log_probs, inputs, grad, create_graph=True))
-            grads = [None if j is None else next(found) for j in jacobians]
-        else:
-            row = grad.reshape(-1, 1, grad.shape[-1])
-            with torch.autocast(loc.device.type, enabled=False):
-                grads = [None if j is None else torch.bmm(row, j).view(loc.shape) for j in jacobians]
-        return *grads, None, None, None, None
+            log_p = torch.log_softmax(_by_plain_operations(loc, scale, edge, ctx.num_nodes), dim=-1)
+            value = (log_p.exp() * (log_p - log_q)).sum(-1)
+            return *_again(value, grad, (loc, scale), (with_loc, with_scale)), None, None, None, None
+        weight = grad.unsqueeze(-1)
+        return (
+            weight * by_loc.view(loc.shape) if with_loc else None,
+            weight * by_scale.view(scale.shape) if with_scale else None,
+            None,
+            None,
+            None,
+            None,
+        )
 
 
-def _in_chunks(
-    loc: Tensor, scale: Tensor, edge: Tensor, nodes: Nodes, with_loc: bool, with_scale: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """:func:`_log_probs_and_jacobians` over [N, K-1], a few laws at a time on the CPU."""
-    per_law = loc.shape[-1] * nodes.offsets.shape[-1]
-    size = max(1, _CHUNK // per_law) if loc.device.type == "cpu" else max(1, len(loc))
-    chunks = zip(*(t.split(size) for t in (loc, scale, edge, *nodes)), strict=True)
-    results = [
-        _log_probs_and_jacobians(mu, sigma, c, Nodes(*rest), with_loc, with_scale)
-        for mu, sigma, c, *rest in chunks
-    ]
-    log_probs, by_loc, by_scale = (
-        None if parts[0] is None else torch.cat(parts) for parts in zip(*results, strict=True)
-    )
-    return cast(Tensor, log_probs), by_loc, by_scale
+def _divergence(log_probs: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """That of normalized probabilities, [L] from [K, L], and its gradient in the logarithms as they are."""
+    log_p = torch.log_softmax(log_probs, dim=0)
+    excess = log_p - log_q
+    p = log_p.exp_()
+    value = (p * excess).sum(0)
+    return value, excess.sub_(value).mul_(p)
 
 
-def _log_probs_and_jacobians(
-    loc: Tensor, scale: Tensor, edge: Tensor, nodes: Nodes, with_loc: bool, with_scale: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """log P(k) with shape [N, K], and its derivatives in loc and scale, [N, K, K-1]."""
-    rate = scale.reciprocal()
-    distance = nodes.offsets.unsqueeze(-2) + (nodes.start - loc).unsqueeze(-1)
-    z = distance.mul_(rate.unsqueeze(-1))
-    share, hazard, log_mass = _shares(z, nodes.log_weights)
-    above = log_mass + torch.log(rate) - LOG_SQRT_2PI
-    at_edge = (edge - loc).mul_(rate)
-    log_cdf, edge_hazard = _at_edge(at_edge)
-    log_probs = torch.cat([above, log_cdf.sum(-1, keepdim=True)], dim=-1)
-    if not (with_loc or with_scale):
-        return log_probs, None, None
-
-    # Each Jacobian: what moves the other P(k), then what moves P(j) itself, then the row of P(K).
-    n = loc.shape[-1]
-    weighted = torch.cat([hazard, hazard * z], dim=-2) if with_scale else hazard
-    products = torch.bmm(share, weighted.mT)  # one product for both
-    moment = share.mul_(z)
-    by_loc = by_scale = None
-    column_rate = rate.unsqueeze(-2)
-    if with_loc:
-        by_loc = torch.cat([products[..., :n].mul_(-_DENSITY_AT_ZERO), -edge_hazard.unsqueeze(-2)], dim=-2)
-        by_loc.diagonal(dim1=-2, dim2=-1).copy_(moment.sum(-1))
-        by_loc.mul_(column_rate)
-    if with_scale:
-        edge_row = -(edge_hazard * at_edge).unsqueeze(-2)
-        by_scale = torch.cat([products[..., n:].mul_(-_DENSITY_AT_ZERO), edge_row], dim=-2)
-        by_scale.diagonal(dim1=-2, dim2=-1).copy_(moment.mul_(z).sum(-1) - 1.0)
-        by_scale.mul_(column_rate)
-    return log_probs, by_loc, by_scale
-
-
-def _shares(z: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What each node gives to each P(k), as a fraction of it; the reversed hazard; and log P(k).
-
-    The densities stand without their constants 1 / (sigma sqrt(2 pi)).
-    """
-    cdf = (z * -_SQRT_HALF).erfc_().mul_(0.5)
-    if z.device.type == "cpu" and z.numel() > 0:
-        # Products of probabilities as they are, without a logarithm or its inverse: a third less time.
-        weight = cdf.prod(-2, keepdim=True).mul_(torch.exp(log_weights).unsqueeze(-2))
-        hazard = (z * z).mul_(-0.5).exp_().div_(cdf)
-        share = torch.mul(hazard, weight, out=cdf)
-        mass = share.sum(-1)
-        if float(mass.min()) > _SAFE[z.dtype]:
-            return share.div_(mass.unsqueeze(-1)), hazard, mass.log_()
-        cdf = (z * -_SQRT_HALF).erfc_().mul_(0.5)
-    log_cdf = cdf.log_()
-    common = log_cdf.sum(-2, keepdim=True).add_(log_weights.unsqueeze(-2))
-    log_hazard = torch.addcmul(log_cdf.neg_(), z, z, value=-0.5)
-    exponent = log_hazard + common
-    # log_softmax takes the same number, log P, from every entry; the mean of what it took, by the shares
-    # themselves, reads that number where it is most accurate, and costs less than logsumexp.
-    log_share = torch.log_softmax(exponent, dim=-1)
-    taken = exponent.sub_(log_share)
-    share = log_share.exp_()
-    return share, log_hazard.exp_(), torch.linalg.vecdot(share, taken)
-
-
-def _at_edge(x: Tensor) -> tuple[Tensor, Tensor]:
-    """log Phi(x) and the reversed hazard, [N, K-1]."""
-    if x.device.type == "cpu" and x.numel() > 0 and float(x.min()) > _SAFE_ARGUMENT[x.dtype]:
-        cdf = (x * -_SQRT_HALF).erfc_().mul_(0.5)
-        return torch.log(cdf), torch.exp(-0.5 * x * x - LOG_SQRT_2PI).div_(cdf)
-    return log_ndtr(x), reversed_hazard(x)
+def _again(
+    value: Tensor, grad: Tensor, inputs: tuple[Tensor, ...], needed: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """The gradients of a value that was formed once more, in those inputs that need one, with a graph."""
+    wanted = [t for t, n in zip(inputs, needed, strict=True) if n]
+    found = iter(torch.autograd.grad(value, wanted, grad, create_graph=True))
+    return [next(found) if n else None for n in needed]

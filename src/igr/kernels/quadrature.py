@@ -24,10 +24,14 @@ _GRADING = 6.0
 # scales of a law are equal, and where they differ by a factor of 25 (100 in float64).
 _NUM_NODES = {
     torch.float64: ((256, 160, 384), (math.inf, 224, 512)),
-    torch.float32: ((12, 48, 88), (16, 56, 104), (256, 72, 120), (math.inf, 80, 152)),
+    torch.float32: ((12, 56, 88), (16, 64, 104), (256, 80, 120), (math.inf, 88, 152)),
 }
 _WIDEST_RATIO = {torch.float64: 100.0, torch.float32: 25.0}
-_MOST_NODES = 512
+_FEWEST_NODES, _MOST_NODES = 16, 512
+# What share of the nodes a mesh saves for each share of its distance that is cut off; measured, as the table.
+_SAVED = 1.2
+# Numbers of nodes are multiples of this, so that few rules are ever formed.
+_STEP = 4
 
 _RULES: dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
@@ -41,6 +45,25 @@ class Nodes(NamedTuple):
     start: Tensor  # [*B, 1]
     offsets: Tensor  # [*B, Q]
     log_weights: Tensor  # [*B, Q]
+
+
+class Mesh(NamedTuple):
+    """Where the nodes of each law start, the unit of their distances, and their logarithmic length."""
+
+    start: Tensor  # [*B, 1]
+    unit: Tensor
+    span: Tensor
+
+    def sufficient_num_nodes(self, num_categories: int) -> Tensor:
+        """How many nodes each law needs, int64 in the shape of span; few where parameters are no numbers."""
+        span = torch.where(torch.isfinite(self.span), self.span, 0.0)
+        few, slope, shortest = _nodes_by_span(self.span.dtype, num_categories)
+        wanted = torch.where(
+            span < shortest,
+            few * (1.0 - _SAVED + _SAVED * torch.expm1(span) / math.expm1(shortest)),
+            few + slope * (span - shortest),
+        )
+        return (_STEP * torch.ceil(wanted / _STEP)).clamp(_FEWEST_NODES, _MOST_NODES).long()
 
 
 def default_num_nodes(dtype: torch.dtype, num_categories: int, equal_scales: bool) -> int:
@@ -59,12 +82,23 @@ def _span_of(ratio: float, dtype: torch.dtype) -> float:
 
 
 def sufficient_num_nodes(dtype: torch.dtype, num_categories: int, span: float) -> int:
-    """How many nodes suffice for laws whose meshes are at most that long: linear in the length."""
+    """How many nodes suffice for laws whose meshes are at most that long."""
+    few, slope, shortest = _nodes_by_span(dtype, num_categories)
+    if span < shortest:
+        wanted = few * (1.0 - _SAVED + _SAVED * math.expm1(span) / math.expm1(shortest))
+    else:
+        wanted = few + slope * (span - shortest)
+    return min(_MOST_NODES, max(_FEWEST_NODES, _STEP * math.ceil(wanted / _STEP)))
+
+
+def _nodes_by_span(dtype: torch.dtype, num_categories: int) -> tuple[float, float, float]:
+    """The nodes of an uncut mesh for equal scales, how many more per unit of length above its own, and that.
+
+    Shorter meshes, which the threshold cuts, need fewer by the distance that they do not cover.
+    """
     few, many = _few_and_many(dtype, num_categories)
     shortest, longest = _span_of(1.0, dtype), _span_of(_WIDEST_RATIO[dtype], dtype)
-    wanted = few + (many - few) * (span - shortest) / (longest - shortest)
-    # In steps of 8, so that few rules are ever formed.
-    return min(_MOST_NODES, max(24, 8 * math.ceil(wanted / 8)))
+    return few, (many - few) / (longest - shortest), shortest
 
 
 def clenshaw_curtis(num_nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -128,7 +162,7 @@ def nodes_for_maximum(
         threshold: c, a float or a tensor with shape :math:`(*B, 1)`.
         limit: Where the integrals end, with shape :math:`(*B, 1)`; ``None`` for where all densities do.
     """
-    start, unit, span = _mesh(loc, scale, threshold, limit)
+    start, unit, span = mesh_for_maximum(loc, scale, threshold, limit)
     if num_nodes is None:
         num_nodes = _longest(span, loc)
     points, weights = clenshaw_curtis(num_nodes, loc.dtype, loc.device)
@@ -136,9 +170,16 @@ def nodes_for_maximum(
     return Nodes(start, unit * torch.expm1(stretched), torch.log(weights * span * unit) + stretched)
 
 
+def nodes_of(unit: Tensor, span: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """The distances of the nodes from the start, and their weights over the span, each [*B, Q]."""
+    points, weights = clenshaw_curtis(num_nodes, span.dtype, span.device)
+    offsets = torch.expm1(points * span).mul_(unit)
+    return offsets, (offsets + unit).mul_(weights)
+
+
 def enough_nodes(loc: Tensor, scale: Tensor, threshold: float | Tensor = 0.0) -> int:
     """How many nodes the longest mesh of the batch needs, which is read from the parameters."""
-    return _longest(_mesh(loc, scale, threshold, None)[2], loc)
+    return _longest(mesh_for_maximum(loc, scale, threshold).span, loc)
 
 
 def _longest(span: Tensor, loc: Tensor) -> int:
@@ -148,20 +189,32 @@ def _longest(span: Tensor, loc: Tensor) -> int:
     return sufficient_num_nodes(loc.dtype, loc.shape[-1] + 1, longest)
 
 
-def _mesh(
-    loc: Tensor, scale: Tensor, threshold: float | Tensor, limit: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each mesh starts, the unit of its distances, and its logarithmic length, each [*B, 1]."""
+def mesh_for_maximum(
+    loc: Tensor,
+    scale: Tensor,
+    threshold: float | Tensor,
+    limit: Tensor | None = None,
+    *,
+    equal_scales: bool = False,
+    dim: int = -1,
+) -> Mesh:
+    """The mesh of :func:`nodes_for_maximum`, which explains it; dim is that of the variables.
+
+    Where the scales of each law are one number, none has to be looked for.
+    """
     dtype = loc.dtype
-    top = loc + _ABOVE[dtype] * scale
-    start = (loc - _BELOW[dtype] * scale).amax(-1, keepdim=True)
+    start = (loc - _BELOW[dtype] * scale).amax(dim, keepdim=True)
     start = torch.maximum(start, torch.as_tensor(threshold, dtype=dtype, device=loc.device))
-    finest = torch.where(top > start, scale, torch.inf).amin(-1, keepdim=True)
-    # Where every variable lies far below c, none is active and all categories but K are negligible.
-    finest = torch.where(torch.isinf(finest), scale.amin(-1, keepdim=True), finest)
-    length = torch.maximum(top.amax(-1, keepdim=True) - start, finest)
+    top = loc + _ABOVE[dtype] * scale
+    if equal_scales:
+        finest = scale.narrow(dim, 0, 1)
+    else:
+        finest = torch.where(top > start, scale, torch.inf).amin(dim, keepdim=True)
+        # Where every variable lies far below c, none is active and all categories but K are negligible.
+        finest = torch.where(torch.isinf(finest), scale.amin(dim, keepdim=True), finest)
+    length = torch.maximum(top.amax(dim, keepdim=True) - start, finest)
     if limit is not None:
         # One that lies below the start, which no draw in 10^18 does, leaves an interval of no importance.
         length = torch.minimum(length, torch.maximum(limit - start, torch.finfo(dtype).eps * finest))
     unit = _GRADING * finest
-    return start, unit, torch.log1p(length / unit)
+    return Mesh(start, unit, torch.log1p(length / unit))

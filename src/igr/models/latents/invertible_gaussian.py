@@ -135,6 +135,10 @@ class InvertibleGaussianLatent(NormalLatent):
     def discrete_prior(self) -> DiscreteLaw:
         return self._uniform_law() if self._is_uniform else super().discrete_prior()
 
+    def discrete_kl(self, posterior: SimplexRelaxation) -> Tensor:
+        # No category of such a law has probability zero, so nothing has to be held.
+        return posterior.discrete_kl(self.discrete_prior()).sum(-1)
+
 
 def uniform_parameters(num_categories: int, family: str) -> dict[str, Tensor]:
     """``loc`` and ``scale`` of the uniform prior of a family, float64 with shape :math:`(K - 1,)`."""
