@@ -44,6 +44,7 @@ def candidates(shape: tuple[int, int, int], device: str) -> tuple[dict[str, Call
         difference = law.discrete().log_probs.exp() - exact.discrete(num_nodes=512).probs
         return difference.abs().max().item()
 
+    uniform_law = igr.DiscreteLaw(torch.full((categories,), 1.0 / categories, device=device).log())
     note = f"largest error: a scale each {error(own_scale()):.1e}, one scale {error(one_scale()):.1e}"
     return {
         "torch.nn.functional.gumbel_softmax": lambda: torch.autograd.grad(
@@ -53,6 +54,12 @@ def candidates(shape: tuple[int, int, int], device: str) -> tuple[dict[str, Call
             own_scale().discrete().log_probs, (loc, scale), upstream
         ),
         "exact law, one scale": lambda: torch.autograd.grad(one_scale().discrete().log_probs, loc, upstream),
+        "its divergence from the uniform law, a scale each": lambda: torch.autograd.grad(
+            own_scale().discrete_kl(uniform_law).sum(), (loc, scale)
+        ),
+        "its divergence from the uniform law, one scale": lambda: torch.autograd.grad(
+            one_scale().discrete_kl(uniform_law).sum(), loc
+        ),
     }, note
 
 

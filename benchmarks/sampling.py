@@ -4,10 +4,11 @@
 
 The ratios are to ``torch.nn.functional.gumbel_softmax``. A good part of the gap is torch's slow
 ``exponential_`` on the CPU, so our own Gumbel-Softmax is in the table: IGR against it is the fair comparison
-of the laws.
+of the laws. What the normal variables of IGR alone take, ``torch.randn``, is there too: no draw takes less.
 
-Then the family at one shape, as ratios to IGR-I; and stick-breaking from K = 400 to 3200, which should take
-about eight times as long and hold eight times as much for the backward pass.
+Then the family at one shape, as ratios to IGR-I; stick-breaking from K = 400 to 3200, which should take
+about eight times as long and hold eight times as much for the backward pass; and K = 100,000, where every
+point and gradient must be finite, and hold twice what half as many categories do.
 
 On a GPU there is more: draws by one kernel against plain operations; draws of 2^26 numbers against a copy of
 as many, with the bandwidth that each reaches; and the exact law of IGR-I against its sampler.
@@ -27,6 +28,7 @@ from harness import Timing, compare, device_argument, save, show
 SHAPES = [(100, 20, 10), (256, 64, 64), (1024, 1, 1000)]
 FAMILY = (100, 20, 50)
 FEW, MANY = (16, 20, 400), (16, 20, 3200)
+HALF, WIDEST = (8, 1, 50_000), (8, 1, 100_000)
 # The parameters of IGR-I and the shape of its law where the law is compared to a draw.
 LAW = (4096, 20, 10)
 # 2^26 numbers: far more than a cache holds.
@@ -45,6 +47,8 @@ def candidates(shape: tuple[int, int, int], device: str) -> dict[str, Callable[[
     loc = parameter(*shape[:-1], shape[-1] - 1)
     scale = torch.rand(loc.shape, device=device, generator=generator).add(0.5).requires_grad_()
     upstream = torch.randn(shape, device=device, generator=generator)
+
+    sticks = igr.LogisticStickBreakingTransform()
 
     def gradient(points: Tensor, *parameters: Tensor) -> object:
         return torch.autograd.grad(points, parameters, upstream)
@@ -66,12 +70,16 @@ def candidates(shape: tuple[int, int, int], device: str) -> dict[str, Callable[[
         "igr.functional.invertible_gaussian": lambda: gradient(
             igr.functional.invertible_gaussian(loc, scale, TEMPERATURE), loc, scale
         ),
+        "igr.InvertibleGaussian, sticks in lengths": lambda: gradient(
+            igr.InvertibleGaussian(loc, scale, TEMPERATURE, sticks, validate_args=False).rsample(), loc, scale
+        ),
+        "torch.randn of as many alone": lambda: torch.randn(loc.shape, device=device),
     }
 
 
 def draw(
     shape: tuple[int, int, int], transform: Transform | None, device: str
-) -> tuple[Callable[[], Tensor], Callable[[Tensor], object]]:
+) -> tuple[Callable[[], Tensor], Callable[[Tensor], tuple[Tensor, ...]]]:
     """A draw of an IGR with that transform, and its backward pass."""
     generator = torch.Generator(device).manual_seed(0)
     batch, variables, categories = shape
@@ -91,7 +99,7 @@ def both(shape: tuple[int, int, int], transform: Transform | None, device: str) 
     return lambda: backward(forward())
 
 
-def megabytes_held(shape: tuple[int, int, int], transform: Transform, device: str) -> float:
+def megabytes_held(shape: tuple[int, int, int], transform: Transform | None, device: str) -> float:
     """What a draw keeps for its backward pass, each storage once."""
     forward, _ = draw(shape, transform, device)
     held: dict[int, int] = {}
@@ -104,6 +112,31 @@ def megabytes_held(shape: tuple[int, int, int], transform: Transform, device: st
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         forward()
     return sum(held.values()) / 2**20
+
+
+def widest(device: str) -> dict[str, list[Timing]]:
+    """Draws of 100,000 categories, forward and backward; ends the process if a number is not finite."""
+    tables = {}
+    laws = {
+        "IGR-I": None,
+        "IGR-SB, lengths": igr.LogisticStickBreakingTransform(),
+        "IGR-SB, log": igr.LogisticStickBreakingTransform("log"),
+    }
+    for name, transform in laws.items():
+        forward, backward = draw(WIDEST, transform, device)
+        points = forward()
+        gradients = backward(points)
+        if not all(bool(torch.isfinite(t).all()) for t in (points, *gradients)):
+            raise SystemExit(f"{name}: expected finite points and gradients of {WIDEST[-1]:,} categories")
+        held = [megabytes_held(shape, transform, device) for shape in (HALF, WIDEST)]
+        calls = {f"K {shape[-1]:,}": both(shape, transform, device) for shape in (HALF, WIDEST)}
+        title = (
+            f"{name}, batch {WIDEST[0]}, all finite; held for the backward pass: "
+            f"{held[0]:.1f} MiB and {held[1]:.1f} MiB"
+        )
+        tables[title] = compare(calls, f"K {HALF[-1]:,}", device=device)
+        show(title, tables[title])
+    return tables
 
 
 def family(device: str) -> dict[str, Callable[[], object]]:
@@ -229,6 +262,7 @@ def main() -> None:
         )
         show(title, timings)
         tables[title] = timings
+    tables |= widest(device)
     if device.startswith("cuda"):
         tables |= on_a_gpu(device)
     print(f"\nwritten: {save('sampling', device, tables, (__doc__ or '').strip())}")

@@ -35,6 +35,8 @@ _SAFE_ARGUMENT = {torch.float32: -12.0, torch.float64: -36.0}
 # So far above a mean its density is zero, in units of sqrt(2) standard deviations: to a P(k) that is safe it
 # adds nothing there, and numbers that are almost too small for their type take ten times as long as others.
 _CUT = {torch.float32: 8.0, torch.float64: 20.0}
+# Exponentials of less add nothing beside one, and are taken for this: no such number is almost too small.
+_LEAST_LOGARITHM = {torch.float32: -40.0, torch.float64: -150.0}
 # Up to so many factors of two overflow nothing.
 _FEW = 64
 # Numbers per array: on the CPU small enough to stay in cache; elsewhere as memory allows.
@@ -223,10 +225,12 @@ def _read_by_logarithms(laws: Laws, which: slice | Tensor, offsets: Tensor, weig
     # themselves, reads that number where it is most accurate, and costs less than logsumexp.
     log_share = torch.log_softmax(exponent, dim=-1)
     taken = exponent.sub_(log_share)
-    share = log_share.exp_()
+    least = _LEAST_LOGARITHM[exponent.dtype]
+    share = log_share.clamp_(min=least).exp_()
     above = torch.linalg.vecdot(share, taken) + torch.log(laws.factor[:, which])
     log_probs = torch.cat([above, laws.last[:, which]])
-    return _Read(depth, log_hazard.exp_().mul_(0.5), share, torch.ones_like(above), log_probs, exponent)
+    hazard = log_hazard.clamp_(min=least).exp_().mul_(0.5)
+    return _Read(depth, hazard, share, torch.ones_like(above), log_probs, exponent)
 
 
 def _depth(laws: Laws, which: slice | Tensor, offsets: Tensor, out: Tensor) -> Tensor:
