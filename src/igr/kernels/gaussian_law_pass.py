@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr, reversed_hazard
-from igr.kernels.quadrature import Mesh, mesh_for_maximum, nodes_of
+from igr.kernels.quadrature import Mesh, growth_of, mesh_for_maximum
 
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2 = math.sqrt(2.0)
@@ -88,15 +88,17 @@ class Laws:
             here = slice(first, min(self.size, first + max(1, most // (width * (needed or 1)))))
             self.chunks.append((here, needed or 1))
             first = here.stop
-        self.unit, self.span = mesh.unit.T, mesh.span.T  # [N, 1]
-        # The rest is [K-1, N], or [1, N] where it is the same for all.
+        self.span = mesh.span.T  # [N, 1]
+        # The rest is [K-1, N], or [1, N] where it is the same for all. At a node, -z / sqrt(2) is its growth
+        # times the slope, plus the shift.
         self.rate = scale.reciprocal()
-        self.slope = self.rate * -_SQRT_HALF
-        self.shift = (mesh.start - loc).mul_(self.slope)
+        in_units = self.rate * -_SQRT_HALF
+        self.slope = in_units * mesh.unit
+        self.shift = (mesh.start - loc).mul_(in_units).sub_(self.slope)
         self.at_edge = (edge - loc).mul_(self.rate)
         self.edge_hazard, self.last = _of_edge(self.at_edge)
         # What is left out of the weights of the nodes, and of the density.
-        self.factor = self.rate * (mesh.span * _DENSITY_AT_ZERO)
+        self.factor = self.rate * (mesh.span * mesh.unit * _DENSITY_AT_ZERO)
 
     def arranged(self, rows: Tensor) -> Tensor:
         """[N, M] as [M, N] in the order of the passes."""
@@ -189,13 +191,14 @@ def log_probs_and_jacobian(laws: Laws) -> tuple[Tensor, Tensor]:
 
 
 def _read(laws: Laws, here: slice, num_nodes: int) -> _Read:
-    offsets, weights = nodes_of(laws.unit[here], laws.span[here], num_nodes)
+    growth, rule = growth_of(laws.span[here], num_nodes)
+    weights = growth * rule
     if laws.shift.device.type != "cpu" or laws.shift.numel() == 0:
-        return _read_by_logarithms(laws, here, offsets, weights)
+        return _read_by_logarithms(laws, here, growth, weights)
     count = laws.count
-    depth, cdf, hazard, share = _arrays(laws.shift, (count, *offsets.shape))
+    depth, cdf, hazard, share = _arrays(laws.shift, (count, *growth.shape))
     # Products of probabilities as they are, without a logarithm or its inverse.
-    torch.special.erfc(_depth(laws, here, offsets, depth), out=cdf)  # twice the distribution function
+    torch.special.erfc(_depth(laws, here, growth, depth), out=cdf)  # twice the distribution function
     unit = 0.5**count if count <= _FEW else 1.0
     product = (cdf if count <= _FEW else torch.mul(cdf, 0.5, out=share)).prod(0).mul_(weights)
     cut = _CUT[depth.dtype]
@@ -208,15 +211,15 @@ def _read(laws: Laws, here: slice, num_nodes: int) -> _Read:
     least = _SAFE[depth.dtype] / unit
     if not mass.min().item() > least:
         rows = (~(mass.amin(0) > least)).nonzero().squeeze(-1)
-        exact = _read_by_logarithms(laws, rows + here.start, offsets[rows], weights[rows])
+        exact = _read_by_logarithms(laws, rows + here.start, growth[rows], weights[rows])
         for whole, part in zip(found[:-1], exact[:-1], strict=True):
             whole[:, rows] = part
     return found
 
 
-def _read_by_logarithms(laws: Laws, which: slice | Tensor, offsets: Tensor, weights: Tensor) -> _Read:
+def _read_by_logarithms(laws: Laws, which: slice | Tensor, growth: Tensor, weights: Tensor) -> _Read:
     """The same where products of probabilities may underflow, and where it cannot be seen whether they do."""
-    depth = _depth(laws, which, offsets, offsets.new_empty(laws.count, *offsets.shape))
+    depth = _depth(laws, which, growth, growth.new_empty(laws.count, *growth.shape))
     log_cdf = torch.special.erfc(depth).mul_(0.5).log_()
     common = log_cdf.sum(0).add_(weights.log())
     log_hazard = torch.addcmul(log_cdf.neg_(), depth, depth, value=-1.0)
@@ -233,11 +236,11 @@ def _read_by_logarithms(laws: Laws, which: slice | Tensor, offsets: Tensor, weig
     return _Read(depth, hazard, share, torch.ones_like(above), log_probs, exponent)
 
 
-def _depth(laws: Laws, which: slice | Tensor, offsets: Tensor, out: Tensor) -> Tensor:
+def _depth(laws: Laws, which: slice | Tensor, growth: Tensor, out: Tensor) -> Tensor:
     shift = laws.shift[:, which].unsqueeze(-1)
     if laws.equal_scales:
-        return torch.add(offsets * laws.slope[0, which].unsqueeze(-1), shift, out=out)
-    return torch.mul(offsets, laws.slope[:, which].unsqueeze(-1), out=out).add_(shift)
+        return torch.add(growth * laws.slope[0, which].unsqueeze(-1), shift, out=out)
+    return torch.mul(growth, laws.slope[:, which].unsqueeze(-1), out=out).add_(shift)
 
 
 def _of_edge(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -170,11 +170,17 @@ def nodes_for_maximum(
     return Nodes(start, unit * torch.expm1(stretched), torch.log(weights * span * unit) + stretched)
 
 
-def nodes_of(unit: Tensor, span: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
-    """The distances of the nodes from the start, and their weights over the span, each [*B, Q]."""
+def growth_of(span: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """How much the spacing of nodes has grown at each of them, and the weights of the rule.
+
+    The distance of a node from the start is its growth less one, times the unit of the mesh; its weight is
+    the growth times that of the rule, the unit and the span.
+
+    Shapes:
+        span: :math:`(*B, 1)`; growth: :math:`(*B, Q)`; weights of the rule: :math:`(Q)`.
+    """
     points, weights = clenshaw_curtis(num_nodes, span.dtype, span.device)
-    offsets = torch.expm1(points * span).mul_(unit)
-    return offsets, (offsets + unit).mul_(weights)
+    return torch.exp(points * span), weights
 
 
 def enough_nodes(loc: Tensor, scale: Tensor, threshold: float | Tensor = 0.0) -> int:
@@ -203,11 +209,14 @@ def mesh_for_maximum(
     Where the scales of each law are one number, none has to be looked for.
     """
     dtype = loc.dtype
+    if equal_scales:
+        # The largest mean lends the mesh both ends.
+        loc, scale = loc.amax(dim, keepdim=True), scale.narrow(dim, 0, 1)
     start = (loc - _BELOW[dtype] * scale).amax(dim, keepdim=True)
     start = torch.maximum(start, torch.as_tensor(threshold, dtype=dtype, device=loc.device))
     top = loc + _ABOVE[dtype] * scale
     if equal_scales:
-        finest = scale.narrow(dim, 0, 1)
+        finest = scale
     else:
         finest = torch.where(top > start, scale, torch.inf).amin(dim, keepdim=True)
         # Where every variable lies far below c, none is active and all categories but K are negligible.
