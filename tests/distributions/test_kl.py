@@ -194,7 +194,7 @@ def test_the_kl_to_a_constant_law_has_right_first_and_second_derivatives(fixed_s
 
 @each()
 def test_the_divergence_of_the_discrete_law_is_that_of_both_laws(case):
-    """Of every law, whichever way it takes, with its gradient in every parameter."""
+    """Of every law, whichever way it takes."""
     law = case.law()
     try:
         exact = law.discrete()
@@ -249,6 +249,25 @@ def test_the_divergence_of_a_discrete_law_in_less_precision(dtype):
     assert found.dtype == dtype
     expected = kl_divergence(law.discrete(), prior).double()
     torch.testing.assert_close(found.double(), expected, rtol=8 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+def test_a_category_that_is_never_taken_adds_nothing():
+    law = igr.InvertibleGaussian(torch.full((3,), 5e3), 1e-16, 0.5)
+    loc = law.loc.requires_grad_()
+    prior = OneHotCategorical(torch.ones(4))
+    found, expected = law.discrete_kl(prior), kl_divergence(law.discrete(), prior)
+    assert law.discrete().log_probs.min() == -torch.inf
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.grad(found, loc)[0].isfinite().all()
+
+
+def test_what_is_no_discrete_law_is_refused_as_ever():
+    law = igr.InvertibleGaussian(torch.zeros(3), 1.0, 0.5)
+    forgotten = igr.InvertibleGaussian.uniform(4, 0.5)
+    relaxed = torch.distributions.RelaxedOneHotCategorical(torch.tensor(0.5), torch.ones(4))
+    for other in (forgotten, relaxed, torch.distributions.Categorical(torch.ones(4))):
+        with pytest.raises(NotImplementedError):
+            law.discrete_kl(other)
 
 
 def test_another_number_of_categories_is_one_sentence():

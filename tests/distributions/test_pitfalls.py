@@ -7,19 +7,25 @@ from torch.distributions import biject_to, kl_divergence, transform_to
 
 import igr
 from igr.distributions import estimates
+from igr.kernels.gaussian_law import maximum_log_probs_and_jacobian
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_leaves_the_exact_law_alone(dtype):
-    loc = torch.tensor([0.3, -1.0, 0.7], requires_grad=True)
+@pytest.mark.parametrize("first", [0.3, -60.0], ids=["safe", "underflowing"])
+def test_autocast_leaves_the_exact_law_alone(dtype, first):
+    loc = torch.tensor([first, -1.0, 0.7], requires_grad=True)
+    scale = torch.tensor([1.0, 0.7, 1.3])
+    prior = torch.distributions.OneHotCategorical(torch.ones(4))
 
-    def entropy_and_gradient():
-        entropy = igr.InvertibleGaussian(loc, 1.0, 0.4).discrete().entropy()
-        return entropy, *torch.autograd.grad(entropy, loc)
+    def values_and_gradients():
+        law = igr.InvertibleGaussian(loc, scale, 0.4)
+        values = law.discrete().entropy(), law.discrete_kl(prior)
+        _, jacobian = maximum_log_probs_and_jacobian(loc[None], scale[None], 40)
+        return *values, jacobian, *(torch.autograd.grad(value, loc)[0] for value in values)
 
-    plain = entropy_and_gradient()
+    plain = values_and_gradients()
     with torch.autocast("cpu", dtype=dtype):
-        cast = entropy_and_gradient()
+        cast = values_and_gradients()
     for a, b in zip(plain, cast, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 

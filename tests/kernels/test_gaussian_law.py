@@ -389,9 +389,14 @@ def test_no_result_is_an_array_that_is_written_over():
 
     results = everything(loc)
     before = [t.detach().clone() for t in results]
+    own = loc.clone().requires_grad_()
+    values = maximum_log_probs(own, scale), maximum_kl(own, scale, target)
     everything(other)
+    # The values that were kept, and the gradients that are found afterwards.
     for now, then in zip(results, before, strict=True):
         assert torch.equal(now, then)
+    for value, then in zip(values, before[2:4], strict=True):
+        assert torch.equal(torch.autograd.grad(value.sum(), own)[0], then)
 
 
 def test_arrays_made_in_inference_mode_serve_outside_of_it():
@@ -411,6 +416,66 @@ def test_arrays_made_in_inference_mode_serve_outside_of_it():
     inside, outside, gradient = results
     assert torch.equal(inside, outside)
     assert (gradient[:, 0] > 0).all()
+
+
+def test_arrays_are_where_the_law_is():
+    """In a thread of its own, which has none yet, and under another default device."""
+    loc = torch.zeros(2, 3, device="cpu")
+    expected = maximum_log_probs(loc, torch.ones_like(loc), 40)
+    results = []
+
+    def under_another_device():
+        with torch.device("meta"):
+            results.append(maximum_log_probs(loc, torch.ones_like(loc), 40))
+
+    thread = threading.Thread(target=under_another_device)
+    thread.start()
+    thread.join()
+    assert torch.equal(results[0], expected)
+
+
+@pytest.mark.parametrize("count", [9, 599, 4999])
+def test_the_last_category_beside_many_others(count):
+    """Its logarithm is a sum over all others, each of which is nearly certain to stay below."""
+    loc = torch.full((1, count), -3.3)
+    found = maximum_log_probs(loc, torch.ones_like(loc), 88, equal_scales=True)[0, -1].item()
+    assert found == pytest.approx(count * scipy.stats.norm.logcdf(3.3), rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 9, 99])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_one_law_at_a_time_near_and_below_the_threshold(count, dtype):
+    """Short meshes, of few nodes, without longer ones beside them."""
+    for step in range(30):
+        shift = -7.0 + 0.3 * step
+        loc = (torch.randn(1, count, dtype=torch.float64, generator=generator(("shift", step)))).to(dtype)
+        loc += shift - loc.amax()
+        scale = torch.ones_like(loc)
+        found = maximum_log_probs(loc, scale, equal_scales=True)
+        expected = maximum_log_probs(loc.double(), scale.double(), 512)
+        absolute, in_log = (PROMISE, PROMISE_IN_LOG) if dtype == torch.float64 else (1e-6, 1e-3)
+        assert_promise(found, expected, absolute, in_log)
+
+
+def test_gradients_in_batches():
+    """As torch forms a Jacobian at once, which is no transform of `torch.func`."""
+    loc, scale = (t.requires_grad_() for t in mixed(4, 2.0))
+    log_probs = maximum_log_probs(loc, scale, 200)
+    found = torch.autograd.grad(
+        log_probs, (loc, scale), torch.eye(4, dtype=torch.float64), is_grads_batched=True, retain_graph=True
+    )
+    expected = [torch.autograd.grad(p, (loc, scale), retain_graph=True) for p in log_probs]
+    for ours, theirs in zip(found, zip(*expected, strict=True), strict=True):
+        torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-9, atol=1e-11)
+
+
+def test_a_narrow_variable_far_below_has_no_gradient_in_its_scale():
+    loc = torch.tensor([[-60.0, 3.0]])
+    for narrow in (1e-8, 1e-10):
+        scale = torch.tensor([[narrow, 1.0]], requires_grad=True)
+        log_probs = maximum_log_probs(loc, scale)
+        (gradient,) = torch.autograd.grad(log_probs[0, 1], scale)
+        assert gradient[0, 0].item() == 0.0
 
 
 # The divergence from another law.

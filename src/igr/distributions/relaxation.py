@@ -250,16 +250,20 @@ class SimplexRelaxation(Reparameterized):
         return estimated_law(self, method, num_samples, generator, noise)
 
     def discrete_kl(self, other: OneHotCategorical) -> Tensor:
-        r"""The divergence of the exact discrete law from another one, in nats, with shape :math:`(*B)`.
+        r"""The divergence of the exact discrete law from another one, in nats.
 
         .. math:: \sum_k P(k) (\log P(k) - \log Q(k))
 
-        The same number as ``kl_divergence(self.discrete(), other)``; where the law is found by quadrature,
-        its gradient is found on the way, in about half of the time.
+        The same number as ``kl_divergence(self.discrete(), other)``; for IGR-I without a mask, in eager code
+        and beside a law that is not trained, its gradient is found on the way, which saves a second pass over
+        the nodes of the quadrature.
 
         Arguments:
             other: Q, with the same number of categories and a batch shape that broadcasts against
                 :math:`(*B)`.
+
+        Returns:
+            Tensor with both batch shapes broadcast.
 
         Raises:
             ValueError: for another number of categories.

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from igr.kernels.gaussian_law_pass import Laws, gradients, log_probs_and_jacobian, log_probs_of
 from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr
+from igr.kernels.numbers import LOWEST_LOGARITHM
 from igr.kernels.quadrature import Nodes, default_num_nodes, nodes_for_maximum
-from igr.kernels.tracing import is_traced
+from igr.kernels.tracing import is_batched, is_traced
 
 _SQRT_HALF = math.sqrt(0.5)
 # So many standard deviations below the threshold, a variable is none to the nodes, which reach less far
@@ -95,6 +96,9 @@ def maximum_kl(
     num_nodes = None if loc.device.type == "cpu" else _most_nodes(loc, equal_scales)
     edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device).expand(*loc.shape[:-1], 1)
     wide_log_q = log_q.expand(*loc.shape[:-1], loc.shape[-1] + 1)
+    if not torch.is_grad_enabled():  # which an autograd.Function cannot see
+        log_probs = log_probs_of(Laws(_rows(loc), _rows(scale), _rows(edge), num_nodes, equal_scales))
+        return _divergence(log_probs.T, _rows(wide_log_q).T)[0].view(loc.shape[:-1])
     return _MaximumKL.apply(loc, scale, wide_log_q, edge, num_nodes, equal_scales)
 
 
@@ -147,7 +151,8 @@ def maximum_log_probs_and_jacobian(loc: Tensor, scale: Tensor, num_nodes: int) -
         scale: Scales with the same shape.
         num_nodes: The number of quadrature nodes.
     """
-    with torch.no_grad():
+    # Autocast would take the matrix product in half precision.
+    with torch.no_grad(), torch.autocast(loc.device.type, enabled=False):
         return log_probs_and_jacobian(Laws(loc, scale, torch.zeros_like(loc[:, :1]), num_nodes))
 
 
@@ -174,6 +179,17 @@ class _MaximumLogProbs(torch.autograd.Function):
         if torch.is_grad_enabled():  # to be differentiated again: plain operations
             log_probs = _by_plain_operations(loc, scale, edge, ctx.num_nodes)
             return *_again(log_probs, grad, (loc, scale), (with_loc, with_scale)), None, None, None
+        if is_batched(grad):
+            with torch.enable_grad():
+                inputs = loc.detach().requires_grad_(), scale.detach().requires_grad_()
+                log_probs = _by_plain_operations(*inputs, edge, ctx.num_nodes)
+            found = torch.autograd.grad(log_probs, inputs, grad)
+            return (
+                *(g if n else None for g, n in zip(found, (with_loc, with_scale), strict=True)),
+                None,
+                None,
+                None,
+            )
         laws = Laws(_rows(loc), _rows(scale), _rows(edge), ctx.num_nodes, ctx.equal_scales)
         upstream = laws.arranged(_rows(grad))
         by_loc, by_scale = gradients(laws, lambda here, _: upstream[:, here], with_scale)
@@ -199,11 +215,8 @@ class _MaximumKL(torch.autograd.Function):
         num_nodes: int | None,
         equal_scales: bool,
     ) -> Tensor:
-        with_loc, with_scale, *_ = ctx.needs_input_grad
+        _, with_scale, *_ = ctx.needs_input_grad
         laws = Laws(_rows(loc), _rows(scale), _rows(edge), num_nodes, equal_scales)
-        if not (with_loc or with_scale):
-            divergence, _ = _divergence(log_probs_of(laws).T, _rows(log_q).T)
-            return divergence.view(loc.shape[:-1])
         target = laws.arranged(_rows(log_q))
         divergence = laws.shift.new_empty(laws.size)
 
@@ -222,6 +235,7 @@ class _MaximumKL(torch.autograd.Function):
         with_loc, with_scale, *_ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # to be differentiated again: plain operations
             log_p = torch.log_softmax(_by_plain_operations(loc, scale, edge, ctx.num_nodes), dim=-1)
+            log_p = log_p.clamp_min(LOWEST_LOGARITHM)
             value = (log_p.exp() * (log_p - log_q)).sum(-1)
             return *_again(value, grad, (loc, scale), (with_loc, with_scale)), None, None, None, None
         weight = grad.unsqueeze(-1)
@@ -237,7 +251,8 @@ class _MaximumKL(torch.autograd.Function):
 
 def _divergence(log_probs: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     """That of normalized probabilities, [L] from [K, L], and its gradient in the logarithms as they are."""
-    log_p = torch.log_softmax(log_probs, dim=0)
+    # Held above minus infinity, so that a category that is never taken adds zero and not NaN.
+    log_p = torch.log_softmax(log_probs, dim=0).clamp_(min=LOWEST_LOGARITHM)
     excess = log_p - log_q
     p = log_p.exp_()
     value = (p * excess).sum(0)

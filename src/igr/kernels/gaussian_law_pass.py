@@ -35,7 +35,8 @@ _SAFE_ARGUMENT = {torch.float32: -12.0, torch.float64: -36.0}
 # So far above a mean its density is zero, in units of sqrt(2) standard deviations: to a P(k) that is safe it
 # adds nothing there, and numbers that are almost too small for their type take ten times as long as others.
 _CUT = {torch.float32: 8.0, torch.float64: 20.0}
-# Exponentials of less add nothing beside one, and are taken for this: no such number is almost too small.
+# Exponentials of less add nothing beside one: shares are taken for this, so that none is almost too small,
+# and hazards for zero, since what they are multiplied by may be large.
 _LEAST_LOGARITHM = {torch.float32: -40.0, torch.float64: -150.0}
 # Up to so many factors of two overflow nothing.
 _FEW = 64
@@ -63,19 +64,18 @@ class Laws:
         self, loc: Tensor, scale: Tensor, edge: Tensor, num_nodes: int | None, equal_scales: bool = False
     ) -> None:
         self.size, self.count = loc.shape
-        self.equal_scales = equal_scales and self.count > 0
+        self.equal_scales = equal_scales
         self.order: Tensor | None = None
         # From here on laws are the last dimension.
         scale = scale[:, :1] if self.equal_scales else scale
         loc, scale, edge = (t.T.contiguous() for t in (loc, scale, edge))
         mesh = mesh_for_maximum(loc, scale, edge, equal_scales=self.equal_scales, dim=0)
         most = _CHUNK if loc.device.type == "cpu" else _CHUNK_OF_A_DEVICE
-        width = max(1, self.count)
         counts: Tensor | None = None
         if num_nodes is None and self.size > 0:
-            counts, order = mesh.sufficient_num_nodes(width + 1).squeeze(0).sort(descending=True)
+            counts, order = mesh.sufficient_num_nodes(self.count + 1).squeeze(0).sort(descending=True)
             num_nodes = int(counts[0])
-            if self.size * width * num_nodes <= most or num_nodes == int(counts[-1]):
+            if self.size * self.count * num_nodes <= most or num_nodes == int(counts[-1]):
                 counts = None
             else:
                 self.order = order
@@ -85,7 +85,7 @@ class Laws:
         first = 0
         while first < self.size:
             needed = num_nodes if counts is None else int(counts[first])
-            here = slice(first, min(self.size, first + max(1, most // (width * (needed or 1)))))
+            here = slice(first, min(self.size, first + max(1, most // (self.count * (needed or 1)))))
             self.chunks.append((here, needed or 1))
             first = here.stop
         self.span = mesh.span.T  # [N, 1]
@@ -124,7 +124,7 @@ def _arrays(like: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
     kept: dict[torch.dtype, Tensor] = _KEPT.__dict__.setdefault("arrays", {})
     if like.dtype not in kept:
         with torch.inference_mode(False):
-            kept[like.dtype] = torch.empty(4, _CHUNK, dtype=like.dtype)
+            kept[like.dtype] = torch.empty(4, _CHUNK, dtype=like.dtype, device=like.device)
     return [flat[:size].view(shape) for flat in kept[like.dtype]]
 
 
@@ -193,7 +193,7 @@ def log_probs_and_jacobian(laws: Laws) -> tuple[Tensor, Tensor]:
 def _read(laws: Laws, here: slice, num_nodes: int) -> _Read:
     growth, rule = growth_of(laws.span[here], num_nodes)
     weights = growth * rule
-    if laws.shift.device.type != "cpu" or laws.shift.numel() == 0:
+    if laws.shift.device.type != "cpu":
         return _read_by_logarithms(laws, here, growth, weights)
     count = laws.count
     depth, cdf, hazard, share = _arrays(laws.shift, (count, *growth.shape))
@@ -230,10 +230,11 @@ def _read_by_logarithms(laws: Laws, which: slice | Tensor, growth: Tensor, weigh
     taken = exponent.sub_(log_share)
     least = _LEAST_LOGARITHM[exponent.dtype]
     share = log_share.clamp_(min=least).exp_()
-    above = torch.linalg.vecdot(share, taken) + torch.log(laws.factor[:, which])
+    # Not a dot product, which autocast would take in half precision.
+    above = (share * taken).sum(-1) + torch.log(laws.factor[:, which])
     log_probs = torch.cat([above, laws.last[:, which]])
-    hazard = log_hazard.clamp_(min=least).exp_().mul_(0.5)
-    return _Read(depth, hazard, share, torch.ones_like(above), log_probs, exponent)
+    hazard = torch.threshold_(log_hazard.clamp_(min=least).exp_(), math.exp(least) * (1.0 + 1e-5), 0.0)
+    return _Read(depth, hazard.mul_(0.5), share, torch.ones_like(above), log_probs, exponent)
 
 
 def _depth(laws: Laws, which: slice | Tensor, growth: Tensor, out: Tensor) -> Tensor:
@@ -246,6 +247,10 @@ def _depth(laws: Laws, which: slice | Tensor, growth: Tensor, out: Tensor) -> Te
 def _of_edge(x: Tensor) -> tuple[Tensor, Tensor]:
     """The reversed hazards at the threshold, [K-1, N], and log P(K), [1, N]."""
     if x.device.type == "cpu" and x.numel() > 0 and float(x.min()) > _SAFE_ARGUMENT[x.dtype]:
-        cdf = (x * -_SQRT_HALF).erfc_().mul_(0.5)
-        return torch.exp(-0.5 * x * x - LOG_SQRT_2PI).div_(cdf), torch.log(cdf).sum(0, keepdim=True)
+        tail = torch.abs(x).mul_(_SQRT_HALF).erfc_().mul_(0.5)
+        # The logarithm of what is nearly one from what it lacks, since rounding would add up over categories.
+        below = x < 0
+        log_cdf = torch.where(below, torch.log(tail), torch.log1p(-tail))
+        cdf = torch.where(below, tail, 1.0 - tail)
+        return torch.exp(-0.5 * x * x - LOG_SQRT_2PI).div_(cdf), log_cdf.sum(0, keepdim=True)
     return reversed_hazard(x), log_ndtr(x).sum(0, keepdim=True)

@@ -27,9 +27,10 @@ _NUM_NODES = {
     torch.float32: ((12, 56, 88), (16, 64, 104), (256, 80, 120), (math.inf, 88, 152)),
 }
 _WIDEST_RATIO = {torch.float64: 100.0, torch.float32: 25.0}
-_FEWEST_NODES, _MOST_NODES = 16, 512
+_FEWEST_NODES = {torch.float64: 48, torch.float32: 16}
+_MOST_NODES = 512
 # What share of the nodes a mesh saves for each share of its distance that is cut off; measured, as the table.
-_SAVED = 1.2
+_SAVED = {torch.float64: 1.0, torch.float32: 1.2}
 # Numbers of nodes are multiples of this, so that few rules are ever formed.
 _STEP = 4
 
@@ -58,12 +59,14 @@ class Mesh(NamedTuple):
         """How many nodes each law needs, int64 in the shape of span; few where parameters are no numbers."""
         span = torch.where(torch.isfinite(self.span), self.span, 0.0)
         few, slope, shortest = _nodes_by_span(self.span.dtype, num_categories)
+        saved = _SAVED[self.span.dtype]
         wanted = torch.where(
             span < shortest,
-            few * (1.0 - _SAVED + _SAVED * torch.expm1(span) / math.expm1(shortest)),
+            few * (1.0 - saved + saved * torch.expm1(span) / math.expm1(shortest)),
             few + slope * (span - shortest),
         )
-        return (_STEP * torch.ceil(wanted / _STEP)).clamp(_FEWEST_NODES, _MOST_NODES).long()
+        fewest = _FEWEST_NODES[self.span.dtype]
+        return (_STEP * torch.ceil(wanted / _STEP)).clamp(fewest, _MOST_NODES).long()
 
 
 def default_num_nodes(dtype: torch.dtype, num_categories: int, equal_scales: bool) -> int:
@@ -79,16 +82,6 @@ def _few_and_many(dtype: torch.dtype, num_categories: int) -> tuple[int, int]:
 def _span_of(ratio: float, dtype: torch.dtype) -> float:
     """The logarithmic length of the mesh of a law whose scales differ by this ratio at most."""
     return math.log1p((_BELOW[dtype] + _ABOVE[dtype]) * ratio / _GRADING)
-
-
-def sufficient_num_nodes(dtype: torch.dtype, num_categories: int, span: float) -> int:
-    """How many nodes suffice for laws whose meshes are at most that long."""
-    few, slope, shortest = _nodes_by_span(dtype, num_categories)
-    if span < shortest:
-        wanted = few * (1.0 - _SAVED + _SAVED * math.expm1(span) / math.expm1(shortest))
-    else:
-        wanted = few + slope * (span - shortest)
-    return min(_MOST_NODES, max(_FEWEST_NODES, _STEP * math.ceil(wanted / _STEP)))
 
 
 def _nodes_by_span(dtype: torch.dtype, num_categories: int) -> tuple[float, float, float]:
@@ -162,9 +155,10 @@ def nodes_for_maximum(
         threshold: c, a float or a tensor with shape :math:`(*B, 1)`.
         limit: Where the integrals end, with shape :math:`(*B, 1)`; ``None`` for where all densities do.
     """
-    start, unit, span = mesh_for_maximum(loc, scale, threshold, limit)
+    mesh = mesh_for_maximum(loc, scale, threshold, limit)
+    start, unit, span = mesh
     if num_nodes is None:
-        num_nodes = _longest(span, loc)
+        num_nodes = _longest(mesh, loc)
     points, weights = clenshaw_curtis(num_nodes, loc.dtype, loc.device)
     stretched = points * span
     return Nodes(start, unit * torch.expm1(stretched), torch.log(weights * span * unit) + stretched)
@@ -185,14 +179,12 @@ def growth_of(span: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
 
 def enough_nodes(loc: Tensor, scale: Tensor, threshold: float | Tensor = 0.0) -> int:
     """How many nodes the longest mesh of the batch needs, which is read from the parameters."""
-    return _longest(mesh_for_maximum(loc, scale, threshold).span, loc)
+    return _longest(mesh_for_maximum(loc, scale, threshold), loc)
 
 
-def _longest(span: Tensor, loc: Tensor) -> int:
-    longest = span.amax().item() if span.numel() else 0.0
-    # Parameters that are not numbers give a law that is none with any number of nodes.
-    longest = longest if math.isfinite(longest) else 0.0
-    return sufficient_num_nodes(loc.dtype, loc.shape[-1] + 1, longest)
+def _longest(mesh: Mesh, loc: Tensor) -> int:
+    needed = mesh.sufficient_num_nodes(loc.shape[-1] + 1)
+    return int(needed.amax()) if needed.numel() else _FEWEST_NODES[loc.dtype]
 
 
 def mesh_for_maximum(

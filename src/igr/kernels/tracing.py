@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 
@@ -18,3 +19,11 @@ def is_traced() -> bool:
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
     )
+
+
+def is_batched(gradient: Tensor) -> bool:
+    """Whether it stands for many, as in ``torch.autograd.grad(..., is_grads_batched=True)``.
+
+    That is no transform of ``torch.func``, and knows no work in place either.
+    """
+    return bool(torch._C._functorch.is_legacy_batchedtensor(gradient))

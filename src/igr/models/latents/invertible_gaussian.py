@@ -136,7 +136,7 @@ class InvertibleGaussianLatent(NormalLatent):
         return self._uniform_law() if self._is_uniform else super().discrete_prior()
 
     def discrete_kl(self, posterior: SimplexRelaxation) -> Tensor:
-        # No category of such a law has probability zero, so nothing has to be held.
+        # Found in one pass.
         return posterior.discrete_kl(self.discrete_prior()).sum(-1)
 
 
