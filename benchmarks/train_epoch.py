@@ -121,6 +121,7 @@ def main() -> None:
         f"{where}: against the bare loop": (BARE_IGR, RELAXED),
         f"{where}: against the bare loop with gumbel_softmax": (BARE_GUMBEL, GUMBEL),
         f"{where}: exact law against closed form": (RELAXED, FIXED, DISCRETE),
+        f"{where}: exact law against the bare loop with the closed form": (BARE_IGR, DISCRETE),
     }
     tables = {
         title: summarize({name: seconds[name] for name in names}, names[0]) for title, names in pairs.items()

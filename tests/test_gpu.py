@@ -10,7 +10,8 @@ from torch.distributions import kl_divergence
 
 import igr
 from igr.evaluation import evaluate
-from igr.kernels import fused
+from igr.kernels import fused, gaussian_law_fused
+from igr.kernels.gaussian_law import maximum_log_probs
 from igr.models.stick_laws import MIXTURES
 from igr.training import loop, passes
 from igr.training.config import TrainConfig
@@ -181,6 +182,25 @@ def test_samplers_on_the_device_take_every_form(needs_triton):
             torch.testing.assert_close(z.sum(dim), torch.ones_like(z.sum(dim)))
     with pytest.raises(ValueError, match="a temperature that needs a gradient"):
         igr.functional.gumbel_softmax(logits, torch.tensor(0.5, requires_grad=True), fused=True)
+
+
+@pytest.mark.parametrize("equal", [True, False], ids=["equal", "unequal"])
+@pytest.mark.parametrize("size", [1, 2, 9, 63, 1000])
+def test_the_exact_law_of_a_kernel_is_that_of_the_cpu(size, equal, needs_triton):
+    source = torch.Generator().manual_seed(size)
+    loc = 3.0 * torch.randn(700, size, generator=source) - 1.0
+    scale = (0.4 + torch.rand(700, 1 if equal else size, generator=source)).expand_as(loc)
+    weight = torch.randn(700, size + 1, generator=source)
+
+    def run(device, dtype):
+        inputs = [t.to(device, dtype).requires_grad_() for t in (loc, scale)]
+        value = maximum_log_probs(*inputs, equal_scales=equal).exp()
+        gradients = torch.autograd.grad((value * weight.to(value)).sum(), inputs)
+        return [t.detach().double().cpu() for t in (value, *gradients)]
+
+    assert gaussian_law_fused.can_run(loc.cuda(), scale.cuda())
+    for ours, theirs in zip(run("cuda", torch.float32), run("cpu", torch.float64), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_a_flow_on_the_device_equals_the_cpu():

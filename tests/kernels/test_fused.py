@@ -7,7 +7,6 @@ That they compile for GPUs too is a test of its own; what the code then does and
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 import igr
 from cases import generator
+from compiled_kernels import compiled
 from igr.kernels import fused, stick_breaking
 from igr.kernels.fused import Draw
 from igr.kernels.gumbel import gumbel_log_density
@@ -425,32 +425,10 @@ def test_the_library_does_not_import_triton():
 
 
 COMPILE = """
-import sys
-import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-from triton.runtime.jit import JITFunction
-
 from igr.kernels import fused
 
-class Driver:
-    def get_current_device(self):
-        return 0
-
-    def get_current_stream(self, device):
-        return 0
-
-    def get_current_target(self):
-        return GPUTarget("cuda", int(sys.argv[1]), 32)
-
-def compiled(self, *arguments, grid, warmup=False, **settings):
-    kernel = run(self, *arguments, grid=grid, warmup=True, **settings)
-    print(self.__name__, kernel.metadata.num_warps, len(kernel.asm["cubin"]) > 0)
-
-driver.set_active(Driver())
-run, JITFunction.run = JITFunction.run, compiled
-fused._DEVICES.add("cpu")
 kind, numbers, dtype = sys.argv[2], int(sys.argv[3]), getattr(torch, sys.argv[4])
+fused._DEVICES.add("cpu")
 loc = torch.zeros(3, numbers, dtype=dtype).requires_grad_()
 of_rows = torch.ones(3)
 plain = fused.Draw(kind, loc, 0.7, 0.5, 0.3), None
@@ -470,14 +448,5 @@ fused.noise(kind, torch.tensor([1]), 10, numbers)
 @pytest.mark.parametrize("kind", KINDS)
 def test_kernels_compile_for_gpus(kind, capability, numbers, dtype, tmp_path):
     """Down to machine code, as they are launched, with a driver that launches nothing."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    result = subprocess.run(
-        [sys.executable, "-c", COMPILE, str(capability), kind, str(numbers), dtype],
-        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    made = [line.split()[0] for line in result.stdout.splitlines() if line.endswith("True")]
+    made = compiled(COMPILE, capability, tmp_path, kind, str(numbers), dtype)
     assert made == ["forward", "backward", "forward", "backward", "fill"]

@@ -469,9 +469,10 @@ class InvertibleGaussian(SimplexRelaxation):
 
     def discrete_kl(self, other: OneHotCategorical) -> Tensor:
         by_nodes = self.transform is None and self.num_categories > 2 and self._mask is None
-        # A law that is kept for other uses has been paid for; and what is no such law is refused there.
-        plain = self._kept_law is not None or is_traced() or not isinstance(other, OneHotCategorical)
-        if plain or not by_nodes:
+        # A law that is kept for other uses has been paid for, a device has kernels of its own, and what is no
+        # discrete law is refused there.
+        plain = self._kept_law is not None or is_traced() or self.device.type != "cpu"
+        if plain or not by_nodes or not isinstance(other, OneHotCategorical):
             return super().discrete_kl(other)
         check_categories(self, other)
         dtype = validation.compute_dtype(self.dtype)

@@ -71,6 +71,11 @@ def _is_recent(device: torch.device) -> bool:
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def runs_on(device: torch.device) -> bool:
+    """Whether there are kernels for a device here."""
+    return device.type in _DEVICES and _has_triton() and (device.type != "cuda" or _is_recent(device))
+
+
 def reason_against(draw: Draw) -> str | None:
     """What a kernel cannot do for this draw, to follow the word "got"; ``None`` if it can."""
     loc = draw.loc

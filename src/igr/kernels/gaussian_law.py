@@ -15,11 +15,12 @@ backward pass, which reads the nodes again.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from igr.kernels import gaussian_law_fused
 from igr.kernels.gaussian_law_pass import Laws, gradients, log_probs_and_jacobian, log_probs_of
 from igr.kernels.normal import LOG_SQRT_2PI, log_ndtr
 from igr.kernels.numbers import LOWEST_LOGARITHM
@@ -65,10 +66,13 @@ def maximum_log_probs(
         # The law depends on loc - c alone. The difference is zero, and carries the gradient.
         loc = loc - (threshold - threshold.detach())
         threshold = threshold.detach()
-    edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device).expand(*loc.shape[:-1], 1)
+    edge = _edge(threshold, loc)
     if is_traced():
         return _by_plain_operations(loc, scale, edge, num_nodes)
-    return _MaximumLogProbs.apply(loc, scale, edge, num_nodes, equal_scales)
+    by_kernel = gaussian_law_fused.can_run(loc, scale)
+    if by_kernel and num_nodes is None:
+        num_nodes = _most_nodes(loc, equal_scales)
+    return _MaximumLogProbs.apply(loc, scale, edge, num_nodes, equal_scales, by_kernel)
 
 
 def maximum_kl(
@@ -94,7 +98,7 @@ def maximum_kl(
         Tensor with shape :math:`(*)`, differentiable to every order in loc and scale; not for tracers.
     """
     num_nodes = None if loc.device.type == "cpu" else _most_nodes(loc, equal_scales)
-    edge = torch.as_tensor(threshold, dtype=loc.dtype, device=loc.device).expand(*loc.shape[:-1], 1)
+    edge = _edge(threshold, loc)
     wide_log_q = log_q.expand(*loc.shape[:-1], loc.shape[-1] + 1)
     if not torch.is_grad_enabled():  # which an autograd.Function cannot see
         log_probs = log_probs_of(Laws(_rows(loc), _rows(scale), _rows(edge), num_nodes, equal_scales))
@@ -139,6 +143,13 @@ def _by_plain_operations(loc: Tensor, scale: Tensor, edge: Tensor, num_nodes: in
     return torch.cat([above, log_ndtr((edge - loc) / scale).sum(-1, keepdim=True)], dim=-1)
 
 
+def _edge(threshold: float | Tensor, loc: Tensor) -> Tensor:
+    """The threshold of each law, [*, 1]; a number is written by the device, which then need not wait."""
+    if isinstance(threshold, Tensor):
+        return threshold.to(loc.device, loc.dtype).expand(*loc.shape[:-1], 1)
+    return loc.new_full((1,), threshold).expand(*loc.shape[:-1], 1)
+
+
 def _most_nodes(loc: Tensor, equal_scales: bool) -> int:
     return default_num_nodes(loc.dtype, loc.shape[-1] + 1, equal_scales)
 
@@ -161,44 +172,54 @@ def _rows(tensor: Tensor) -> Tensor:
 
 
 class _MaximumLogProbs(torch.autograd.Function):
-    """:func:`_by_plain_operations` in passes written by hand: the nodes are read again for the gradient."""
+    """:func:`_by_plain_operations` by passes or kernels: the nodes are read again for the gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, loc: Tensor, scale: Tensor, edge: Tensor, num_nodes: int | None, equal_scales: bool
+        ctx: Any,
+        loc: Tensor,
+        scale: Tensor,
+        edge: Tensor,
+        num_nodes: int | None,
+        equal_scales: bool,
+        by_kernel: bool,
     ) -> Tensor:
-        ctx.save_for_backward(loc, scale, edge)
         ctx.num_nodes, ctx.equal_scales = num_nodes, equal_scales
-        log_probs = log_probs_of(Laws(_rows(loc), _rows(scale), _rows(edge), num_nodes, equal_scales))
+        mu, sigma, c = _rows(loc), _rows(scale), _rows(edge)
+        if by_kernel:
+            log_probs = gaussian_law_fused.log_probs_of(mu, sigma, c, cast(int, num_nodes))
+        else:
+            log_probs = log_probs_of(Laws(mu, sigma, c, num_nodes, equal_scales))
+        ctx.save_for_backward(loc, scale, edge, log_probs if by_kernel else None)
         return log_probs.view(*loc.shape[:-1], loc.shape[-1] + 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        loc, scale, edge = ctx.saved_tensors
-        with_loc, with_scale, *_ = ctx.needs_input_grad
+        loc, scale, edge, log_probs = ctx.saved_tensors
+        needed = with_loc, with_scale = ctx.needs_input_grad[:2]
+        nothing = (None, None, None, None)
         if torch.is_grad_enabled():  # to be differentiated again: plain operations
-            log_probs = _by_plain_operations(loc, scale, edge, ctx.num_nodes)
-            return *_again(log_probs, grad, (loc, scale), (with_loc, with_scale)), None, None, None
+            value = _by_plain_operations(loc, scale, edge, ctx.num_nodes)
+            return *_again(value, grad, (loc, scale), needed), *nothing
         if is_batched(grad):
+            inputs = loc.detach().requires_grad_(), scale.detach().requires_grad_()
             with torch.enable_grad():
-                inputs = loc.detach().requires_grad_(), scale.detach().requires_grad_()
-                log_probs = _by_plain_operations(*inputs, edge, ctx.num_nodes)
-            found = torch.autograd.grad(log_probs, inputs, grad)
-            return (
-                *(g if n else None for g, n in zip(found, (with_loc, with_scale), strict=True)),
-                None,
-                None,
-                None,
+                value = _by_plain_operations(*inputs, edge, ctx.num_nodes)
+            found = torch.autograd.grad(value, inputs, grad)
+            return *(g if n else None for g, n in zip(found, needed, strict=True)), *nothing
+        mu, sigma, c, upstream = _rows(loc), _rows(scale), _rows(edge), _rows(grad)
+        if log_probs is not None:
+            by_loc, by_scale = gaussian_law_fused.gradients(
+                mu, sigma, c, ctx.num_nodes, log_probs, upstream, with_scale
             )
-        laws = Laws(_rows(loc), _rows(scale), _rows(edge), ctx.num_nodes, ctx.equal_scales)
-        upstream = laws.arranged(_rows(grad))
-        by_loc, by_scale = gradients(laws, lambda here, _: upstream[:, here], with_scale)
+        else:
+            laws = Laws(mu, sigma, c, ctx.num_nodes, ctx.equal_scales)
+            columns = laws.arranged(upstream)
+            by_loc, by_scale = gradients(laws, lambda here, _: columns[:, here], with_scale)
         return (
             by_loc.view(loc.shape) if with_loc else None,
             None if by_scale is None else by_scale.view(scale.shape),
-            None,
-            None,
-            None,
+            *nothing,
         )
 
 

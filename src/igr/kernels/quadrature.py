@@ -14,11 +14,11 @@ from igr.kernels.tracing import is_traced
 
 # How far below and above the means the integrals reach, in standard deviations. Below: how deep a category
 # may lie under the others, and above: how far from its mean it may win, for its logarithm still to be right.
-_BELOW = {torch.float64: 9.6, torch.float32: 9.0}
-_ABOVE = {torch.float64: 9.6, torch.float32: 7.5}
+BELOW = {torch.float64: 9.6, torch.float32: 9.0}
+ABOVE = {torch.float64: 9.6, torch.float32: 7.5}
 # How fast the nodes may thin out: their spacing grows by 1/6 of the distance covered. Theory allows
 # 1 / (2 reach); tables of hard cases are integrated best with a little more.
-_GRADING = 6.0
+GRADING = 6.0
 
 # Nodes that reach 1e-10 (float64) or 1e-5 (float32) in hard cases, up to so many categories: where all
 # scales of a law are equal, and where they differ by a factor of 25 (100 in float64).
@@ -81,7 +81,7 @@ def _few_and_many(dtype: torch.dtype, num_categories: int) -> tuple[int, int]:
 
 def _span_of(ratio: float, dtype: torch.dtype) -> float:
     """The logarithmic length of the mesh of a law whose scales differ by this ratio at most."""
-    return math.log1p((_BELOW[dtype] + _ABOVE[dtype]) * ratio / _GRADING)
+    return math.log1p((BELOW[dtype] + ABOVE[dtype]) * ratio / GRADING)
 
 
 def _nodes_by_span(dtype: torch.dtype, num_categories: int) -> tuple[float, float, float]:
@@ -204,9 +204,9 @@ def mesh_for_maximum(
     if equal_scales:
         # The largest mean lends the mesh both ends.
         loc, scale = loc.amax(dim, keepdim=True), scale.narrow(dim, 0, 1)
-    start = (loc - _BELOW[dtype] * scale).amax(dim, keepdim=True)
+    start = (loc - BELOW[dtype] * scale).amax(dim, keepdim=True)
     start = torch.maximum(start, torch.as_tensor(threshold, dtype=dtype, device=loc.device))
-    top = loc + _ABOVE[dtype] * scale
+    top = loc + ABOVE[dtype] * scale
     if equal_scales:
         finest = scale
     else:
@@ -217,5 +217,5 @@ def mesh_for_maximum(
     if limit is not None:
         # One that lies below the start, which no draw in 10^18 does, leaves an interval of no importance.
         length = torch.minimum(length, torch.maximum(limit - start, torch.finfo(dtype).eps * finest))
-    unit = _GRADING * finest
+    unit = GRADING * finest
     return Mesh(start, unit, torch.log1p(length / unit))
