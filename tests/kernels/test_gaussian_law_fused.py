@@ -64,7 +64,8 @@ def test_kernels_give_the_law_and_its_gradient(count, threshold, equal, monkeypa
     assert not gaussian_law_fused.can_run(loc, scale)
     expected = run(loc, scale, threshold, 60, weight)
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=3e-4, atol=1e-4)
+        largest = max(1.0, theirs.abs().max().item())
+        torch.testing.assert_close(ours, theirs, rtol=3e-4, atol=1e-4 * largest)
     exact, *_ = run(loc.double(), scale.double(), threshold, 500, weight)
     torch.testing.assert_close(found[0].double().exp(), exact.exp(), rtol=1e-4, atol=1e-5)
 
