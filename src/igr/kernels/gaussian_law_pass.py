@@ -32,6 +32,8 @@ _DENSITY_AT_ZERO = math.exp(-LOG_SQRT_2PI)
 _SAFE = {torch.float32: 1e-22, torch.float64: 1e-160}
 # Above this erfc is a normal number.
 _SAFE_ARGUMENT = {torch.float32: -12.0, torch.float64: -36.0}
+# What a probability lacks to one is nothing below this: as deep as that lie variables that are masked.
+_NOTHING = {torch.float32: 1e-15, torch.float64: 1e-23}
 # So far above a mean its density is zero, in units of sqrt(2) standard deviations: to a P(k) that is safe it
 # adds nothing there, and numbers that are almost too small for their type take ten times as long as others.
 _CUT = {torch.float32: 8.0, torch.float64: 20.0}
@@ -250,7 +252,8 @@ def _of_edge(x: Tensor) -> tuple[Tensor, Tensor]:
         tail = torch.abs(x).mul_(_SQRT_HALF).erfc_().mul_(0.5)
         # The logarithm of what is nearly one from what it lacks, since rounding would add up over categories.
         below = x < 0
-        log_cdf = torch.where(below, torch.log(tail), torch.log1p(-tail))
+        lacking = torch.where(tail > _NOTHING[x.dtype], tail, 0.0)
+        log_cdf = torch.where(below, torch.log(tail), torch.log1p(-lacking))
         cdf = torch.where(below, tail, 1.0 - tail)
         return torch.exp(-0.5 * x * x - LOG_SQRT_2PI).div_(cdf), log_cdf.sum(0, keepdim=True)
     return reversed_hazard(x), log_ndtr(x).sum(0, keepdim=True)

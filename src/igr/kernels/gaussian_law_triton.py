@@ -38,7 +38,9 @@ def _log_cdf_and_hazard(w):
     p = t * p - 1.26551223
     square = w * w
     scaled = tl.log(t) + p - _LN_2
-    upper = _log1p(-tl.where(w < 0.0, tl.exp(scaled - square), 0.0))
+    lacking = tl.exp(scaled - square)
+    # Less is nothing, as beside variables that are masked.
+    upper = _log1p(-tl.where((w < 0.0) & (lacking > 1e-15), lacking, 0.0))
     return tl.where(w < 0.0, upper, scaled - square), tl.where(w < 0.0, -square - upper, -scaled)
 
 
