@@ -288,3 +288,23 @@ def test_the_divergence_of_a_discrete_law_under_tracers():
     torch.testing.assert_close(torch.func.vmap(divergence)(loc), expected, rtol=1e-9, atol=1e-9)
     compiled = torch.compile(divergence, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(loc), expected, rtol=1e-9, atol=1e-9)
+
+
+@each(where=lambda case: not case.is_gumbel)
+def test_points_come_with_their_divergence(case):
+    law = case.law()
+    prior = igr.InvertibleGaussian(
+        law.loc.detach() + 0.2, law.scale, law.temperature, law.transform, law.delta, mask=law.mask
+    )
+    noise = law.draw_noise((2,), generator=generator("points and kl"))
+    points, divergence = law.rsample_and_kl(prior, noise=noise)
+    assert torch.equal(points, law.rsample(noise=noise))
+    assert torch.equal(divergence, kl_divergence(law, prior))
+
+
+def test_a_divergence_that_has_no_closed_form_is_refused_before_a_draw():
+    law = igr.InvertibleGaussian(torch.zeros(3), 1.0, 0.5, igr.LogisticStickBreakingTransform())
+    state = torch.get_rng_state()
+    with pytest.raises(NotImplementedError, match="no closed form"):
+        law.rsample_and_kl(igr.InvertibleGaussian(torch.zeros(3), 1.0, 0.5))
+    assert torch.equal(state, torch.get_rng_state())

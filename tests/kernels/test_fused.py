@@ -230,6 +230,43 @@ def test_divergence_with_one_scale_and_of_many_samples():
     torch.testing.assert_close(ours, loc.detach())
 
 
+@pytest.mark.parametrize("transform", [None, igr.LogisticStickBreakingTransform()], ids=["igr", "sb"])
+def test_points_and_a_divergence_of_a_law(transform, monkeypatch):
+    loc, scale = (leaf(t) for t in parameters("gaussian", 5))
+    law = igr.InvertibleGaussian(loc, scale, 0.4, transform, delta=1.3)
+    prior = igr.InvertibleGaussian(torch.zeros(4), 1.0, 0.4, transform, delta=1.3)
+    calls = []
+    original = fused.sample
+    monkeypatch.setattr(
+        "igr.distributions.invertible_gaussian.sample", lambda *a, **k: calls.append(k) or original(*a, **k)
+    )
+    own = torch.Generator().manual_seed(3)
+    points, divergence = law.rsample_and_kl(prior, (2,), own, fused=True)
+    assert len(calls) == 1
+    expected = torch.distributions.kl_divergence(law, prior)
+    torch.testing.assert_close(divergence, expected, rtol=1e-5, atol=1e-5)
+    same = law.rsample((2,), torch.Generator().manual_seed(3), fused=True)
+    assert torch.equal(points, same)
+    for ours, theirs in zip(
+        torch.autograd.grad(divergence.sum() + points[..., 0].sum(), (loc, scale)),
+        torch.autograd.grad(expected.sum() + same[..., 0].sum(), (loc, scale)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    # Those that no kernel takes: of another map, with a gradient, of a larger batch.
+    others = [
+        igr.InvertibleGaussian(torch.zeros(4).requires_grad_(), 1.0, 0.4, transform, delta=1.3),
+        igr.InvertibleGaussian(torch.zeros(2, 1, 4), 1.0, 0.4, transform, delta=1.3),
+    ]
+    if transform is None:
+        others.append(igr.InvertibleGaussian(torch.zeros(4), 1.0, 0.7))
+    for other in others:
+        points, divergence = law.rsample_and_kl(other, fused=True)
+        torch.testing.assert_close(divergence, torch.distributions.kl_divergence(law, other))
+        assert points.shape == (3, 5)
+    assert len(calls) == 1
+
+
 def test_a_divergence_of_equal_laws_is_zero_and_a_prior_has_no_gradient():
     loc, scale = parameters("gaussian", 5)
     assert fused.sample(Draw("gaussian", loc, scale), seed=seed(), prior=(loc, scale))[2].abs().max() == 0.0

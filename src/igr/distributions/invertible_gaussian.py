@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import OneHotCategorical, Transform, constraints
+from torch.distributions import OneHotCategorical, Transform, constraints, kl_divergence
 
 from igr import validation
 from igr.distributions.discrete import check_categories, dtype_of, exact_logits
@@ -19,16 +19,17 @@ from igr.distributions.pre_image import (
     maps_onto_all,
     name_of,
     on_vectors,
+    same_transform,
     two_category_log_probs,
 )
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex, stick_breaking
-from igr.kernels.fused import Draw, Kind
+from igr.kernels.fused import Draw, Kind, sample
 from igr.kernels.gaussian_law import maximum_kl, maximum_log_probs
 from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
 from igr.kernels.normal import log_normal_density
-from igr.kernels.numbers import column, log_number
+from igr.kernels.numbers import column, log_number, same_number
 from igr.kernels.softmax_mean import mean_of_gaussian_softmax
 from igr.kernels.stick_breaking_law import longest_piece_log_probs
 from igr.kernels.tracing import is_traced
@@ -349,6 +350,61 @@ class InvertibleGaussian(SimplexRelaxation):
         log_delta = self._log_delta(dtype)
         mean = self._divide_by_temperature(self.loc.to(dtype)) - column(log_delta, dtype)
         return mean, self._divide_by_temperature(self.scale.to(dtype))
+
+    def is_same_map(self, other: InvertibleGaussian) -> bool:
+        """Whether points of both are one function of Gaussians, so that a divergence is that of these."""
+        same = same_number(self.temperature, other.temperature) and same_number(self.delta, other.delta)
+        return same and same_transform(self.transform, other.transform)
+
+    def rsample_and_kl(
+        self,
+        prior: InvertibleGaussian,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        fused: bool | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Points, and the KL divergence of the relaxed law from a prior, in closed form and in nats.
+
+        What ``rsample`` and ``kl_divergence(self, prior)`` give; where one kernel draws (see :meth:`rsample`)
+        from a law that is the same map of Gaussians as a prior without gradient, it finds both.
+
+        Arguments:
+            prior: A law with as many categories; see :mod:`igr.distributions.kl` for which there is a closed
+                form.
+            sample_shape: The shape :math:`S` of independent draws.
+            generator: The source of randomness.
+            noise: The noise of the points, from :meth:`draw_noise`.
+            fused: Whether one kernel must (True), must not, or may (``None``) draw.
+
+        Shapes:
+            Points :math:`(*S, *B, K)`, divergences :math:`(*B)`, broadcast with the batch of the prior.
+
+        Raises:
+            NotImplementedError: if there is no closed form; the message says why.
+            ValueError: if a kernel must draw and cannot.
+
+        Example:
+            >>> law = InvertibleGaussian(torch.tensor([0.5, -0.5]), 0.8, temperature=0.3)
+            >>> prior = InvertibleGaussian(torch.zeros(2), 1.0, temperature=0.3)
+            >>> z, kl = law.rsample_and_kl(prior, (100,))
+            >>> z.shape, kl
+            (torch.Size([100, 3]), tensor(0.3363))
+        """
+        draw = self._chosen_draw(sample_shape, noise, fused)
+        if draw is not None and self._is_prior_of_a_kernel(prior):
+            points, _, divergence = sample(draw, sample_shape, generator, prior=(prior.loc, prior.scale))
+            return points, cast(Tensor, divergence)
+        divergence = kl_divergence(self, prior)
+        return self.rsample(sample_shape, generator, noise, fused=fused), divergence
+
+    def _is_prior_of_a_kernel(self, prior: InvertibleGaussian) -> bool:
+        alike = prior.event_shape == self.event_shape and prior.dtype == self.dtype and prior.mask is None
+        if not alike or not self.is_same_map(prior) or prior.device != self.device:
+            return False
+        trained = torch.is_grad_enabled() and (prior.loc.requires_grad or prior.scale.requires_grad)
+        batch = torch.broadcast_shapes(self.batch_shape, prior.batch_shape)
+        return batch == self.batch_shape and not trained
 
     def threshold(self, dtype: torch.dtype) -> float | Tensor:
         r"""The number :math:`c = \tau \log\delta` that the last category is held at beside the others."""

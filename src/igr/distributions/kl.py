@@ -18,11 +18,10 @@ from igr.distributions.binary import BinaryInvertibleGaussian
 from igr.distributions.binary_relaxation import BinaryRelaxation
 from igr.distributions.discrete import DiscreteLaw, check_categories, dtype_of, exact_logits
 from igr.distributions.invertible_gaussian import InvertibleGaussian
-from igr.distributions.pre_image import name_of
+from igr.distributions.pre_image import name_of, same_transform
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels.numbers import same_number
 from igr.kernels.tracing import is_traced
-from igr.transforms import LogisticStickBreakingTransform
 from igr.validation import compute_dtype
 
 
@@ -75,8 +74,7 @@ def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Ten
     check_categories(p, q)
     result_dtype = torch.promote_types(p.dtype, q.dtype)
     dtype = compute_dtype(result_dtype)
-    same_map = same_number(p.temperature, q.temperature) and same_number(p.delta, q.delta)
-    if not _same_transform(p, q):
+    if not same_transform(p.transform, q.transform):
         raise NotImplementedError(
             f"KL({p!r} || {q!r}) has no closed form: the transforms are two objects "
             f"({name_of(p.transform)} and {name_of(q.transform)}), so the laws are two different maps of "
@@ -84,7 +82,7 @@ def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Ten
             "by rsample_log and log_prob_of_log."
         )
     _check_masks(p, q)
-    if same_map:
+    if p.is_same_map(q):
         parameters = tuple(t.to(dtype) for t in (p.loc, p.scale, q.loc, q.scale))
         return _gaussian_kl(*_available(parameters, p.mask)).to(result_dtype)
     if p.transform is not None:
@@ -95,12 +93,6 @@ def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Ten
         )
     parameters = (*p.log_ratio_parameters(dtype), *q.log_ratio_parameters(dtype))
     return _gaussian_kl(*_available(parameters, p.mask)).to(result_dtype)
-
-
-def _same_transform(p: InvertibleGaussian, q: InvertibleGaussian) -> bool:
-    """One object, or two that are equal and have no parameters, which a comparison would wait for."""
-    a, b = p.transform, q.transform
-    return a is b or (isinstance(a, LogisticStickBreakingTransform) and a == b)
 
 
 def _available(parameters: tuple[Tensor, ...], mask: Tensor | None) -> tuple[Tensor, ...]:

@@ -31,6 +31,11 @@ def check_droppable(owner: str, mask: Tensor, transform: Transform | None, check
         )
 
 
+def same_transform(a: Transform | None, b: Transform | None) -> bool:
+    """One object, or two that are equal and have no parameters, which a comparison would wait for."""
+    return a is b or (isinstance(a, LogisticStickBreakingTransform) and a == b)
+
+
 def check_reference_loses(delta: float | Tensor) -> None:
     r"""NotImplementedError unless :math:`\tau \log\delta \leq 0`, which no stick length is below.
 
