@@ -47,6 +47,9 @@ def ours(inputs: Inputs) -> Candidates:
     return {
         BASELINE: inputs.of_logits(lambda x: torch.nn.functional.gumbel_softmax(x, TEMPERATURE)),
         "igr, Gumbel-Softmax": inputs.of_logits(lambda x: igr.functional.gumbel_softmax(x, TEMPERATURE)),
+        "igr, InvertibleGaussian": inputs.of_normals(
+            lambda m, s: igr.InvertibleGaussian(m, s, TEMPERATURE, validate_args=False).rsample()
+        ),
         "igr, IGR-I": inputs.of_normals(lambda m, s: igr.functional.invertible_gaussian(m, s, TEMPERATURE)),
     }
 
@@ -108,7 +111,7 @@ def main() -> None:
                 for call in found.values():
                     call()
             except Exception as error:  # whatever another library raises
-                left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
             else:
                 candidates |= found
         title = "batch {}, variables {}, K {}".format(*shape)

@@ -264,6 +264,8 @@ def test_points_and_a_divergence_of_a_law(transform, monkeypatch):
         points, divergence = law.rsample_and_kl(other, fused=True)
         torch.testing.assert_close(divergence, torch.distributions.kl_divergence(law, other))
         assert points.shape == (3, 5)
+    with pytest.raises(NotImplementedError):
+        law.rsample_and_kl(igr.GumbelSoftmax(0.4, torch.zeros(5)), fused=True)
     assert len(calls) == 1
 
 

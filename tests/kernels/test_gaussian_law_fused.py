@@ -111,6 +111,10 @@ def test_the_discrete_law_and_a_divergence_of_it_come_from_a_kernel(monkeypatch)
     assert len(calls) == 1
     exact = igr.InvertibleGaussian(loc.double(), scale.double(), 0.5, delta=1.3)
     torch.testing.assert_close(found.double(), exact.discrete().probs, rtol=1e-4, atol=1e-5)
+    prior = torch.distributions.OneHotCategorical(torch.ones(5))
+    divergence = law.discrete_kl(prior)
+    assert len(calls) == 2
+    torch.testing.assert_close(divergence.double(), exact.discrete_kl(prior).double(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from igr.distributions.pre_image import (
     two_category_log_probs,
 )
 from igr.distributions.relaxation import SimplexRelaxation
-from igr.kernels import simplex, stick_breaking
+from igr.kernels import gaussian_law_fused, simplex, stick_breaking
 from igr.kernels.fused import Draw, Kind, sample
 from igr.kernels.gaussian_law import maximum_kl, maximum_log_probs
 from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
@@ -367,7 +367,8 @@ class InvertibleGaussian(SimplexRelaxation):
         r"""Points, and the KL divergence of the relaxed law from a prior, in closed form and in nats.
 
         What ``rsample`` and ``kl_divergence(self, prior)`` give; where one kernel draws (see :meth:`rsample`)
-        from a law that is the same map of Gaussians as a prior without gradient, it finds both.
+        from a law that is the same map of Gaussians as a prior without gradient, it finds both,
+        differentiable once.
 
         Arguments:
             prior: A law with as many categories; see :mod:`igr.distributions.kl` for which there is a closed
@@ -399,6 +400,8 @@ class InvertibleGaussian(SimplexRelaxation):
         return self.rsample(sample_shape, generator, noise, fused=fused), divergence
 
     def _is_prior_of_a_kernel(self, prior: InvertibleGaussian) -> bool:
+        if type(prior) is not InvertibleGaussian:  # another class may have a divergence of its own
+            return False
         alike = prior.event_shape == self.event_shape and prior.dtype == self.dtype and prior.mask is None
         if not alike or not self.is_same_map(prior) or prior.device != self.device:
             return False
@@ -525,10 +528,9 @@ class InvertibleGaussian(SimplexRelaxation):
 
     def discrete_kl(self, other: OneHotCategorical) -> Tensor:
         by_nodes = self.transform is None and self.num_categories > 2 and self._mask is None
-        # A law that is kept for other uses has been paid for, a device has kernels of its own, and what is no
-        # discrete law is refused there.
-        plain = self._kept_law is not None or is_traced() or self.device.type != "cpu"
-        if plain or not by_nodes or not isinstance(other, OneHotCategorical):
+        # A law that is kept for other uses has been paid for, and what is no discrete law is refused there.
+        plain = self._kept_law is not None or is_traced() or not isinstance(other, OneHotCategorical)
+        if plain or not by_nodes or gaussian_law_fused.can_run(self.loc, self.scale):
             return super().discrete_kl(other)
         check_categories(self, other)
         dtype = validation.compute_dtype(self.dtype)

@@ -256,7 +256,7 @@ class SimplexRelaxation(Reparameterized):
 
         The same number as ``kl_divergence(self.discrete(), other)``; for IGR-I without a mask, in eager code
         and beside a law that is not trained, its gradient is found on the way, which saves a second pass over
-        the nodes of the quadrature.
+        the nodes of the quadrature; on a GPU kernels find the law instead.
 
         Arguments:
             other: Q, with the same number of categories and a batch shape that broadcasts against

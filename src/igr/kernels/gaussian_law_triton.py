@@ -51,7 +51,7 @@ def _laws(
 ):  # fmt: skip
     """Rows, columns and what is there; the mesh of each law; slopes, shifts and rates of each variable."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    column = tl.arange(0, BLOCK)[None, :]
+    column = tl.arange(0, BLOCK)[None, :].to(tl.int64)
     inside = (row < rows) & (column < N)
     mu = tl.load(loc + row * loc_row + column * loc_column, mask=inside, other=0.0)
     sigma = tl.load(scale + row * scale_row + column * scale_column, mask=inside, other=1.0)
@@ -76,7 +76,8 @@ def _laws(
     return row, column, inside, mu, c, span, rate, slope, shift, log_factor
 
 
-@triton.jit
+# Sizes are no reason to compile again.
+@triton.jit(do_not_specialize=["rows", "N", "num_nodes", "edge_row"])
 def forward(
     loc, scale, edge, points, log_weights, log_probs, rows, N, num_nodes,
     loc_row, loc_column, scale_row, scale_column, edge_row, BELOW, ABOVE, GRADING,
@@ -103,7 +104,7 @@ def forward(
     tl.store(start + N, last, mask=row < rows)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "N", "num_nodes", "edge_row"])
 def backward(
     loc, scale, edge, points, log_weights, log_probs, upstream, by_loc, by_scale, rows, N, num_nodes,
     loc_row, loc_column, scale_row, scale_column, edge_row, BELOW, ABOVE, GRADING,
@@ -125,7 +126,8 @@ def backward(
         log_cdf, log_hazard = _log_cdf_and_hazard(w)
         common = tl.sum(tl.where(inside, log_cdf, 0.0), axis=1)[:, None]
         exponent = log_hazard + (common + stretched + tl.load(log_weights + q))
-        share = of_each * tl.exp(exponent - normalizer)
+        # No share is above one, but for rounding.
+        share = of_each * tl.exp(tl.minimum(exponent - normalizer, 0.0))
         # What moves the other P(k): the sum over all less its own.
         others = tl.sum(tl.where(inside, share, 0.0), axis=1)[:, None] - share
         # A density that is zero makes zero of whatever stands beside it.
