@@ -1,6 +1,6 @@
 """One draw, forward and backward, beside the other libraries that have such a law.
 
-    pip install 'igr[peers]'
+    pip install -e '.[experiments,peers]'
     python benchmarks/peers.py
 
 The ratios are to ``torch.nn.functional.gumbel_softmax``. Pyro's law is torch's own with a straight-through

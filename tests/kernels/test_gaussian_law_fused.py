@@ -131,6 +131,22 @@ def test_what_no_kernel_takes(change):
     assert not gaussian_law_fused.can_run(*change(*parameters(3)))
 
 
+def test_a_masked_law_and_a_threshold_of_each_law():
+    loc, scale = parameters(4)
+    mask = torch.tensor(
+        [[False, True, False, False, False], [True, True, False, True, False], [True] * 4 + [False]]
+    )
+    delta = torch.tensor([0.7, 1.0, 2.0])
+
+    def probs(dtype):
+        law = igr.InvertibleGaussian(loc.to(dtype), scale.to(dtype), 0.5, delta=delta.to(dtype), mask=mask)
+        return law.discrete(num_nodes=120).probs.double()
+
+    found = probs(torch.float32)
+    torch.testing.assert_close(found, probs(torch.float64), rtol=1e-4, atol=1e-5)
+    assert (found[mask] == 0).all()
+
+
 COMPILE = """
 from igr.kernels import fused, gaussian_law_fused
 from igr.kernels.gaussian_law import maximum_log_probs

@@ -376,14 +376,19 @@ def _new(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float3
 
 
 def _tiles(rows: int, numbers: int) -> tuple[int, dict[str, int]]:
-    """How many programs there are, and what each takes."""
+    """How many programs there are, and what each takes, of rows in four planes."""
+    return tiles(rows, _quarter(numbers), _TILE, 16)
+
+
+def tiles(rows: int, columns: int, tile: int, most_warps: int) -> tuple[int, dict[str, int]]:
+    """How many programs there are, and what each takes: whole rows, ``tile`` numbers where they are short."""
     # A scan or reduction over one column is a case that compilers seldom meet.
-    block = max(2, 1 << (_quarter(numbers) - 1).bit_length())
-    per_program = max(1, _TILE // block)
+    block = max(2, 1 << (columns - 1).bit_length())
+    per_program = max(1, tile // block)
     return -(-rows // per_program), {
         "ROWS": per_program,
         "BLOCK": block,
-        "num_warps": min(max(4, block * per_program // 64), 16),
+        "num_warps": min(max(4, block * per_program // 64), most_warps),
         # What is the default of most versions; the others warn where nothing is said.
         "enable_fp_fusion": True,
     }

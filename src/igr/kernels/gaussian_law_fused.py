@@ -16,6 +16,7 @@ from igr.kernels import fused, quadrature
 MOST_VARIABLES = 1024
 # Numbers in a program, where laws are small.
 _TILE = 128
+_MOST_WARPS = 8
 # Variables below which a few small operations do, and nothing has to be compiled.
 _FEW = 2**9
 
@@ -33,7 +34,7 @@ def log_probs_of(loc: Tensor, scale: Tensor, edge: Tensor, num_nodes: int) -> Te
 
     count, numbers = loc.shape
     log_probs = fused._new(loc, (count, numbers + 1))
-    grid, tile = _tiles(count, numbers)
+    grid, tile = fused.tiles(count, numbers, _TILE, _MOST_WARPS)
     with fused._on(loc.device):
         gaussian_law_triton.forward[(grid,)](
             log_probs=log_probs, **_arguments(loc, scale, edge, num_nodes), **tile
@@ -55,7 +56,7 @@ def gradients(
 
     by_loc = fused._new(loc, tuple(loc.shape))
     by_scale = fused._new(loc, tuple(loc.shape)) if with_scale else None
-    grid, tile = _tiles(*loc.shape)
+    grid, tile = fused.tiles(loc.shape[0], loc.shape[1], _TILE, _MOST_WARPS)
     with fused._on(loc.device):
         gaussian_law_triton.backward[(grid,)](
             log_probs=log_probs,
@@ -88,16 +89,4 @@ def _arguments(loc: Tensor, scale: Tensor, edge: Tensor, num_nodes: int) -> dict
         "BELOW": quadrature.BELOW[loc.dtype],
         "ABOVE": quadrature.ABOVE[loc.dtype],
         "GRADING": quadrature.GRADING,
-    }
-
-
-def _tiles(rows: int, numbers: int) -> tuple[int, dict[str, object]]:
-    """How many programs there are, and what each takes."""
-    block = max(2, 1 << (numbers - 1).bit_length())
-    per_program = max(1, _TILE // block)
-    return -(-rows // per_program), {
-        "ROWS": per_program,
-        "BLOCK": block,
-        "num_warps": min(max(4, block * per_program // 64), 8),
-        "enable_fp_fusion": True,
     }

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -86,9 +86,9 @@ class Laws:
         self.chunks: list[tuple[slice, int]] = []
         first = 0
         while first < self.size:
-            needed = num_nodes if counts is None else int(counts[first])
-            here = slice(first, min(self.size, first + max(1, most // (self.count * (needed or 1)))))
-            self.chunks.append((here, needed or 1))
+            needed = cast(int, num_nodes) if counts is None else int(counts[first])
+            here = slice(first, min(self.size, first + max(1, most // (self.count * needed))))
+            self.chunks.append((here, needed))
             first = here.stop
         self.span = mesh.span.T  # [N, 1]
         # The rest is [K-1, N], or [1, N] where it is the same for all. At a node, -z / sqrt(2) is its growth
