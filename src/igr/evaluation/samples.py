@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from igr.errors import UserError
+from igr.training.memory import keep_freed_memory
 from igr.training.randomness import keyed_generator
 
 # The noise of so many samples for so many data is one keyed draw. They are part of what a seed
@@ -32,6 +33,8 @@ class Samples:
 
     def chunks(self, stream: str, draw: Callable[[torch.Generator], Tensor]) -> Iterator[Tensor]:
         """Noise for all samples, ``per_chunk`` of them at a time, the sample dimension first."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         draws_per_chunk = max(1, self.per_chunk // SAMPLES_PER_DRAW)
         samples_per_group = draws_per_chunk * SAMPLES_PER_DRAW
         for first in range(0, self.num_samples, samples_per_group):
