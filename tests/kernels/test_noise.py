@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -19,7 +20,8 @@ LOW, HIGH = -math.log1p(-(2.0**-11)), 11 * math.log(2.0)
 @pytest.fixture(params=["eager", "many", "static-shapes"])
 def path(request, monkeypatch):
     """All ways in which the tails are drawn anew; the last is what tracing and CUDA take."""
-    monkeypatch.setattr(noise, "_MANY", 1 if request.param == "many" else 2**62)
+    for name in ("_MANY", "_MANY_NORMAL"):
+        monkeypatch.setattr(noise, name, 1 if request.param == "many" else 2**62)
     if request.param == "static-shapes":
         monkeypatch.setattr(noise, "is_traced", lambda: True)
     return request.param
@@ -51,9 +53,40 @@ def test_exponential_and_gumbel_have_their_law(path, dtype):
     assert z_score((gumbel - EULER).square(), math.pi**2 / 6).abs() < 5
 
 
-def test_normal_has_its_law():
-    normal = draw(standard_normal, 200_000)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_normal_has_its_law(path, dtype):
+    normal = draw(standard_normal, 200_000, dtype).double()
     assert scipy.stats.kstest(normal.numpy(), "norm").pvalue > 1e-6
+    for power, moment in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
+        assert z_score(normal**power, moment).abs() < 5
+
+
+def test_many_normal_draws_fit_cell_by_cell_on_both_sides_and_have_no_grain_in_the_tails():
+    """Cells of a quarter octave of the probability beyond, down to 2^-20; at 2^-12 the tails begin."""
+    count, probabilities = 4_000_000, 2.0 ** torch.arange(-20.0, -1.0, 0.25, dtype=torch.float64)
+    normal = draw(standard_normal, count)
+    assert torch.isfinite(normal).all()
+    edges = torch.tensor(scipy.stats.norm.ppf(probabilities))
+    expected = count * torch.cat([probabilities[:1], probabilities.diff(), 0.5 - probabilities[-1:]])
+    for side in (normal, -normal):
+        cells = torch.bucketize(side[side < 0].double(), edges)
+        assert chi_square(torch.bincount(cells, minlength=len(expected)).double(), expected) > 1e-6
+        tail = side[side < edges[probabilities == 2.0**-12].item()]
+        # As many as 977 on the few thousand points that 24 bits leave would collide dozens of times.
+        assert repeated(tail) <= 6
+
+
+def test_places_of_a_tail_are_chosen_independently():
+    """Their number is binomial, and any two places are as far from each other as chance has it."""
+    source, count, probability = np.random.SFC64(5), 4096, 2.0**-6
+    chosen = [noise._chosen(source, count, probability) for _ in range(2000)]
+    numbers = torch.tensor([len(places) for places in chosen], dtype=torch.float64)
+    mean, variance = count * probability, count * probability * (1 - probability)
+    assert z_score(numbers, mean).abs() < 5
+    assert z_score((numbers - mean).square(), variance).abs() < 5
+    assert all(len(places) == len(torch.unique(places)) for places in chosen)
+    eighths = torch.bincount(torch.cat(chosen) // (count // 8), minlength=8).double()
+    assert chi_square(eighths, eighths.sum() / 8 * torch.ones(8)) > 1e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
