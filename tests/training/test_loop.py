@@ -390,8 +390,8 @@ def test_a_learning_rate_far_too_high_stops_the_run(tmp_path):
 
 def test_numbers_that_break_later_leave_the_last_good_checkpoint(tmp_path, monkeypatch):
     class Poisoned(loop.Loop):
-        def _step(self, x: torch.Tensor) -> None:
-            super()._step(x)
+        def _step(self, x: torch.Tensor, num_images: int) -> None:
+            super()._step(x, num_images)
             if self.step == 8:
                 with torch.no_grad():
                     self.parameters[0][0, 0] = torch.nan

@@ -1,11 +1,13 @@
 """The command line: one module for each command, imported only when it is called."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 
 from igr import __version__
 from igr.errors import unknown_name
+from igr.training.processes import are_several
 
 COMMANDS = {
     "train": "train one model and write its run folder",
@@ -37,6 +39,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         print(f"igr: {unknown_name('the command', command, COMMANDS)}", file=sys.stderr)
+        return 2
+    if command != "train" and are_several():
+        if os.environ["RANK"] == "0":
+            print(
+                f"igr {command}: expected to be started once; got {os.environ['WORLD_SIZE']} processes, as "
+                "by torchrun, which is for igr train; start it without",
+                file=sys.stderr,
+            )
         return 2
     run: Callable[[list[str]], int] = importlib.import_module(f"igr.cli.{command}").main
     return run(rest)

@@ -17,7 +17,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from igr.errors import UserError
-from igr.training.failures import Interrupted, TrainingFailure
+from igr.training.failures import Elsewhere, Interrupted, TrainingFailure
 
 Arguments = TypeVar("Arguments")
 
@@ -50,6 +50,8 @@ def run(command: str, body: Callable[[list[str]], int], argv: list[str]) -> int:
     """
     try:
         return body(argv)
+    except Elsewhere as error:
+        return 130 if error.is_interrupt else 1
     except SystemExit as exit_:
         return int(exit_.code or 0)
     except (Exception, KeyboardInterrupt) as error:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import tempfile
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
 from igr.training import loop
 from igr.training.kinds import CONFIGS, DEFAULT, config_class
+from igr.training.processes import Processes, joined
 from igr.training.run_config import RunConfig
 from igr.training.runs import RECORD_KEYS, RunFolder, load_run, read_json
 from igr.training.watchers import objective_of
@@ -46,17 +49,29 @@ class TrainArguments(CommonArguments):
 
 def main(argv: list[str]) -> int:
     """Runs ``igr train`` and returns the exit code."""
-    return run("train", _train, argv)
+    return run("train", _joined, argv)
 
 
-def _train(argv: list[str]) -> int:
-    kind = config_class(_model(argv))
-    arguments = parse(_arguments_class(kind), argv, "train")
+def _joined(argv: list[str]) -> int:
+    """One process, or several that torchrun has started, of which the first one speaks."""
+    with joined() as processes, ExitStack() as stack:
+        if not processes.is_first:
+            silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(silence))
+            stack.enter_context(redirect_stderr(silence))
+        return _train(argv, processes)
+
+
+def _train(argv: list[str], processes: Processes) -> int:
+    with processes.agreed():
+        kind = config_class(_model(argv))
+        arguments = parse(_arguments_class(kind), argv, "train")
     if arguments.resume is not None:
-        result = _resume(arguments.resume, argv, arguments)
+        result = _resume(arguments.resume, argv, arguments, processes)
         path = arguments.resume
     else:
-        config = _new_config(argv, arguments, kind)
+        with processes.agreed():
+            config = _new_config(argv, arguments, kind)
         if arguments.smoke:
             # So small a run gains nothing from a second thread, and where other processes want the
             # cores the wait for it makes the quick check a slow one.
@@ -66,8 +81,10 @@ def _train(argv: list[str]) -> int:
             say(f"warning: {warning}")
         start = f"training {config.described} on {config.data}, {config.epochs} epochs, in {path}"
         result = loop.train(config, path, watcher(start))
-        if arguments.smoke:
+        if arguments.smoke and processes.is_first:
             result = _evaluated(path)
+    if not processes.is_first:
+        return 0
     if arguments.json:
         print(json.dumps({"run": str(path), **result}, indent=2))
     else:
@@ -137,7 +154,15 @@ def _new_config(argv: list[str], arguments: TrainArguments, kind: type[RunConfig
     return _with_flags(base, argv).resolved()
 
 
-def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str, Any]:
+def _resume(path: Path, argv: list[str], arguments: TrainArguments, processes: Processes) -> dict[str, Any]:
+    with processes.agreed():
+        wanted = _checked_resume(path, argv, arguments)
+    line = f"going on with {path} from step {RunFolder(path).latest_step() or 0}"
+    return loop.resume(path, watcher(line), wanted.data_dir)
+
+
+def _checked_resume(path: Path, argv: list[str], arguments: TrainArguments) -> RunConfig:
+    """The settings to go on with, which are those of the run but for where data are."""
     for name in ("out", "smoke"):
         if getattr(arguments, name):
             raise UserError(
@@ -164,8 +189,7 @@ def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str,
     else:
         for warning in folder.version_warnings():
             say(f"warning: {warning}")
-    line = f"going on with {path} from step {folder.latest_step() or 0}"
-    return loop.resume(path, watcher(line), wanted.data_dir)
+    return wanted
 
 
 def _overlaid(base: RunConfig, path: Path) -> RunConfig:

@@ -1,7 +1,9 @@
 """The JointVAE: a Gaussian and a categorical latent, each held to a capacity that rises over training."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from igr.models.latents import CONTINUOUS_KL, DISCRETE_KL, JointLatent
@@ -62,6 +64,8 @@ class JointVAE(VAE):
     ) -> None:
         super().__init__(networks, latent, likelihood, kl, straight_through)
         self.capacity_weight = capacity_weight
+        # That over the images of a batch, of which there may be others elsewhere.
+        self.batch_mean: Callable[[Tensor], Tensor] = torch.mean
 
     def forward(
         self,
@@ -83,8 +87,10 @@ class JointVAE(VAE):
             discrete_capacity: :math:`C_d`, in nats.
         """
         terms = super().forward(x, noise, temperature, kl_weight)
+        # Outside of training others may have no batch at the same time.
+        mean = self.batch_mean if self.training else torch.mean
         gaps = sum(
-            (terms.parts[name].mean() - capacity).abs()
+            (mean(terms.parts[name]) - capacity).abs()
             for name, capacity in ((CONTINUOUS_KL, continuous_capacity), (DISCRETE_KL, discrete_capacity))
         )
         loss = -terms.log_likelihood.mean() + kl_weight * self.capacity_weight * gaps

@@ -43,7 +43,7 @@ def write(folder: Path, step: int, epoch: int, tensors: Mapping[str, Tensor]) ->
     Raises:
         TrainingFailure: The file cannot be written; earlier checkpoints are intact.
     """
-    path = folder / f"step-{step:08d}.safetensors"
+    path = path_of(folder, step)
     metadata = {"igr": json.dumps({"format": FORMAT, "step": step, "epoch": epoch})}
     contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
@@ -63,6 +63,11 @@ def every(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
     steps = {path: step_of(path) for path in folder.glob("step-*") if _NAME.fullmatch(path.name)}
     return sorted(steps, key=lambda path: steps[path])
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is written."""
+    return folder / f"step-{step:08d}.safetensors"
 
 
 def step_of(path: Path) -> int:

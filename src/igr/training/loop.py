@@ -4,7 +4,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -20,8 +20,9 @@ from igr.training.adam import Adam
 from igr.training.board import Board
 from igr.training.build import available_device, num_parameters, own_parameters
 from igr.training.captured import Capture, captured, cuda_graph
-from igr.training.failures import Interrupted, TrainingFailure
+from igr.training.failures import Elsewhere, Interrupted, TrainingFailure
 from igr.training.passes import VANISHING, Passes
+from igr.training.processes import ALONE, Lost, Processes, joined
 from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
 from igr.training.runs import (
@@ -48,6 +49,10 @@ CAPTURES: dict[str, Capture | None] = {"cpu": None, "cuda": cuda_graph}
 # Training images of more bytes than this are not brought to the device, nor cut, all at once.
 MOST_RESIDENT_BYTES = 2**30
 
+# Steps after which processes ask one another whether one of them has to stop: the question takes as long as
+# adding up a small gradient.
+STEPS_BETWEEN_QUESTIONS = 5
+
 # Trained weights of these networks stay far below.
 PLAUSIBLE_WEIGHT = 1e3
 
@@ -57,7 +62,9 @@ def train(config: RunConfig, path: str | Path, watcher: Watcher | None = None) -
 
     The noise of an image is a function of the seed, the step and its place in the batch, and the
     order of an epoch one of the seed and the epoch, so a run gives the same numbers whether it was
-    interrupted or not.
+    interrupted or not. Where several processes were started together, by torchrun, each takes its part of
+    every batch, and the first one alone writes and tells the watcher; the numbers are then the same but for
+    rounding.
 
     Arguments:
         config: What to train.
@@ -69,16 +76,22 @@ def train(config: RunConfig, path: str | Path, watcher: Watcher | None = None) -
 
     Raises:
         UserError: The config or the folder cannot be used.
-        TrainingFailure: The loss is not finite, or a checkpoint cannot be written.
+        TrainingFailure: The loss is not finite, a checkpoint cannot be written, or another process of the run
+            has ended.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        Elsewhere: Training ended before its last epoch, and another process of the run says why.
     """
-    config = config.resolved()
-    # Before the folder is made, so that a data set that cannot be read leaves none behind.
-    loop = Loop(RunFolder(path), config, load_data(config))
-    # Before the lock too, which would leave a file in a folder that is no run's.
-    loop.folder.check_free()
-    with loop.folder.locked():
-        loop.folder.begin(config)
+    with joined() as processes, ExitStack() as stack:
+        with processes.agreed():
+            config = config.resolved()
+            # Before the folder is made, so that a data set that cannot be read leaves none behind.
+            loop = Loop(RunFolder(path), config, load_data(config), processes=processes)
+            # Before the lock too, which would leave a file in a folder that is no run's.
+            loop.folder.check_free()
+        with processes.agreed():
+            if processes.is_first:
+                stack.enter_context(loop.folder.locked())
+                loop.folder.begin(config)
         return loop.run(watcher or Watcher())
 
 
@@ -91,13 +104,18 @@ def resume(
     :func:`train`; ``data_dir`` is where the files of data sets are now, if not where they were.
     """
     folder = RunFolder(path)
-    config = folder.config()
-    with folder.locked():
-        result = folder.result()
-        if "training" in result:
+    with joined() as processes, ExitStack() as stack:
+        with processes.agreed():
+            config = folder.config()
+            if processes.is_first:
+                stack.enter_context(folder.locked())
+            result = folder.result()
+        if processes.any("training" in result):
             return result
-        loop = Loop(folder, config, load_data(with_data_at_hand(config, data_dir)))
-        loop.restore()
+        with processes.agreed():
+            config = with_data_at_hand(config, data_dir)
+            loop = Loop(folder, config, load_data(config), processes=processes)
+            loop.restore()
         return loop.run(watcher or Watcher())
 
 
@@ -111,11 +129,22 @@ class Loop:
         config: A resolved config.
         dataset: The data set of the config.
         like: Another one with images of the same form, to share them.
+        processes: Those that have a part of every batch; the first one alone writes.
+
+    Raises:
+        UserError: The device is not there, or the processes are too many for the batches or the devices.
     """
 
     def __init__(
-        self, folder: RunFolder, config: RunConfig, dataset: Dataset, like: Self | None = None
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        dataset: Dataset,
+        like: Self | None = None,
+        processes: Processes = ALONE,
     ) -> None:
+        self.processes = processes
+        _check_processes(processes, config)
         self.folder = folder
         self.config = config
         self.device = available_device(config.device)
@@ -137,7 +166,7 @@ class Loop:
         self.capture = CAPTURES[self.device.type]
         # Those of a gradient estimator, which come last, are no part of the model.
         num_tracked = len(own_parameters(self.model)) if config.track_gradients else None
-        self.passes = Passes(self.task, num_tracked, self.capture)
+        self.passes = Passes(self.task, num_tracked, self.capture, processes)
         # A step of Adam as a graph, where passes are one.
         self._move: Callable[[Tensor], object] | None = None
         self.adam = Adam(dict(self.model.named_parameters()))
@@ -163,9 +192,10 @@ class Loop:
                 for name, tensor in state.items():
                     tensor.copy_(checkpoint.tensors[name])
             self.step = checkpoint.step
-        self.folder.rewind(self.step)
+        if self.processes.is_first:
+            self.folder.rewind(self.step)
         epochs, lines = self.step // self.steps_per_epoch, len(self.folder.metrics())
-        if self.step > self.num_steps or lines != epochs:
+        if self.step > self.num_steps or (lines != epochs and self.processes.is_first):
             raise UserError(
                 f"expected metrics.jsonl to have a line for each epoch up to the checkpoint at step "
                 f"{self.step} of {self.num_steps}; got {lines} lines for {epochs} epochs in "
@@ -174,32 +204,51 @@ class Loop:
 
     def run(self, watcher: Watcher) -> dict[str, Any]:
         """Trains to the last epoch and writes the result."""
+        if not self.processes.is_first:
+            watcher = Watcher()
         board = self.board()
         with stop_signals() as stop, watcher, board or nullcontext():
             watcher.begin(self.step, self.num_steps, self.config.epochs)
-            while not self.is_done:
-                self._epoch(watcher, stop, board)
-        return self.finish()
+            try:
+                while not self.is_done:
+                    self._epoch(watcher, stop, board)
+                return self.finish()
+            except Lost as error:
+                raise self._left_alone() from error
 
     def _epoch(self, watcher: Watcher, stop: Stop, board: Board | None) -> None:
         """Takes the steps that are left of an epoch, and closes it."""
         started = time.perf_counter()
         batches = self.batches()
         for batch in batches[self.step % self.steps_per_epoch :]:
-            self._step(self.prepared(self.images_of(batch)))
+            self._step(self._part_of(batch), len(batch))
             watcher.advance(self.step)
-            if stop.requested and self.step % self.steps_per_epoch:
+            if self.step % self.steps_per_epoch and self._has_to_stop(stop):
                 raise self.interrupted()
         watcher.epoch(self.close_epoch(time.perf_counter() - started, board))
-        if stop.requested and not self.is_done:
+        if not self.is_done and self.processes.any(stop.requested):
             raise self.interrupted()
         self.checkpoint_if_due()
 
-    def _step(self, x: Tensor) -> None:
-        gradients, sums = self.passes(x, self.step)
+    def _has_to_stop(self, stop: Stop) -> bool:
+        """Whether a signal has come, to any of the processes; they ask one another now and then."""
+        if self.processes.is_alone:
+            return stop.requested
+        return self.step % STEPS_BETWEEN_QUESTIONS == 0 and self.processes.any(stop.requested)
+
+    def _part_of(self, batch: Tensor) -> Tensor:
+        """The images of a batch that are this process's, as its pass takes them."""
+        part = self.processes.part(len(batch))
+        if self.drawn_anew:
+            # Drawn for all, so that the pixels of an image depend on its place in the batch alone.
+            return self.prepared(self.images_of(batch))[part]
+        return self.prepared(self.images_of(batch[part]))
+
+    def _step(self, x: Tensor, num_images: int) -> None:
+        gradients, sums = self.passes(x, self.step, num_images)
         self.note(sums)
         rate = self.learning_rate(self.step - 1)
-        if isinstance(rate, float) or not self.passes.is_captured or len(x) < self.config.batch_size:
+        if isinstance(rate, float) or not self.passes.is_captured or num_images < self.config.batch_size:
             self.adam.step(gradients, rate)
             return
         if self._move is None:
@@ -276,9 +325,11 @@ class Loop:
         started = time.perf_counter()
         metrics = self._metrics(self.step // self.steps_per_epoch)
         seconds = round(seconds + time.perf_counter() - started, 6)
-        self.folder.append(metrics, seconds)
-        if board is not None:
-            self._show(board, metrics, seconds)
+        with self.processes.agreed():
+            if self.processes.is_first:
+                self.folder.append(metrics, seconds)
+            if board is not None:
+                self._show(board, metrics, seconds)
         return metrics
 
     def checkpoint_if_due(self) -> None:
@@ -288,7 +339,8 @@ class Loop:
 
     def board(self) -> Board | None:
         """Where figures and pictures go, if the config asks for it."""
-        return Board(self.folder.tensorboard, self.step) if self.config.tensorboard else None
+        wanted = self.config.tensorboard and self.processes.is_first
+        return Board(self.folder.tensorboard, self.step) if wanted else None
 
     def _metrics(self, epoch: int) -> dict[str, Any]:
         """The line of an epoch for ``metrics.jsonl``; its sums start anew."""
@@ -313,14 +365,19 @@ class Loop:
     @torch.no_grad()
     def _validate(self) -> Tensor:
         """The sums over the validation images, with the same noise at every epoch."""
-        sums = torch.zeros(len(self.task.validation_figures), dtype=torch.float64, device=self.device)
+        starts = range(0, len(self.validation_images), VALIDATION_BATCH)
+        shape = (len(starts), len(self.task.validation_figures))
+        sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
         # Some models do there what they do not in training.
         self.model.eval()
-        for block, first in enumerate(range(0, len(self.validation_images), VALIDATION_BATCH)):
+        for block in range(self.processes.rank, len(starts), self.processes.count):
+            first = starts[block]
             x = self.validation_images[first : first + VALIDATION_BATCH].to(self.device)
-            sums += self.task.validation_sums(x, block)
+            sums[block] = self.task.validation_sums(x, block)
         self.model.train()
-        return sums
+        self.processes.add(sums)
+        # One after the other, as if there had been one process.
+        return sum(sums, start=torch.zeros_like(sums[0]))
 
     def _means(
         self, prefix: str, names: Sequence[str], sums: Tensor | None, num_images: int
@@ -338,24 +395,55 @@ class Loop:
             board.pictures(self.task.pictures(self.validation_images), self.step)
         board.flush()
 
-    def _checkpoint(self) -> Path:
-        self._settle()
-        state = self.tensors()
-        broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
-        if broken:
-            raise self._failure(self.step, f"{broken[0]} is not finite", "the learning rate")
-        epoch = self.step // self.steps_per_epoch
-        return checkpoints.write(self.folder.checkpoints, self.step, epoch, state)
+    def _checkpoint(self) -> None:
+        with self.processes.agreed():
+            self._settle()
+            state = self.tensors()
+            broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+            if broken:
+                raise self._failure(self.step, f"{broken[0]} is not finite", "the learning rate")
+            if self.processes.is_first:
+                epoch = self.step // self.steps_per_epoch
+                checkpoints.write(self.folder.checkpoints, self.step, epoch, state)
 
-    def interrupted(self) -> Interrupted:
+    def interrupted(self) -> Exception:
         """Writes a checkpoint; what is to be raised then."""
-        path = self._checkpoint()
-        return Interrupted(
-            f"stopped at step {self.step} of {self.num_steps} with the checkpoint {path.name}; "
-            f"go on with igr train --resume {shlex.quote(str(self.folder.path))}"
+        self._checkpoint()
+        if not self.processes.is_first:
+            return Elsewhere("the first process of the run says where it stopped", is_interrupt=True)
+        return Interrupted(self._where_it_stopped("stopped"))
+
+    def _where_it_stopped(self, how: str) -> str:
+        return (
+            f"{how} at step {self.step} of {self.num_steps} with the checkpoint "
+            f"{checkpoints.path_of(self.folder.checkpoints, self.step).name}; go on with igr train --resume "
+            f"{shlex.quote(str(self.folder.path))}"
         )
 
-    def _not_finite(self, step: int, sums: Tensor) -> TrainingFailure:
+    def _left_alone(self) -> Exception:
+        """Writes a checkpoint if it can, where another process has ended; what is to be raised then."""
+        what = f"expected {self.processes.count} processes to the end of training; got the end of one before"
+        with ExitStack() as stack:
+            if not self.processes.is_first:
+                try:
+                    # Free where the first one is gone, since otherwise that has it.
+                    stack.enter_context(self.folder.locked())
+                except UserError:
+                    return Elsewhere(what)
+                latest = self.folder.latest_step()
+                if latest is not None and latest >= self.step - 1:
+                    # The first one has ended in the meantime, and has said so.
+                    return Elsewhere(what)
+            self.processes = ALONE
+            if len(self.folder.metrics()) < self.step // self.steps_per_epoch:
+                # All steps of an epoch were taken, but nothing was written of it.
+                self.close_epoch(0.0, None)
+            self._checkpoint()
+        return TrainingFailure(self._where_it_stopped(f"{what}; stopped"))
+
+    def _not_finite(self, step: int, sums: Tensor) -> Exception:
+        if not self.processes.is_first:
+            return Elsewhere("the first process of the run says what is not finite")
         if not all(parameter.isfinite().all() for parameter in self.parameters):
             return self._failure(step, "the weights are not finite", "the learning rate")
         found = dict(zip(self.train_figures, sums.tolist(), strict=True))
@@ -385,6 +473,12 @@ class Loop:
 
     def finish(self) -> dict[str, Any]:
         """Writes the result of a run that is done, and returns it."""
+        with self.processes.agreed():
+            if self.processes.is_first:
+                self._write_result()
+        return self.folder.result()
+
+    def _write_result(self) -> None:
         timings = self.folder.timings()
         self.folder.update_result(
             {
@@ -397,4 +491,22 @@ class Loop:
                 },
             }
         )
-        return self.folder.result()
+
+
+def _check_processes(processes: Processes, config: RunConfig) -> None:
+    """Checks that so many processes can have a part each of what a run does."""
+    if processes.count > config.batch_size:
+        raise UserError(
+            f"expected no more processes than images of a batch ({config.batch_size}); got "
+            f"{processes.count}; start fewer, or raise --batch-size"
+        )
+    if processes.count > 1 and config.device == "cuda" and not processes.has_device:
+        raise UserError(
+            f"expected a CUDA device for each process of a machine; got {torch.cuda.device_count()} of them; "
+            "start as many processes as there are devices, or use --device cpu"
+        )
+    if processes.count > 1 and config.device not in ("cpu", "cuda"):
+        raise UserError(
+            f"expected the device cpu or cuda for several processes; got {config.device}; each takes a "
+            "device of its own"
+        )

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from igr.training.captured import Capture, Captured, captured
 from igr.training.flat import Flat, NotFlat, flattened
+from igr.training.processes import ALONE, Processes
 from igr.training.task import StepTerms, Task
 
 # Finding the operations of a pass takes as long as some hundred steps save thereby.
@@ -34,10 +35,21 @@ class Passes:
         num_tracked: Of how many of the parameters, which are the first ones, the share of gradients that
             vanish is the last figure; ``None`` for no such figure.
         capture: What records a flat pass as a graph; ``None`` to leave it as it is.
+        processes: Those that have a part of each batch; the gradients and figures are of all.
     """
 
-    def __init__(self, task: Task, num_tracked: int | None = None, capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        num_tracked: int | None = None,
+        capture: Capture | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
         self.task = task
+        self.processes = processes
+        self._sum = None if processes.is_alone else _Sum(processes)
+        # What asks other processes in the middle of a pass is no list of operations.
+        self._may_be_flat = processes.is_alone or not task.join(processes)
         self.num_tracked = num_tracked
         self._parameters = list(task.model.parameters())
         self._tensors = [*self._parameters, *task.model.buffers()]
@@ -56,20 +68,40 @@ class Passes:
         """Whether passes over full batches are flattened by now."""
         return self._flat is not None
 
-    def __call__(self, x: Tensor, step: int) -> tuple[Sequence[Tensor], Tensor]:
+    def __call__(
+        self, x: Tensor, step: int, num_images: int | None = None
+    ) -> tuple[Sequence[Tensor], Tensor]:
         """The gradients of the parameters, and the figures summed over the images.
 
         Arguments:
-            x: The images of the step.
+            x: The images of the step; of several processes the part of this one.
             step: Its number, the first one being zero.
+            num_images: How many images the step has in all processes, if there are several.
+
+        Raises:
+            Lost: Another process does not take part.
         """
-        noise = self.task.noise(step, len(x))
+        whole = len(x) if num_images is None else num_images
+        gradients, sums = self._of_part(x, step, whole)
+        if self._sum is None:
+            return gradients, sums
+        gradients, sums = self._sum(gradients, sums, self.task.changing, whole)
+        if self.num_tracked is not None:
+            # That of the sums of parts, and not of the parts.
+            sums = self.figures(sums[:-1], gradients, whole)
+        return gradients, sums
+
+    def _of_part(self, x: Tensor, step: int, whole: int) -> tuple[Sequence[Tensor], Tensor]:
+        """What the images of this process give."""
+        noise = self.task.noise(step, whole)
+        if self._sum is not None:
+            noise = noise[:, self.processes.part(whole)]
         scheduled = {
             name: torch.full((), value, dtype=x.dtype, device=x.device)
             for name, value in self.task.scheduled(step).items()
         }
-        if len(x) == self.task.config.batch_size:
-            if self._steps_before_flat == 0:
+        if whole == self.task.config.batch_size:
+            if self._steps_before_flat == 0 and self._may_be_flat:
                 self._flatten(x, noise, scheduled)
             self._steps_before_flat -= 1
             if self._captured is not None:
@@ -113,6 +145,42 @@ class Passes:
             self._flat = flattened(function, *self._tensors, *inputs)
         if self._flat is not None and self._capture is not None:
             self._captured = captured(partial(self._flat, *self._tensors), inputs, self._capture)
+
+
+class _Sum:
+    """The sum over the processes of what each has of a step.
+
+    Arguments:
+        processes: The processes.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._vector: Tensor | None = None
+        self._parts: list[Tensor] = []
+
+    @torch.no_grad()
+    def __call__(
+        self, gradients: Sequence[Tensor], sums: Tensor, buffers: Sequence[Tensor], num_images: int
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """The gradients and figures of all images, given those of this process's part.
+
+        Gradients are those of a mean over images, and buffers are brought to theirs; the figures are sums.
+        Gradients stay in the same memory.
+        """
+        own = [*gradients, *buffers]
+        if self._vector is None:
+            self._vector = torch.cat([tensor.reshape(-1) for tensor in own])
+            pieces = torch.split(self._vector, [tensor.numel() for tensor in own])
+            self._parts = [piece.view(tensor.shape) for piece, tensor in zip(pieces, own, strict=True)]
+        torch._foreach_copy_(self._parts, own)
+        self._processes.add(self._vector.mul_(self._processes.share(num_images)))
+        # Where there are few images, each process has all of them.
+        sums = sums / self._processes.count if num_images < self._processes.count else sums.clone()
+        self._processes.add(sums)
+        for buffer, part in zip(buffers, self._parts[len(gradients) :], strict=True):
+            buffer.copy_(part)
+        return self._parts[: len(gradients)], sums
 
 
 def terms_by_tensors(task: Task, scheduled: Sequence[str]) -> Callable[..., StepTerms]:

@@ -7,7 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Generator, Tensor, nn
 
 from igr.data import PreparedImages
+from igr.errors import UserError
 from igr.training.build import available_device
+from igr.training.processes import Processes
 from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
 
@@ -99,6 +101,30 @@ class Task(ABC):
         generator = keyed_generator(self.config.seed, "noise", step, self.device)
         noise = self.draw_noise(self.config.batch_size, generator)
         return noise if num_images == self.config.batch_size else noise[:, :num_images]
+
+    @property
+    def changing(self) -> Sequence[Tensor]:
+        """The buffers of the model that passes change, to what is linear in a mean over the batch."""
+        return ()
+
+    def join(self, processes: Processes) -> bool:
+        """Has the loss of a part of a batch be what that part adds to the loss of the whole batch.
+
+        Arguments:
+            processes: Several, each of which has a part.
+
+        Returns:
+            Whether passes ask the other processes.
+
+        Raises:
+            UserError: The loss of a batch cannot be had from its parts.
+        """
+        if getattr(self.config, "stick_threshold", None) is not None:
+            raise UserError(
+                f"expected one process for {self.config.latent}, whose number of sticks follows from all "
+                f"images of a batch; got {processes.count}; start it without torchrun"
+            )
+        return False
 
     def settings(self, scheduled: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
         """What the model takes beside images and noise, with what is scheduled."""

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from igr.data import Dataset, PreparedImages
+from igr.models.joint_vae import JointVAE
 from igr.models.pictures import (
     NUM_RECONSTRUCTIONS,
     PRIOR_COLUMNS,
@@ -18,6 +19,7 @@ from igr.models.pictures import (
 from igr.models.vae import VAE, VAETerms
 from igr.training.build import build_vae
 from igr.training.config import TrainConfig
+from igr.training.processes import Processes
 from igr.training.randomness import keyed_generator
 from igr.training.task import StepTerms, Task
 
@@ -58,6 +60,17 @@ class VAETask(Task):
         if warmup := cast(int, self.config.kl_warmup) * self.steps_per_epoch:
             found["kl_weight"] = min(1.0, step / warmup)
         return found
+
+    @property
+    def changing(self) -> Sequence[Tensor]:
+        estimator = self.model.estimator
+        return () if estimator is None else [*estimator.buffers()]
+
+    def join(self, processes: Processes) -> bool:
+        if isinstance(self.model, JointVAE):
+            # A KL is compared with its capacity over all images of a batch.
+            self.model.batch_mean = processes.mean
+        return super().join(processes) or isinstance(self.model, JointVAE)
 
     def terms(self, x: Tensor, noise: Tensor, **scheduled: Tensor) -> StepTerms:
         terms = self.model(x, noise, **self.settings(scheduled))
