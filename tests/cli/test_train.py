@@ -269,8 +269,8 @@ def test_a_folder_that_another_process_uses_is_refused(refused):
 def interrupted(path: str) -> None:
     step_of_epoch = loop.Loop._step
 
-    def step(self, x):
-        step_of_epoch(self, x)
+    def step(self, *arguments):
+        step_of_epoch(self, *arguments)
         if self.step == 20:
             os.kill(os.getpid(), signal.SIGINT)
 

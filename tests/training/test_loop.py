@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from igr.data import Dataset, load, prepare
+from igr.data import load, prepare
 from igr.errors import UserError
 from igr.fitting import fit
 from igr.training import loop
@@ -410,10 +410,10 @@ def test_no_checkpoint_is_written_of_broken_weights(tmp_path, monkeypatch):
     """Weights that break in the very step before a checkpoint, which no loss has seen yet."""
 
     class Poisoned(loop.Loop):
-        def _checkpoint(self) -> Path:
+        def _checkpoint(self) -> None:
             with torch.no_grad():
                 self.parameters[0][0, 0] = torch.inf
-            return super()._checkpoint()
+            super()._checkpoint()
 
     monkeypatch.setattr(loop, "Loop", Poisoned)
     with pytest.raises(TrainingFailure, match=r"\(6, epoch 2\) where model.encoder.1.weight"):
@@ -424,8 +424,8 @@ def test_no_checkpoint_is_written_of_broken_weights(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("broken", "name"), [("log_likelihood", "log-likelihood"), ("kl", "KL")])
 def test_the_term_that_broke_is_named(tmp_path, monkeypatch, broken, name):
     class Poisoned(loop.Loop):
-        def __init__(self, folder: RunFolder, config: TrainConfig, dataset: Dataset) -> None:
-            super().__init__(folder, config, dataset)
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
             forward = self.model.forward
 
             def poisoned(*inputs, **settings):
