@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -22,20 +23,24 @@ from rich.text import Text
 from igr import studies
 from igr.cli.arguments import CommonArguments, Flag, flag_value, parse, run
 from igr.cli.terminal import quoted, say
-from igr.errors import UserError
+from igr.errors import UserError, unknown_name
 from igr.sweeps import (
     EvaluationSettings,
     Group,
     Run,
+    SlurmSettings,
     SweepOutcome,
     SweepWatcher,
     expand,
     groups_of,
     read_grid,
+    read_slurm_settings,
     run_sweep,
+    status,
 )
 from igr.sweeps.grid import takes_lists
 from igr.sweeps.group import varying
+from igr.sweeps.status import STATES
 from igr.training.kinds import DEFAULT, config_class
 from igr.training.run_config import RunConfig
 from igr.training.watchers import SECONDS_BETWEEN_DRAWS
@@ -66,8 +71,37 @@ class SweepArguments(CommonArguments):
     budget: str = "full"
     """The settings of that study: full or small."""
 
-    workers: int = 1
-    """Runs that go on at once, each with one thread; without replicas figures do not depend on it."""
+    workers: int | None = None
+    """Runs that go on at once, each with one thread; without replicas figures do not depend on it. None: one
+    on this machine, on a cluster as many as it lets."""
+
+    executor: str = "local"
+    """Where runs are: local, in processes of this machine, or slurm, as a job array of a cluster."""
+
+    slurm: Path | None = None
+    """A TOML file of what is asked of the cluster for each run: partition, time_limit, gpus, cpus, memory,
+    account, qos, constraint, container, setup (lines of shell) and options (of sbatch); flags win over it."""
+
+    partition: str | None = None
+    """The partition of the cluster; None: its default one."""
+
+    time_limit: int | None = None
+    """Minutes after which a run stops with a checkpoint and goes back into the queue; None: 240."""
+
+    gpus: int | None = None
+    """GPUs of a run on the cluster; None: none."""
+
+    cpus: int | None = None
+    """CPU cores of a run on the cluster; None: one."""
+
+    memory: str | None = None
+    """Memory of a run on the cluster, for instance 8G; None: what the cluster gives."""
+
+    container: str | None = None
+    """An Apptainer image in which runs are, see docs/containers.md; None: this Python."""
+
+    retries: int | None = None
+    """How often a run is tried again whose process died or had no room; None: 2 on a cluster, else 0."""
 
     replicas: Flag = False
     """Train runs that differ in seed, temperature, learning rate or KL schedule alone as one stack."""
@@ -91,14 +125,70 @@ class SweepArguments(CommonArguments):
 
 def main(argv: list[str]) -> int:
     """Runs ``igr sweep`` and returns the exit code."""
+    if argv[:1] == ["status"]:
+        return run("sweep status", _status, argv[1:])
     return run("sweep", _sweep, argv)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusArguments(CommonArguments):
+    """How each run of a sweep is: its state, its last validation and its log."""
+
+    sweep: Annotated[Path, tyro.conf.Positional]
+    """The folder of the sweep, or of a study."""
+
+
+def _status(argv: list[str]) -> int:
+    arguments = parse(StatusArguments, argv, "sweep status")
+    folder = arguments.sweep / studies.RUNS if (arguments.sweep / studies.RUNS).is_dir() else arguments.sweep
+    found = status(folder)
+    if arguments.json:
+        print(json.dumps([one.to_json() for one in found], indent=2))
+        return 0
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in ("run", "state", "epoch", "validation", "task", "log"):
+        is_number = title in ("epoch", "validation")
+        table.add_column(title, overflow="fold", justify="right" if is_number else "left")
+    for one in found:
+        bound = "-" if one.bound is None else f"{one.bound:.2f}"
+        log = "-" if one.log is None else str(one.log)
+        epoch = f"{one.epoch}/{one.num_epochs}"
+        table.add_row(*map(Text, [str(one.run.path), one.state, epoch, bound, one.task or "-", log]))
+    Console().print(table)
+    for one in found:
+        if one.failure is not None:
+            say(f"{one.run.path}: {one.failure}")
+    counts = Counter(one.state for one in found)
+    say(f"{len(found)} runs: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}")
+    return 0
+
+
+def _slurm_settings(arguments: SweepArguments) -> SlurmSettings | None:
+    """What is asked of a cluster; ``None`` where runs are on this machine."""
+    flags = ("partition", "time_limit", "gpus", "cpus", "memory", "container")
+    given = {name: getattr(arguments, name) for name in flags if getattr(arguments, name) is not None}
+    if arguments.executor == "slurm":
+        settings = SlurmSettings() if arguments.slurm is None else read_slurm_settings(arguments.slurm)
+        if arguments.workers is not None:
+            given["at_once"] = arguments.workers
+        settings = dataclasses.replace(settings, **given)
+        settings.check()
+        return settings
+    if arguments.executor != "local":
+        raise UserError(unknown_name("the executor", arguments.executor, ("local", "slurm")))
+    for name in (*(["slurm"] if arguments.slurm else []), *given):
+        raise UserError(
+            f"expected no --{name.replace('_', '-')} without a cluster; got one; add --executor slurm"
+        )
+    return None
 
 
 def _sweep(argv: list[str]) -> int:
     kind = config_class(flag_value(argv, "--model", "sweep") or DEFAULT)
     arguments = parse(_arguments_with_settings(kind), argv, "sweep")
+    slurm = _slurm_settings(arguments)
     if arguments.study is not None:
-        return _sweep_study(arguments, argv)
+        return _sweep_study(arguments, argv, slurm)
     configs = expand(
         {} if arguments.grid is None else read_grid(arguments.grid),
         kind(),
@@ -113,8 +203,10 @@ def _sweep(argv: list[str]) -> int:
         outcome = run_sweep(
             groups,
             out,
-            workers=arguments.workers,
+            workers=arguments.workers or 1,
             replicas=arguments.replicas,
+            slurm=slurm,
+            retries=arguments.retries,
             evaluation=EvaluationSettings(
                 validation_samples=arguments.validation_samples, max_images=arguments.max_eval_images
             ),
@@ -124,7 +216,7 @@ def _sweep(argv: list[str]) -> int:
     return report(outcome, arguments.json, arguments.debug)
 
 
-def _sweep_study(arguments: Any, argv: list[str]) -> int:
+def _sweep_study(arguments: Any, argv: list[str], slurm: SlurmSettings | None) -> int:
     """Trains the runs of a study."""
     # Of the settings only those that say where.
     given = _given(arguments.settings, argv)
@@ -144,7 +236,9 @@ def _sweep_study(arguments: Any, argv: list[str]) -> int:
             study,
             config,
             out,
-            machine=studies.Machine(arguments.workers, replicas=arguments.replicas, **place),
+            machine=studies.Machine(arguments.workers or 1, replicas=arguments.replicas, **place),
+            slurm=slurm,
+            retries=arguments.retries,
             watcher=display,
             command=shlex.join(["igr", "sweep", *argv]),
         )
@@ -226,6 +320,9 @@ class Display(SweepWatcher):
             for share, paths in shares.items()
         )
         self._draw(completed=self._num_done + sum(running.values()), going=going)
+
+    def retried(self, run: Run, failure: str) -> None:
+        say(f"{run.path} is tried again: {failure}")
 
     def finished(self, run: Run, failure: str | None, num_done: int, num_runs: int) -> None:
         self._num_done = num_done

@@ -21,7 +21,7 @@ from igr.errors import UserError
 from igr.progress import bar
 from igr.studies.report import Report
 from igr.studies.study import Config, Findings, Item, Record, Runs, Study, StudyConfig, Work
-from igr.sweeps import Group, SweepOutcome, SweepWatcher, run_sweep
+from igr.sweeps import Group, SlurmSettings, SweepOutcome, SweepWatcher, run_sweep
 from igr.training.failures import Interrupted
 from igr.training.folders import LOCK, held, unwritable
 from igr.training.randomness import keyed_generator
@@ -29,6 +29,8 @@ from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder
 
 FORMAT = 1
+# The folder of its sweep, below that of a study.
+RUNS = "runs"
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -177,12 +179,15 @@ def sweep_study(
     out: str | Path,
     *,
     machine: Machine | None = None,
+    slurm: SlurmSettings | None = None,
+    retries: int | None = None,
     watcher: SweepWatcher | None = None,
     command: str | None = None,
 ) -> SweepOutcome:
     """Trains the runs of a study in its folder, or goes on with them, and leaves the rest for later.
 
-    Arguments and errors are those of :func:`run_study`; ``command`` is what an interrupt names to go on.
+    Arguments and errors are those of :func:`run_study`; ``command`` is what an interrupt names to go on, and
+    ``slurm`` and ``retries`` are those of :func:`igr.sweeps.run_sweep`.
 
     Raises:
         UserError: The study has no runs.
@@ -198,7 +203,7 @@ def sweep_study(
     folder = _Folder(Path(out))
     with held(folder.path, "study"):
         folder.begin(study, config, overwrite=False)
-        return _swept(study, config, groups, folder, machine, watcher, command)
+        return _swept(study, config, groups, folder, machine, watcher, command, slurm, retries)
 
 
 def _swept(
@@ -209,12 +214,16 @@ def _swept(
     machine: Machine,
     watcher: SweepWatcher | None,
     command: str | None,
+    slurm: SlurmSettings | None = None,
+    retries: int | None = None,
 ) -> SweepOutcome:
     return run_sweep(
         groups,
         folder.runs,
         workers=machine.workers,
         replicas=machine.replicas,
+        slurm=slurm,
+        retries=retries,
         evaluation=study.evaluation(config),
         watcher=watcher,
         command=command,
@@ -301,7 +310,7 @@ class _Folder:
         self._report = path / "report.md"
         self._records = path / "records"
         self._work = path / "work"
-        self.runs = path / "runs"
+        self.runs = path / RUNS
         self._tables = path / "tables"
         self._figures = path / "figures"
 

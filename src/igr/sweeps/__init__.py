@@ -5,6 +5,8 @@ from igr.sweeps.group import Group, Run
 from igr.sweeps.job import EvaluationSettings
 from igr.sweeps.record import Sweep, read_sweep
 from igr.sweeps.run import Failure, SweepOutcome, run_sweep
+from igr.sweeps.slurm import SlurmSettings, read_slurm_settings
+from igr.sweeps.status import RunStatus, status
 from igr.sweeps.watcher import SweepWatcher
 
 __all__ = [
@@ -12,12 +14,16 @@ __all__ = [
     "Failure",
     "Group",
     "Run",
+    "RunStatus",
+    "SlurmSettings",
     "Sweep",
     "SweepOutcome",
     "SweepWatcher",
     "expand",
     "groups_of",
     "read_grid",
+    "read_slurm_settings",
     "read_sweep",
     "run_sweep",
+    "status",
 ]

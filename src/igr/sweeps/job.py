@@ -107,11 +107,22 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended: well, by an interrupt, or by a failure, which is a sentence."""
+    """How a job ended: well, by an interrupt, or by a failure, which is a sentence.
+
+    Attributes:
+        interrupted: Whether it was asked to stop, and did.
+        failure: Why it failed.
+        traceback: Where that was raised, unless its process ended.
+        may_pass: Whether the failure is one that may be gone if it is tried again: of the machine, and not of
+            the run.
+        was_taken_away: Whether it was the machine that went, through no fault of the run.
+    """
 
     interrupted: bool = False
     failure: str | None = None
     traceback: str | None = None
+    may_pass: bool = False
+    was_taken_away: bool = False
 
 
 def is_trained(path: Path) -> bool:
@@ -215,7 +226,11 @@ def _ending(work: Callable[[], object]) -> Ending:
 
 
 def _failure(error: Exception) -> Ending:
-    return Ending(failure=_sentence(error), traceback="".join(traceback.format_exception(error)))
+    return Ending(
+        failure=_sentence(error),
+        traceback="".join(traceback.format_exception(error)),
+        may_pass=_is_out_of_memory(error) or isinstance(error, OSError),
+    )
 
 
 def _together(

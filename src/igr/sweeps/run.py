@@ -1,7 +1,8 @@
 """Running a sweep in its folder, so that it may be stopped at any time and gone on with."""
 
 import math
-from collections import deque
+import shlex
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ from igr.sweeps.job import (
     is_begun,
     is_trained,
 )
+from igr.sweeps.ledger import Ledger
 from igr.sweeps.record import Sweep
+from igr.sweeps.slurm import SlurmSettings, work_on_slurm
 from igr.sweeps.watcher import SweepWatcher
 from igr.sweeps.workers import work_here, work_in_processes
 from igr.training.build import available_device, build_latent
@@ -105,6 +108,8 @@ def run_sweep(
     *,
     workers: int = 1,
     replicas: bool = False,
+    slurm: SlurmSettings | None = None,
+    retries: int | None = None,
     evaluation: EvaluationSettings | None = None,
     watcher: SweepWatcher | None = None,
     command: str | None = None,
@@ -129,6 +134,10 @@ def run_sweep(
             alone as one stacked model, as many at once as there is memory for, see
             :mod:`igr.training.replicas`; others, and those that cannot be stacked, are trained one by one.
             The figures of replicas are those of single runs but for rounding.
+        slurm: What is asked of a Slurm cluster, on which the runs are then tasks of job arrays; ``None`` for
+            processes of this machine.
+        retries: How often a run is tried again whose failure may pass: its process died, memory or the disk
+            was full. ``None``: not at all on this machine, twice on a cluster.
         evaluation: How runs are evaluated; ``None`` takes the defaults.
         watcher: Is told how the sweep goes.
         command: The command that runs this sweep, for the text of an interrupt.
@@ -136,21 +145,34 @@ def run_sweep(
     Raises:
         UserError: A setting cannot be used, the data cannot be read, or the folder, or one below it, is that
             of something else, in use, or cannot be written.
-        Interrupted: SIGINT or SIGTERM came; the runs that were going on have written a checkpoint.
+        Interrupted: SIGINT or SIGTERM came; the runs that were going on have written a checkpoint, or stay on
+            the cluster.
     """
     folder = Path(folder)
     evaluation = evaluation or EvaluationSettings()
-    _check(groups, workers, evaluation)
+    retries = (0 if slurm is None else 2) if retries is None else retries
+    _check(groups, workers, retries, evaluation)
     # Before the lock, which would leave a file in a folder that is no sweep's.
     record.check_free(folder, groups)
     with held(folder, "sweep"):
         warnings = _check_folders(folder, groups)
         sweep = record.begin(folder, groups, evaluation)
-        work = _Work(sweep, watcher or SweepWatcher(), workers, replicas)
+        ledger = Ledger(folder)
+        work = _Work(
+            sweep,
+            watcher or SweepWatcher(),
+            workers if slurm is None else slurm.at_once or 1,
+            replicas,
+            retries,
+            ledger,
+            is_elsewhere=slurm is not None,
+        )
         try:
-            _check_inputs(work.waiting)
+            _check_inputs(work.waiting, with_devices=slurm is None)
             with stop_signals() as stop:
-                if workers == 1:
+                if slurm is not None:
+                    work_on_slurm(work, slurm, folder, ledger, lambda: stop.requested)
+                elif workers == 1:
                     work_here(work, lambda: stop.requested)
                 else:
                     work_in_processes(work, workers, lambda: stop.requested)
@@ -161,12 +183,15 @@ def run_sweep(
         return work.outcome(warnings)
 
 
-def _check(groups: Sequence[Group], workers: int, evaluation: EvaluationSettings) -> None:
+def _check(groups: Sequence[Group], workers: int, retries: int, evaluation: EvaluationSettings) -> None:
     keys = [group.key for group in groups]
     if not groups or len(set(keys)) < len(keys):
         raise ValueError(f"run_sweep: expected groups with different keys; got {keys}; rename them.")
-    if workers < 1:
-        raise UserError(f"expected workers to be a whole number of at least 1; got {workers}; change workers")
+    for name, value, lowest in (("workers", workers, 1), ("retries", retries, 0)):
+        if value < lowest:
+            raise UserError(
+                f"expected {name} to be a whole number of at least {lowest}; got {value}; change {name}"
+            )
     evaluation.check()
 
 
@@ -188,12 +213,18 @@ def _check_folders(folder: Path, groups: Sequence[Group]) -> tuple[str, ...]:
     )
 
 
-def _check_inputs(jobs: Sequence[Job]) -> None:
-    """Has what runs need read once, before any of them is begun, and by this process alone."""
+def _check_inputs(jobs: Sequence[Job], with_devices: bool) -> None:
+    """Has what runs need read once, before any of them is begun, and by this process alone.
+
+    Arguments:
+        jobs: The runs.
+        with_devices: Whether it is on this machine that they go on.
+    """
     for config in {(job.run.config.data, job.run.config.data_dir): job.run.config for job in jobs}.values():
         load_data(with_data_at_hand(config, None))
     for job in {job.run.group: job for job in jobs}.values():
-        available_device(job.run.config.device)
+        if with_devices:
+            available_device(job.run.config.device)
         # With the prior, which a run that was begun has a copy of.
         if isinstance(job.run.config, TrainConfig) and not is_begun(job.path):
             build_latent(job.run.config)
@@ -205,8 +236,21 @@ class _Work:
     Where all runs by which a group is tuned have ended, the others of the group are added.
     """
 
-    def __init__(self, sweep: Sweep, watcher: SweepWatcher, workers: int, replicas: bool) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        watcher: SweepWatcher,
+        workers: int,
+        replicas: bool,
+        retries: int,
+        ledger: Ledger,
+        is_elsewhere: bool,
+    ) -> None:
         self._sweep = sweep
+        self._retries = retries
+        self._ledger = ledger
+        self._is_elsewhere = is_elsewhere
+        self._num_failed: Counter[Path] = Counter()
         self._workers = workers
         self._replicas = replicas
         # So many processes have something to do.
@@ -236,11 +280,23 @@ class _Work:
         if not self.waiting:
             return None
         first = self.waiting.popleft()
-        jobs = [first, *(self._mates(first) if self._replicas else [])]
+        return self._begun([first, *(self._mates(first) if self._replicas else [])])
+
+    def take_of(self, paths: Sequence[str]) -> Bundle | None:
+        """The jobs of these runs, if all of them wait."""
+        jobs = [job for job in self.waiting if str(job.run.path) in paths]
+        if len(jobs) < len(paths):
+            return None
+        for job in jobs:
+            self.waiting.remove(job)
+        return self._begun(jobs)
+
+    def _begun(self, jobs: Sequence[Job]) -> Bundle:
         self._going |= dict.fromkeys((job.run.path for job in jobs), 0.0)
         self._num_bundles += 1
         self._watcher.advance(self._going)
-        return Bundle(tuple(jobs), 1.0 / self._workers)
+        # A task of a cluster has a machine of its own.
+        return Bundle(tuple(jobs), 1.0 if self._is_elsewhere else 1.0 / self._workers)
 
     def _mates(self, first: Job) -> list[Job]:
         """Jobs to be done together with one that is about to begin: its part of the replicas that wait."""
@@ -253,7 +309,8 @@ class _Work:
             if shared_settings(job.run.config) == shared and not is_trained(job.path)
         ]
         # All processes that are free are to have some of them.
-        found = found[: math.ceil((1 + len(found)) / (self._workers - self._num_bundles)) - 1]
+        free = max(1, self._workers - self._num_bundles)
+        found = found[: math.ceil((1 + len(found)) / free) - 1]
         for job in found:
             self.waiting.remove(job)
         return found
@@ -272,10 +329,22 @@ class _Work:
             if ending.interrupted:
                 self.waiting.appendleft(job)
                 continue
+            if ending.failure is not None and self._is_tried_again(run, ending):
+                self.waiting.append(job)
+                self._watcher.retried(run, ending.failure)
+                continue
             if ending.failure is not None:
                 self._failures[run.path] = Failure(run, ending.failure, ending.traceback)
+                self._ledger.failed(run.path, ending.failure)
+            else:
+                self._ledger.ended_well(run.path)
             self._choose(self._groups[run.group])
             self._watcher.finished(run, ending.failure, self._num_done, self._num_runs)
+
+    def _is_tried_again(self, run: Run, ending: Ending) -> bool:
+        """Whether a run that has failed is tried again; what the cluster took away is no try of the run."""
+        self._num_failed[run.path] += not ending.was_taken_away
+        return ending.was_taken_away or (ending.may_pass and self._num_failed[run.path] <= self._retries)
 
     def outcome(self, warnings: tuple[str, ...]) -> SweepOutcome:
         """What has come of a finished sweep."""
@@ -297,7 +366,11 @@ class _Work:
     def how_to_go_on(self, command: str | None) -> str:
         """The sentence of an interrupt."""
         how = f"with {command}" if command else f"by running the same sweep in {self._sweep.folder}"
-        return f"stopped after {self._num_done} of {self._num_runs} runs; go on {how}"
+        going = ""
+        if self._is_elsewhere and self._going:
+            going = f" with {len(self._going)} that go on on the cluster"
+            how = f"{how}, see how they are with igr sweep status {shlex.quote(str(self._sweep.folder))}"
+        return f"stopped after {self._num_done} of {self._num_runs} runs{going}; go on {how}"
 
     def _add(self, runs: Sequence[Run], splits: tuple[str, ...]) -> None:
         """Adds what is left to do of some runs."""

@@ -15,5 +15,8 @@ class SweepWatcher:
     def advance(self, running: Mapping[Path, float]) -> None:
         """These runs are going on, with the share of their training that is done."""
 
+    def retried(self, run: Run, failure: str) -> None:
+        """A run has failed with a sentence, and is tried again."""
+
     def finished(self, run: Run, failure: str | None, num_done: int, num_runs: int) -> None:
         """A run has ended, where it failed with a sentence; so many of all have now."""

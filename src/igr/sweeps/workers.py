@@ -158,7 +158,8 @@ class _Worker:
         how = f"the signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
         return Ending(
             failure=f"expected the process of the run to end with a result; got an end by {how}, as where "
-            "memory runs out; run fewer at once with --workers"
+            "memory runs out; run fewer at once with --workers",
+            may_pass=True,
         )
 
 

@@ -9,6 +9,8 @@ from filelock import FileLock, Timeout
 from igr.errors import UserError
 
 LOCK = ".lock"
+# The seconds after which a folder is another's: those who only look hold it for a moment.
+_PATIENCE = 0.2
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def held(folder: Path, what: str) -> Iterator[None]:
     Raises:
         UserError: Another process holds it, or it cannot be written.
     """
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=_PATIENCE, poll_interval=_PATIENCE / 10)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

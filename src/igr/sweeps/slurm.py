@@ -1,0 +1,384 @@
+"""Runs of a sweep as tasks of a Slurm cluster, submitted as job arrays by submitit."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import hashlib
+import shlex
+import shutil
+import subprocess
+import time
+import tomllib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from igr.errors import UserError, unknown_name
+from igr.sweeps.job import Bundle, Ending, Job
+from igr.sweeps.ledger import Ledger
+from igr.sweeps.slurm_task import AGAIN, SlurmTask, read_endings
+from igr.training.runs import RunFolder
+
+# What submitit writes, and how tasks ended, below the folder of a sweep.
+FOLDER = "slurm"
+SECONDS_BETWEEN_LOOKS = 3.0
+# So often a task has to be seen ended, or not at all, before it is believed to have ended without a word: a
+# file may come late over the network, and a task that goes back into the queue is ended for a moment.
+LOOKS_BEFORE_GIVEN_UP = 3
+
+# States out of which a task does not come by itself.
+_ENDED = frozenset(
+    {
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+        *("PREEMPTED", "REVOKED", "TIMEOUT"),
+    }
+)
+# Those that say nothing about the run.
+_TAKEN_AWAY = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})
+# submitit has a limit where none is given.
+_UNLIMITED = 100_000
+# Seconds for a checkpoint before the time limit ends a task.
+_SECONDS_TO_STOP = 120
+
+
+@dataclass(frozen=True)
+class SlurmSettings:
+    """What is asked of a cluster for each task.
+
+    Attributes:
+        partition: The partition; ``None``: the cluster's default one. So for account, qos and constraint.
+        at_once: Tasks of an array that may run at once; ``None``: as many as the cluster lets.
+        time_limit: Minutes, after which a task stops with a checkpoint and goes back into the queue.
+        gpus: GPUs of a task.
+        cpus: CPU cores of a task.
+        memory: Memory of a task as Slurm writes it, ``8G``; ``None``: what the cluster gives.
+        account: Whose time it is.
+        qos: The quality of service.
+        constraint: Features that a node has to have.
+        container: An Apptainer image in which tasks run; ``None``: the Python of this process.
+        setup: Lines of shell before a task starts, for instance ``module load cuda``.
+        options: Other options of ``sbatch``, by their long names.
+    """
+
+    partition: str | None = None
+    at_once: int | None = None
+    time_limit: int = 240
+    gpus: int = 0
+    cpus: int = 1
+    memory: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    container: str | None = None
+    setup: tuple[str, ...] = ()
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Checks the values.
+
+        Raises:
+            UserError: One cannot be used.
+        """
+        for name, lowest in (("at_once", 1), ("time_limit", 1), ("gpus", 0), ("cpus", 1)):
+            value = getattr(self, name)
+            if (name, value) != ("at_once", None) and (type(value) is not int or value < lowest):
+                raise UserError(
+                    f"expected {name} of the cluster to be a whole number of at least {lowest}; got "
+                    f"{value!r}; change {name}"
+                )
+        for name in ("partition", "memory", "account", "qos", "constraint", "container"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value or "\n" in value):
+                raise UserError(f"expected {name} of the cluster to be text; got {value!r}; change {name}")
+        if not all(isinstance(line, str) for line in self.setup):
+            raise UserError(
+                f"expected setup of the cluster to be lines of shell; got {self.setup!r}; change it"
+            )
+        for name, value in self.options.items():
+            if not isinstance(value, str | int | bool) or "\n" in f"{name}{value}":
+                raise UserError(
+                    f"expected the option {name} of sbatch to be text, a number or true; got {value!r}; "
+                    "change it"
+                )
+        if self.container is not None and not Path(self.container).is_file():
+            raise UserError(
+                f"expected an Apptainer image at {self.container}; got no such file; build it as "
+                "docs/containers.md says, or leave --container out"
+            )
+
+
+def read_slurm_settings(path: Path) -> SlurmSettings:
+    """What a TOML file asks of a cluster.
+
+    Raises:
+        UserError: The file cannot be read, or names something else.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"expected a TOML file at {path}; got {error}; name a file of settings") from error
+    known = [field.name for field in dataclasses.fields(SlurmSettings)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"{unknown_name('a setting of a cluster', name, known)} (in {path})")
+    if not isinstance(values.get("options", {}), dict):
+        raise UserError(f"expected a table of options in {path}; got {values['options']!r}; write [options]")
+    setup = values.get("setup", [])
+    settings = SlurmSettings(**values | {"setup": tuple(setup) if isinstance(setup, list) else (setup,)})
+    settings.check()
+    return settings
+
+
+class Queue(Protocol):
+    """Where jobs come from, and where their endings go."""
+
+    def take(self) -> Bundle | None:
+        """The next jobs, to be done together; ``None`` where none can be done now."""
+
+    def take_of(self, paths: Sequence[str]) -> Bundle | None:
+        """The jobs of these runs, if all of them wait."""
+
+    def end(self, bundle: Bundle, endings: Sequence[Ending]) -> None:
+        """Jobs have ended, after which there may be others."""
+
+    def advance(self, bundle: Bundle, share: float) -> None:
+        """So much of the training of these jobs is done."""
+
+
+@dataclass
+class _Going:
+    """A task that has not ended, as far as is known."""
+
+    bundle: Bundle
+    ending: Path
+    looks_ended: int = 0
+
+
+def work_on_slurm(
+    queue: Queue,
+    settings: SlurmSettings,
+    folder: Path,
+    ledger: Ledger,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Has a cluster do the jobs of a queue, until it has none, or this process has to stop; tasks go on then.
+
+    All that wait are submitted as one job array. What an earlier process has submitted is waited for and not
+    submitted again.
+
+    Arguments:
+        queue: The jobs.
+        settings: What is asked of the cluster.
+        folder: The folder of the sweep, which the nodes of the cluster share.
+        ledger: Where tasks are noted.
+        should_stop: Whether to stop.
+
+    Raises:
+        UserError: There is no cluster, or it refuses the jobs.
+    """
+    cluster = _Cluster(settings, folder)
+    going: dict[str, _Going] = {}
+    for task, paths in ledger.tasks.items():
+        found = queue.take_of(paths) if cluster.has_begun(task) else None
+        if found is not None:
+            going[task] = _Going(found, cluster.ending_of(task))
+    ledger.ended([task for task in [*ledger.tasks] if task not in going])
+    next_look = 0.0
+    while True:
+        fresh = []
+        while (bundle := queue.take()) is not None:
+            fresh.append(bundle)
+        if fresh:
+            submitted = cluster.submit(fresh)
+            going |= submitted
+            ledger.submitted(
+                {task: [job.run.path for job in new.bundle.jobs] for task, new in submitted.items()}
+            )
+        if not going or should_stop():
+            return
+        if time.monotonic() < next_look:
+            time.sleep(0.1)
+            continue
+        next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        ended = cluster.look(going)
+        for task, endings in ended.items():
+            queue.end(going.pop(task).bundle, endings)
+        ledger.ended([*ended])
+        for one in going.values():
+            queue.advance(one.bundle, _share_done(one.bundle.jobs))
+
+
+class _Cluster:
+    """The cluster that ``sbatch`` and ``squeue`` reach."""
+
+    def __init__(self, settings: SlurmSettings, folder: Path) -> None:
+        settings.check()
+        missing = [name for name in ("sbatch", "squeue", "scontrol", "srun") if shutil.which(name) is None]
+        if missing:
+            raise UserError(
+                f"expected the commands of Slurm on the PATH; got no {', '.join(missing)}; run this on a "
+                "machine that submits jobs, or use --executor local"
+            )
+        self._folder = folder.absolute() / FOLDER
+        self._name = name_of(folder)
+        self._executor = _executor(settings, self._folder, self._name)
+        self._states = states_of(self._name) or {}
+
+    def submit(self, bundles: Sequence[Bundle]) -> dict[str, _Going]:
+        """Submits an array with a task for each."""
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        tokens = [uuid.uuid4().hex for _ in bundles]
+        endings = [self._folder / "endings" / f"{token}.json" for token in tokens]
+        tasks = [
+            SlurmTask(_with_absolute_paths(bundle), ending)
+            for bundle, ending in zip(bundles, endings, strict=True)
+        ]
+        try:
+            with self._executor.batch():
+                jobs = [self._executor.submit(task) for task in tasks]
+        except (FailedJobError, FailedSubmissionError) as error:
+            said = " ".join(str(error.__cause__ or error).split())
+            raise UserError(
+                f"expected the cluster to take the jobs; got: {said}; change what is asked of it, see igr "
+                "sweep --help"
+            ) from error
+        going = {}
+        for job, bundle, ending in zip(jobs, bundles, endings, strict=True):
+            # So that it is found by its number, without submitit's own files.
+            link = self.ending_of(job.job_id)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            # A cluster may begin to count anew.
+            link.unlink(missing_ok=True)
+            link.symlink_to(ending.name)
+            going[job.job_id] = _Going(bundle, link)
+            self._states[job.job_id] = "PENDING"
+        return going
+
+    def ending_of(self, task: str) -> Path:
+        """The file that says how the runs of a task ended."""
+        return self._folder / "endings" / f"task-{task}.json"
+
+    def has_begun(self, task: str) -> bool:
+        """Whether a task of an earlier process is still there, or has left word."""
+        return self.ending_of(task).exists() or self._states.get(task, "COMPLETED") not in _ENDED
+
+    def look(self, going: Mapping[str, _Going]) -> dict[str, list[Ending]]:
+        """The tasks that have ended, and how their runs did."""
+        states = states_of(self._name)
+        if states is not None:
+            self._states = states
+        ended = {}
+        for task, one in going.items():
+            count = len(one.bundle.jobs)
+            found = read_endings(one.ending, count)
+            if found is not None:
+                ended[task] = found
+            elif states is not None and states.get(task, "COMPLETED") in _ENDED:
+                one.looks_ended += 1
+                if one.looks_ended >= LOOKS_BEFORE_GIVEN_UP:
+                    ended[task] = [_without_word(task, states.get(task), self._folder)] * count
+            else:
+                one.looks_ended = 0
+        return ended
+
+
+def states_of(name: str) -> dict[str, str] | None:
+    """The states of all tasks of jobs of that name, by their numbers; ``None`` where no cluster answers."""
+    command = ["squeue", f"--user={getpass.getuser()}", f"--name={name}", "--noheader", "--array"]
+    try:
+        found = subprocess.run(
+            [*command, "--states=all", "--format=%i|%T"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = [line.strip().split("|") for line in found.stdout.splitlines() if "|" in line]
+    return dict(lines)
+
+
+def name_of(folder: Path) -> str:
+    """The name under which the tasks of the sweep in a folder are submitted."""
+    return f"igr-{hashlib.sha256(str(folder.absolute() / FOLDER).encode()).hexdigest()[:10]}"
+
+
+def log_of(folder: Path, task: str) -> Path:
+    """Where a task of the sweep in a folder writes what it says on standard error."""
+    return folder / FOLDER / f"{task}_0_log.err"
+
+
+def _without_word(task: str, state: str | None, folder: Path) -> Ending:
+    log = log_of(folder.parent, task)
+    return Ending(
+        failure=f"expected the task {task} of the cluster to end with a result; got the state "
+        f"{state or 'unknown'}; see {log}",
+        may_pass=state != "CANCELLED",
+        was_taken_away=state in _TAKEN_AWAY,
+    )
+
+
+def _executor(settings: SlurmSettings, folder: Path, name: str) -> Any:
+    """The executor of submitit."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError(
+            "expected submitit for a cluster; got none; install it with pip install 'igr[cluster]'"
+        ) from error
+    executor = submitit.SlurmExecutor(folder=folder, python=_python(settings, folder))
+    asked = {
+        "partition": settings.partition,
+        "gpus_per_node": settings.gpus or None,
+        "mem": settings.memory,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+    }
+    executor.update_parameters(
+        job_name=name,
+        time=settings.time_limit,
+        nodes=1,
+        ntasks_per_node=1,
+        cpus_per_task=settings.cpus,
+        # A task of one minute has no two to stop in.
+        signal_delay_s=min(_SECONDS_TO_STOP, 30 * settings.time_limit),
+        array_parallelism=settings.at_once or _UNLIMITED,
+        setup=list(settings.setup) or None,
+        # By the script and not by the task, which may be in a container that knows no Slurm.
+        teardown=[f'if [ "$?" -eq {AGAIN} ]; then scontrol requeue "$SLURM_JOB_ID"; sleep 120; fi'],
+        additional_parameters={"requeue": True, **settings.options},
+        **{key: value for key, value in asked.items() if value is not None},
+    )
+    return executor
+
+
+def _python(settings: SlurmSettings, folder: Path) -> str | None:
+    """The command that starts Python in a task; ``None`` for that of this process."""
+    if settings.container is None:
+        return None
+    options = ["--nv"] if settings.gpus else []
+    image = str(Path(settings.container).absolute())
+    return shlex.join(["apptainer", "exec", *options, "--bind", str(folder.parent), image, "python"])
+
+
+def _with_absolute_paths(bundle: Bundle) -> Bundle:
+    """The bundle for a process with another working folder."""
+    return dataclasses.replace(
+        bundle, jobs=tuple(dataclasses.replace(job, path=job.path.absolute()) for job in bundle.jobs)
+    )
+
+
+def _share_done(jobs: Sequence[Job]) -> float:
+    """The share of training that runs have done, by their finished epochs."""
+    shares = []
+    for job in jobs:
+        folder = RunFolder(job.path)
+        lines = folder.metrics() if folder.is_begun else []
+        shares.append(lines[-1]["epoch"] / job.run.config.epochs if lines else 0.0)
+    return sum(shares) / len(shares)
