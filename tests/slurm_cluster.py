@@ -2,7 +2,7 @@
 
 `with started_cluster() as cluster` is for tests. `python tests/slurm_cluster.py` is for a terminal: it says
 what SLURM_CONF has to be for `sbatch`, `squeue` and the rest, and ends with its standard input (Ctrl-D).
-Behind both is one process, the keeper, which ends daemons and jobs, whatever becomes of those who asked for it.
+Behind both is one process, the keeper, which ends daemons and jobs whatever becomes of who asked for it.
 """
 
 import argparse
@@ -214,7 +214,7 @@ def write_configuration(folder: Path, cpus: int) -> Path:
 
 
 def of_cluster(folder: Path) -> list[int]:
-    """Every process with the cluster's configuration in its environment: daemons, steps, and those of jobs."""
+    """Every process with the cluster's configuration in its environment: daemons, steps, those of jobs."""
     mark = f"SLURM_CONF={folder / 'slurm.conf'}".encode()
     found = []
     for entry in Path("/proc").iterdir():
