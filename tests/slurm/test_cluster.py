@@ -56,7 +56,7 @@ def test_an_array_has_an_output_and_a_state_for_each_task(cluster: Cluster, tmp_
     assert [(tmp_path / f"{task}.out").read_text() for task in range(3)] == [
         f"{array} {task}\n" for task in range(3)
     ]
-    # Without accounting slurmctld alone knows of ended jobs, for MinJobAge seconds, and must be asked for them.
+    # Without accounting slurmctld alone knows of ended jobs, for MinJobAge seconds, and tells if asked.
     assert cluster("squeue", "--noheader", f"--jobs={array}") == ""
     states = cluster("squeue", "--noheader", "--array", "--states=all", f"--jobs={array}", "--format=%i %T")
     assert sorted(states.splitlines()) == [f"{array}_0 COMPLETED", f"{array}_1 FAILED", f"{array}_2 FAILED"]
