@@ -351,7 +351,11 @@ def _executor(settings: SlurmSettings, folder: Path, name: str) -> Any:
         array_parallelism=settings.at_once or _UNLIMITED,
         setup=list(settings.setup) or None,
         # By the script and not by the task, which may be in a container that knows no Slurm.
-        teardown=[f'if [ "$?" -eq {AGAIN} ]; then scontrol requeue "$SLURM_JOB_ID"; sleep 120; fi'],
+        teardown=[
+            "code=$?",
+            f'if [ "$code" -eq {AGAIN} ]; then scontrol requeue "$SLURM_JOB_ID"; sleep 120; fi',
+            'exit "$code"',
+        ],
         additional_parameters={"requeue": True, **settings.options},
         **{key: value for key, value in asked.items() if value is not None},
     )
