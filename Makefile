@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := runs/demo
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test test-slurm lint bench clean
 
 help:
 	@echo "make demo    train IGR and Gumbel-Softmax on scikit-learn's digits and compare them"
 	@echo "make test    lint, types, tests, doctests"
+	@echo "make test-slurm  tests on a Slurm cluster that they start on this machine (Debian: apt-get install munge slurmctld slurmd slurm-client)"
 	@echo "make lint    ruff and mypy alone"
 	@echo "make bench   every benchmark of speed, with JSON under benchmarks/results/ and docs/benchmarks.md (DATA_DIR=FOLDER if MNIST is there, DEVICE=cuda)"
 	@echo "make clean   remove .venv, caches and the demo's runs"
@@ -30,6 +31,11 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest tests src/igr --doctest-modules --durations=10 -n auto --maxprocesses 4 --dist loadfile
+
+# Not part of CI: it needs Slurm's daemons, and waits for their clocks.
+test-slurm: $(READY)
+	@$(BIN)/python tests/slurm_cluster.py --check
+	$(BIN)/python -m pytest -m slurm tests/slurm --durations=10
 
 demo: $(READY)
 	$(BIN)/python -m igr.cli.demo --out $(DEMO)
