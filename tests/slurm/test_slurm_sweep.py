@@ -75,10 +75,12 @@ def kill_process_of(task: str) -> None:
     killed = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if wanted <= {*(folder / "environ").read_bytes().split(b"\0")}:
-                if b"submitit.core._submit" in (folder / "cmdline").read_bytes().split(b"\0"):
-                    os.kill(int(folder.name), signal.SIGKILL)
-                    killed += 1
+            environment, command = (
+                (folder / name).read_bytes().split(b"\0") for name in ("environ", "cmdline")
+            )
+            if wanted <= {*environment} and b"submitit.core._submit" in command:
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
         except OSError:
             continue
     assert killed

@@ -241,7 +241,7 @@ class _Cluster:
             with self._executor.batch():
                 jobs = [self._executor.submit(task) for task in tasks]
         except (FailedJobError, FailedSubmissionError) as error:
-            said = " ".join(str(error.__cause__ or error).split())
+            said = " ".join(str(error).split())
             raise UserError(
                 f"expected the cluster to take the jobs; got: {said}; change what is asked of it, see igr "
                 "sweep --help"
