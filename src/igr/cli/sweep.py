@@ -40,6 +40,7 @@ from igr.sweeps import (
 )
 from igr.sweeps.grid import takes_lists
 from igr.sweeps.group import varying
+from igr.sweeps.slurm import log_of
 from igr.sweeps.status import STATES
 from igr.training.kinds import DEFAULT, config_class
 from igr.training.run_config import RunConfig
@@ -146,18 +147,19 @@ def _status(argv: list[str]) -> int:
         print(json.dumps([one.to_json() for one in found], indent=2))
         return 0
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in ("run", "state", "epoch", "validation", "task", "log"):
+    for title in ("run", "state", "epoch", "validation", "task"):
         is_number = title in ("epoch", "validation")
         table.add_column(title, overflow="fold", justify="right" if is_number else "left")
     for one in found:
         bound = "-" if one.bound is None else f"{one.bound:.2f}"
-        log = "-" if one.log is None else str(one.log)
         epoch = f"{one.epoch}/{one.num_epochs}"
-        table.add_row(*map(Text, [str(one.run.path), one.state, epoch, bound, one.task or "-", log]))
+        table.add_row(*map(Text, [str(one.run.path), one.state, epoch, bound, one.task or "-"]))
     Console().print(table)
     for one in found:
         if one.failure is not None:
             say(f"{one.run.path}: {one.failure}")
+    if any(one.log is not None for one in found):
+        say(f"logs of tasks: {log_of(folder, 'TASK')}")
     counts = Counter(one.state for one in found)
     say(f"{len(found)} runs: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}")
     return 0
@@ -320,6 +322,10 @@ class Display(SweepWatcher):
             for share, paths in shares.items()
         )
         self._draw(completed=self._num_done + sum(running.values()), going=going)
+
+    def submitted(self, tasks: Sequence[str], folder: Path) -> None:
+        array = tasks[0].partition("_")[0]
+        say(f"{len(tasks)} tasks submitted as job {array}; look with igr sweep status {quoted(folder)}")
 
     def retried(self, run: Run, failure: str) -> None:
         say(f"{run.path} is tried again: {failure}")

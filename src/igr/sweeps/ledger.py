@@ -23,6 +23,7 @@ class Ledger:
         stored = read_json(self.path) if self.path.exists() else {}
         self._failures = _section(self.path, stored, "failures")
         self._tasks = _section(self.path, stored, "tasks")
+        self._last_tasks = _section(self.path, stored, "last_tasks")
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -33,6 +34,11 @@ class Ledger:
     def tasks(self) -> Mapping[str, Sequence[str]]:
         """The paths of the runs of each task of a cluster that was not seen to end, by its number."""
         return self._tasks
+
+    @property
+    def last_tasks(self) -> Mapping[str, str]:
+        """The number of the last task of a cluster that each run had, whether or not that has ended."""
+        return self._last_tasks
 
     def failed(self, run: Path, failure: str) -> None:
         """Notes that a run has failed."""
@@ -47,6 +53,7 @@ class Ledger:
     def submitted(self, tasks: Mapping[str, Sequence[Path]]) -> None:
         """Notes tasks of a cluster, with their runs."""
         self._tasks |= {task: [str(run) for run in runs] for task, runs in tasks.items()}
+        self._last_tasks |= {str(run): task for task, runs in tasks.items() for run in runs}
         self._write()
 
     def ended(self, tasks: Sequence[str]) -> None:
@@ -57,12 +64,13 @@ class Ledger:
             self._write()
 
     def _write(self) -> None:
-        atomic.write_json(self.path, {"failures": self._failures, "tasks": self._tasks})
+        record = {"failures": self._failures, "tasks": self._tasks, "last_tasks": self._last_tasks}
+        atomic.write_json(self.path, record)
 
 
 def _section(path: Path, stored: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = stored.get(name, {})
-    kind = str if name == "failures" else list
+    kind = list if name == "tasks" else str
     if not isinstance(found, dict) or not all(isinstance(value, kind) for value in found.values()):
         raise UserError(
             f"expected {name} by name in {path}; got something else; remove the file, which nothing but igr "

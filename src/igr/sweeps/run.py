@@ -320,6 +320,10 @@ class _Work:
         self._going |= dict.fromkeys((job.run.path for job in bundle.jobs), share)
         self._watcher.advance(self._going)
 
+    def submitted(self, tasks: Sequence[str]) -> None:
+        """What was taken are tasks of a cluster now, with these numbers."""
+        self._watcher.submitted(tasks, self._sweep.folder)
+
     def end(self, bundle: Bundle, endings: Sequence[Ending]) -> None:
         """Runs have ended; those that were interrupted go back."""
         self._num_bundles -= 1

@@ -141,6 +141,9 @@ class Queue(Protocol):
     def take_of(self, paths: Sequence[str]) -> Bundle | None:
         """The jobs of these runs, if all of them wait."""
 
+    def submitted(self, tasks: Sequence[str]) -> None:
+        """What was taken are tasks of a cluster now, with these numbers."""
+
     def end(self, bundle: Bundle, endings: Sequence[Ending]) -> None:
         """Jobs have ended, after which there may be others."""
 
@@ -197,6 +200,7 @@ def work_on_slurm(
             ledger.submitted(
                 {task: [job.run.path for job in new.bundle.jobs] for task, new in submitted.items()}
             )
+            queue.submitted([*submitted])
         if not going or should_stop():
             return
         if time.monotonic() < next_look:

@@ -52,13 +52,15 @@ class SlurmTask:
             def should_stop() -> bool:
                 return stop.requested or announced.has_come
 
-            endings = attempt(self.bundle, should_stop, lambda share: None)
+            endings = attempt(self.bundle, should_stop, _Progress())
         if any(ending.interrupted for ending in endings):
             if not announced.has_come:
                 raise SystemExit(128 + signal.SIGTERM)
             if left != self._to_evaluate() or not left:
                 raise SystemExit(AGAIN)
             endings = [_too_long(ending) for ending in endings]
+        for job, ending in zip(self.bundle.jobs, endings, strict=True):
+            print(f"{job.run.path}: {ending.failure or 'finished'}\n{ending.traceback or ''}", flush=True)
         write_endings(self.ending, endings)
 
     def _to_evaluate(self) -> list[tuple[Path, str]]:
@@ -82,6 +84,18 @@ def _too_long(ending: Ending) -> Ending:
         failure="expected an evaluation to end within the time limit, since it is made in one go; got none; "
         "raise --time-limit, or evaluate fewer images with --max-eval-images"
     )
+
+
+class _Progress:
+    """Says in the log of the task how far training is, at every tenth."""
+
+    def __init__(self) -> None:
+        self._tenths = 0
+
+    def __call__(self, share: float) -> None:
+        if int(10 * share) > self._tenths:
+            self._tenths = int(10 * share)
+            print(f"{share:.0%} trained", flush=True)
 
 
 class _Announced:

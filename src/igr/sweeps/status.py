@@ -32,7 +32,7 @@ class RunStatus:
         bound: What the last validation gave, in nats per image; of a VAE with the discrete KL no bound but
             the objective of training.
         failure: Why it failed, in a sentence.
-        task: The number of its task on a cluster.
+        task: The number of its last task on a cluster, if it had one.
         log: Where that writes what it says.
     """
 
@@ -67,11 +67,11 @@ def status(folder: str | Path) -> list[RunStatus]:
     """
     sweep = read_sweep(folder)
     ledger = Ledger(sweep.folder)
-    tasks = {path: task for task, paths in ledger.tasks.items() for path in paths}
     # No cluster has to answer where no task is known of.
-    states = states_of(name_of(sweep.folder)) or {} if tasks else {}
+    found = states_of(name_of(sweep.folder)) or {} if ledger.tasks else {}
+    states = {task: found[task] for task in ledger.tasks if task in found}
     return [
-        _status_of(sweep, run, splits, ledger.failures, tasks.get(str(run.path)), states)
+        _status_of(sweep, run, splits, ledger.failures, ledger.last_tasks.get(str(run.path)), states)
         for group in sweep.groups
         for run, splits in _runs_of(sweep, group).items()
     ]

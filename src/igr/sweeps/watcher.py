@@ -1,6 +1,6 @@
 """What a sweep tells whoever watches it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from igr.sweeps.group import Run
@@ -14,6 +14,9 @@ class SweepWatcher:
 
     def advance(self, running: Mapping[Path, float]) -> None:
         """These runs are going on, with the share of their training that is done."""
+
+    def submitted(self, tasks: Sequence[str], folder: Path) -> None:
+        """Runs of the sweep in that folder are tasks of a cluster now, with these numbers."""
 
     def retried(self, run: Run, failure: str) -> None:
         """A run has failed with a sentence, and is tried again."""
