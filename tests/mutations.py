@@ -168,9 +168,11 @@ def _changed(random: Random, value: Any) -> Any:
     if not places or random.random() < 0.02:
         return hostile_value(random)
     holder, key = random.choice(places)
-    kind = random.randrange(8)
+    kind = random.randrange(14)
     if kind <= 2:
         holder[key] = hostile_value(random)
+    elif kind >= 8:
+        holder[key] = _alike(random, holder[key])
     elif kind == 3:
         del holder[key]
     elif kind == 4:
@@ -187,6 +189,15 @@ def _changed(random: Random, value: Any) -> Any:
     else:
         holder[key] = hostile_value(random)
     return value
+
+
+def _alike(random: Random, value: Any) -> Any:
+    """Another value of the same type, which may well be as good."""
+    if isinstance(value, bool) or value is None:
+        return random.choice((True, False, None))
+    if isinstance(value, int | float):
+        return type(value)(random.choice((0, 1, 2, 3, 7, 100, value * 2, value + 1, -value)))
+    return hostile_value(random)
 
 
 def _broken_text(random: Random, text: bytes) -> bytes:
@@ -285,7 +296,12 @@ def mutated_gzip(random: Random, content: bytes, forged: bytes) -> bytes:
     kind = random.randrange(6)
     other = content if kind <= 1 else mutated_bytes(random, content)
     if kind == 5:
-        other += bytes(random.choice((1, 10**6, 3 * 10**7)))
+        other += bytes(random.choice((1, 10**6)))
+        if random.random() < 0.3:
+            # The right one and much more.
+            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+            start = packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
+            return start + deflated_zeros(600) + forged
     packer = zlib.compressobj(random.choice((0, 1, 9)), zlib.DEFLATED, 31)
     archive = packer.compress(other) + packer.flush()
     if kind == 1:
@@ -301,6 +317,15 @@ def mutated_gzip(random: Random, content: bytes, forged: bytes) -> bytes:
     return archive
 
 
+def deflated_zeros(megabytes: int) -> bytes:
+    """So many times 2^20 zeros as a stream of deflate, made in no time."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return block * megabytes + packer.flush()
+
+
+# The methods of right archives.
+_READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Positions and forms in an entry of the central directory of a zip archive.
 _FIELDS = {"version": (6, "<H"), "flags": (8, "<H"), "method": (10, "<H"), "date": (12, "<I"), "crc": (16, "<I")}
 _FIELDS |= {"packed": (20, "<I"), "size": (24, "<I"), "name": (28, "<H"), "extra": (30, "<H"), "comment": (32, "<H")}
@@ -324,16 +349,17 @@ def mutated_zip(
     if kind == 0:
         return mutated_bytes(random, zipped(files))
     if kind <= 3:
-        return zipped({**files, victim: mutated_image(random, files[victim])}, random.randrange(2))
+        return zipped({**files, victim: mutated_image(random, files[victim])}, random.choice(_READ))
     if kind == 4:
         entries = [*files.items()]
         entries.insert(random.randrange(len(entries)), (random.choice((*_NAMES, victim)), files[victim]))
-        return zipped(entries, random.randrange(2))
+        return zipped(entries, random.choice(_READ))
     if kind == 5:
-        # Real bombs, of which some are declared as what they are.
-        bomb = bytes(random.choice((10**6, 6 * 10**7)))
-        data = zipped({**files, victim: bomb})
-        return patched_zip(data, victim, "size", random.choice((len(bomb), 10, 2**32 - 2)))
+        # A bomb, which may be declared as what it is.
+        megabytes = random.choice((1, 600))
+        data = zipped({**files, victim: deflated_zeros(megabytes)}, zipfile.ZIP_STORED)
+        data = patched_zip(data, victim, "method", zipfile.ZIP_DEFLATED)
+        return patched_zip(data, victim, "size", random.choice((megabytes * 2**20, len(files[victim]), 2**32 - 2)))
     if kind == 6:
         link = zipfile.ZipInfo(victim)
         link.create_system, link.external_attr = 3, random.choice((0o120777, 0o020666, 0o010666)) << 16
@@ -349,7 +375,7 @@ def mutated_zip(
         sizes = [random.choice((len(files), len(data), start, *EXTREME)) % 2**64 for _ in range(4)]
         record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, *sizes)
         return data[:start] + random.choice((b"", record + locator, locator)) + end
-    data = zipped(files, random.randrange(2) * zipfile.ZIP_DEFLATED)
+    data = zipped(files, random.choice(_READ))
     for _ in range(random.randint(1, 3)):
         field = random.choice([*_FIELDS])
         methods = (1, 6, 8, 9, 12, 14, 93, 95, 99)
@@ -362,7 +388,6 @@ def zipped(
 ) -> bytes:
     """A zip archive, the same one at every call; a name may be there twice."""
     buffer = io.BytesIO()
-    method = zipfile.ZIP_DEFLATED if method == 1 else method
     pairs = files.items() if isinstance(files, Mapping) else files
     with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings(action="ignore"):
         for name, data in pairs:

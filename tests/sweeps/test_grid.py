@@ -68,7 +68,7 @@ def test_a_setting_of_lists_has_one_value_in_a_list_and_several_in_a_list_of_lis
 
 BAD = {
     "a number": (3, "expected a grid of settings by name; got 3; write it as a JSON object"),
-    "a text": ("seed", 'expected a grid of settings by name; got "seed"'),
+    "a text": ("seed", "expected a grid of settings by name; got 'seed'"),
     "no grids": ([], "expected at least one grid; got an empty list"),
     "a list of numbers": ([1], "expected a grid of settings by name; got 1"),
     "an unknown key": ({"temprature": 1}, "each key of a grid to be one of autocast, batch_size, "),

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from igr import atomic, progress
-from igr.errors import UserError
+from igr.errors import UserError, cut, shown
 
 FORMAT = 1
 VARIABLE = "IGR_CACHE_DIR"
@@ -207,12 +207,12 @@ def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arr
             record = json.loads((file.metadata() or {})["igr"])
             images, labels = (file.get_tensor(key) for key in ("images", "labels"))
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise _unusable(path, "a whole cache file", f"a broken or foreign one ({error})") from error
+        raise _unusable(path, "a whole cache file", f"a broken or foreign one ({cut(error)})") from error
     if not isinstance(record, dict):
         raise _unusable(path, "a whole cache file", "one whose header is no JSON object")
     if record.get("format") != FORMAT:
         raise _unusable(
-            path, f"format {FORMAT}", f"format {record.get('format')!r} of another version of igr"
+            path, f"format {FORMAT}", f"format {shown(record.get('format'))} of another version of igr"
         )
     found = {"images": _layout(images), "labels": _layout(labels)}
     expected = {
@@ -220,13 +220,14 @@ def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arr
         "labels": ((num_images,), torch.int64),
     }
     if record.get("name") != name or found != expected:
-        raise _unusable(path, f"{name!r} with {expected}", f"{record.get('name')!r} with {found}")
+        got = f"{shown(record.get('name'))} with {cut(found)}"
+        raise _unusable(path, f"{name!r} with {expected}", got)
     try:
         sources = tuple(
             Stamp(str(source["path"]), int(source["num_bytes"]), int(source["modified"]))
             for source in record["sources"]
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unusable(path, "a record of what it was made of", "none") from error
     return Arrays(images, labels, sources), record
 

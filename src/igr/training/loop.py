@@ -26,6 +26,7 @@ from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
 from igr.training.runs import (
     RunFolder,
+    check_size,
     evaluation_images,
     load_data,
     parameter_tensors,
@@ -96,6 +97,9 @@ def resume(
         result = folder.result()
         if "training" in result:
             return result
+        latest = folder.latest_checkpoint()
+        if latest is not None:
+            check_size(config, latest)
         loop = Loop(folder, config, load_data(with_data_at_hand(config, data_dir)))
         loop.restore()
         return loop.run(watcher or Watcher())
