@@ -50,7 +50,9 @@ def inspect(path: Path, num_images: int) -> list[Entry]:
         if problem is None and _is_passed_over(entry.orig_filename):
             continue
         if problem is None:
-            problem = zip_archive.problem(entry, LARGEST) if 1 <= number <= num_images else "which is none of these"
+            problem = (
+                zip_archive.problem(entry, LARGEST) if 1 <= number <= num_images else "which is none of these"
+            )
         if problem is not None:
             raise _refusal(path, num_images, f"one with the entry {_shown(entry)}, {problem}")
         if number in found:

@@ -244,7 +244,13 @@ def _is_zip(path: Path) -> bool:
 def _drawing(archive: BinaryIO, entry: zipfile.ZipInfo, advice: str) -> NDArray[np.uint8]:
     got = zip_archive.problem(entry, LARGEST)
     if got is None:
-        described = (entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type)
+        described = (
+            entry.header_offset,
+            entry.compress_size,
+            entry.file_size,
+            entry.CRC,
+            entry.compress_type,
+        )
         try:
             return _pixels(content_of(archive, Entry(entry.orig_filename, *described)), entry.filename)
         except Unusable as error:

@@ -18,7 +18,7 @@ from igr.training.config import TrainConfig
 from igr.training.run_config import RunConfig
 
 # More runs than any sweep has; the combinations of a few long lists are more than any memory holds.
-MOST = 10_000
+MOST = 2_000
 
 # Values by the names of settings: one value or a list of them.
 Grid = Mapping[str, Any]
@@ -72,12 +72,7 @@ def expand(
     found: dict[RunConfig, None] = {}
     for one in grids:
         axes = {key: values for key, values in _axes(one, base).items() if key not in flags}
-        count = _count(axes) * _count(flag_axes)
-        if len(found) + count > MOST:
-            raise UserError(
-                f"expected at most {MOST:,} combinations; got {shown(len(found) + count)}; make several sweeps "
-                "of them"
-            )
+        _check_count(len(found) + _count(axes) * _count(flag_axes))
         names = [*axes, *flag_axes]
         seen: dict[RunConfig, str] = {}
         # Two that differ in what smoke sets are one and the same afterwards.
@@ -128,10 +123,8 @@ def _axes(grid: object, base: RunConfig) -> dict[str, list[Any]]:
         if key not in names:
             raise unknown_name("each key of a grid", key, names)
         values = given if _is_axis(given, hints[key]) else [given]
-        if len(values) > MOST:
-            raise UserError(
-                f"expected at most {MOST:,} values of {key}; got {len(values):,}; leave some out"
-            )
+        # Before so many values are looked at.
+        _check_count(len(values) * _count(axes))
         typed = [getattr(type(base).from_json({key: value}, base), key) for value in values]
         if not typed:
             raise UserError(
@@ -145,6 +138,14 @@ def _axes(grid: object, base: RunConfig) -> dict[str, list[Any]]:
             )
         axes[key] = typed
     return axes
+
+
+def _check_count(count: int) -> None:
+    if count > MOST:
+        raise UserError(
+            f"expected at most {MOST:,} combinations in a grid; got {shown(count)} or more; make several sweeps of "
+            "them"
+        )
 
 
 def _is_axis(given: object, hint: Any) -> bool:
@@ -206,10 +207,12 @@ def _group(key: str, configs: Sequence[RunConfig], tune_all: bool) -> Group:
 def _keys(rows: Sequence[RunConfig]) -> list[str]:
     """A name for each config, of the few settings that tell them apart."""
     names = ["latent"]
+    told = len({_values(row, names) for row in rows})
     for name in rows[0].setting_names():
         # Others follow from these, as the scale does from the latent.
-        if len({_values(row, [*names, name]) for row in rows}) > len({_values(row, names) for row in rows}):
+        if told < len(rows) and (with_it := len({_values(row, [*names, name]) for row in rows})) > told:
             names.append(name)
+            told = with_it
     if len({row.latent for row in rows}) == 1 and len(names) > 1:
         names.remove("latent")
     keys: list[str] = []
