@@ -53,13 +53,13 @@ def read_each(
 
     The process is a fork of this one, whose address space is limited to what it has and ``most_bytes`` more:
     what asks for more fails there. Its peak is looked at too, for what is caught as if it were the file's
-    fault. What takes too long is killed by a signal that nothing handles, and so is seen even within a library.
+    fault. What takes too long is killed by a signal that nothing handles, so it is seen within a library too.
 
     Arguments:
         read: Reads a file.
         files: The files with their numbers.
         refusals: The errors by which one may be refused.
-        seconds: The longest that one may take, of the time of a processor; of that of the clock ten times as much.
+        seconds: The longest that one may take, of the time of a processor; by the clock ten times as much.
         most_bytes: By how much the process may grow.
     """
     found = Findings()

@@ -19,7 +19,8 @@ from typing import Any
 EXTREME = (0, 1, -1, 127, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**53 + 1, 2**63 - 1)
 EXTREME += (2**63, 2**64 - 1, -(2**63))
 # The same as JSON writes them, and numbers that have no bytes of their own.
-NUMBERS = tuple(map(str, EXTREME)) + (
+NUMBERS = (
+    *map(str, EXTREME),
     "1e999",
     "-1e999",
     "NaN",
@@ -28,8 +29,10 @@ NUMBERS = tuple(map(str, EXTREME)) + (
     "1e-320",
     "-0.0",
     "0.5",
+    "1" + "0" * 400,
+    "-1" + "0" * 4000,
+    "1" * 5000,
 )
-NUMBERS += ("1" + "0" * 400, "-1" + "0" * 4000, "1" * 5000)
 TEXTS = (
     "",
     "\0",
@@ -42,7 +45,7 @@ TEXTS = (
     "x" * 100_000,
     "%s{0}",
     "-1",
-    "١",
+    "\N{ARABIC-INDIC DIGIT ONE}",
 )
 DEPTHS = (10, 60, 90, 150, 400, 900, 980, 990, 1_000, 1_500, 100_000)
 

@@ -1,4 +1,4 @@
-"""Whatever stands in a file, reading it gives what is valid or one sentence, soon, in little memory, and runs nothing."""
+"""Whatever is in a file: it is read or refused in one sentence, soon, in little memory; nothing is run."""
 
 import ast
 import gzip

@@ -19,7 +19,7 @@ def shown(value: object) -> str:
 
 
 def cut(text: object, most: int = 240) -> str:
-    """A text on one line, cut so that an error stays a sentence; the text of an error may quote a whole file."""
+    """A text on one line, cut so that an error stays a sentence; other errors may quote a whole file."""
     line = " ".join(str(text).split())
     return line if len(line) <= most else f"{line[: most - 3]}..."
 

@@ -32,8 +32,8 @@ _SQUARE = (0, _TOP, WIDTH, _TOP + WIDTH)
 # outside the range of those that it is a mean of, which Lanczos and bicubic weights would have to cut.
 FILTER = Image.Resampling.BILINEAR
 
-# Parts in which a JPEG file may come, each a refinement of the whole image; usual ones have up to ten. Tens of
-# thousands fit into a small file, and keep a decoder busy for seconds.
+# Parts in which a JPEG file may come, each a refinement of the whole image; usual ones have up to ten.
+# Tens of thousands fit into a small file, and keep a decoder busy for seconds.
 MOST_SCANS = 64
 _SCAN = b"\xff\xda"
 

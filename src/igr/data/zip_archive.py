@@ -1,4 +1,4 @@
-"""What zip archives say of their entries, taken for a claim: found in little memory, and refused if unsafe."""
+"""Zip archives, read without trusting them: what they say of their entries is no more than a claim."""
 
 import io
 import zipfile

@@ -119,7 +119,8 @@ def stored_evaluation(folder: RunFolder, split: str = "test") -> Evaluation | No
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"expected an evaluation as this version of igr writes it in {folder.path}; got one "
-            f"that does not fit ({cut(error)}); run igr evaluate {shlex.quote(str(folder.path))} --split {split}"
+            f"that does not fit ({cut(error)}); run igr evaluate {shlex.quote(str(folder.path))} "
+            f"--split {split}"
         ) from error
     # Until they had keys of their own, all splits shared one.
     if evaluation.split != split:

@@ -143,8 +143,8 @@ def _axes(grid: object, base: RunConfig) -> dict[str, list[Any]]:
 def _check_count(count: int) -> None:
     if count > MOST:
         raise UserError(
-            f"expected at most {MOST:,} combinations in a grid; got {shown(count)} or more; make several sweeps of "
-            "them"
+            f"expected at most {MOST:,} combinations in a grid; got {shown(count)} or more; make several "
+            "sweeps of them"
         )
 
 

@@ -184,8 +184,8 @@ def _sweep(folder: Path, stored: dict[str, Any]) -> Sweep:
         return Sweep(folder, tuple(groups), _evaluation(stored["evaluation"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"expected a sweep of this version of igr in {folder}; got one that does not fit ({cut(error)}); use "
-            "the version that wrote it, or choose another folder with --out"
+            f"expected a sweep of this version of igr in {folder}; got one that does not fit ({cut(error)}); "
+            "use the version that wrote it, or choose another folder with --out"
         ) from error
 
 
@@ -196,9 +196,9 @@ def _flag(value: object) -> bool:
 
 
 def _evaluation(stored: dict[str, Any]) -> EvaluationSettings:
-    values = {name: None if value is None else read_integer(value) for name, value in stored.items()}
-    # Of the seed alone there is no None.
-    settings = EvaluationSettings(**{**values, "seed": read_integer(values["seed"])})
+    counts = {name: None if value is None else read_integer(value) for name, value in stored.items()}
+    seed = read_integer(counts.pop("seed"))
+    settings = EvaluationSettings(seed=seed, **counts)
     settings.check()
     return settings
 

@@ -137,7 +137,7 @@ class RunConfig(ABC):
     @property
     @abstractmethod
     def least_parameters(self) -> int:
-        """As many numbers the model of a resolved config has at least; no network is narrower than 32 units."""
+        """How many numbers the model of a resolved config has at least; no network is narrower than 32."""
 
     # What may be otherwise.
 
@@ -328,7 +328,8 @@ def _typed(key: str, value: object, allowed: tuple[Any, ...]) -> object:
             members = get_args(kind)
             if len(value) != len(members):
                 raise UserError(
-                    f"expected {key} to be {len(members)} numbers; got {len(value)}, {shown(value)}; change {key}"
+                    f"expected {key} to be {len(members)} numbers; got {len(value)}, {shown(value)}; "
+                    f"change {key}"
                 )
             return tuple(_typed(key, part, (member,)) for part, member in zip(value, members, strict=True))
     # Not isinstance: JSON's true is no whole number.

@@ -321,8 +321,8 @@ def check_size(config: RunConfig, checkpoint: Path) -> None:
     least = 3 * 4 * config.least_parameters
     if size < least:
         raise UserError(
-            f"expected a checkpoint of the model that the config describes, of {shown(least)} bytes or more, at "
-            f"{checkpoint}; got {size:,} bytes; restore the config.json that the run was started with"
+            f"expected a checkpoint of the model that the config describes, of {shown(least)} bytes or more, "
+            f"at {checkpoint}; got {size:,} bytes; restore the config.json that the run was started with"
         )
 
 
