@@ -270,11 +270,11 @@ def kept(folder: Path) -> Reader:
 
     def read(file: bytes) -> None:
         write(file)
-        found = cache.read("small", (1, 28, 28), 50)
+        found = cache.read("small", (1, 28, 28), 50, 10)
         # Every byte, from the disk.
         assert found.images.float().mean() >= 0
         assert found.labels.shape == (50,)
-        verified = cache.verify("small", (1, 28, 28), 50)
+        verified = cache.verify("small", (1, 28, 28), 50, 10)
         assert torch.equal(verified.images, images)
 
     return Reader(data, lambda random: mutated_safetensors(random, data), read)

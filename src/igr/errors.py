@@ -19,8 +19,12 @@ def shown(value: object) -> str:
 
 
 def cut(text: object, most: int = 240) -> str:
-    """A text on one line, cut so that an error stays a sentence; other errors may quote a whole file."""
-    line = " ".join(str(text).split())
+    """A text on one line, cut so that an error stays a sentence; other errors may quote a whole file.
+
+    What does not print is escaped: a terminal would take it for commands.
+    """
+    line = " ".join(str(text)[: 2 * most].split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 

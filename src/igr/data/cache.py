@@ -165,22 +165,22 @@ def header(
     return _LENGTH.pack(size - _LENGTH.size) + text.ljust(size - _LENGTH.size)
 
 
-def read(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
-    """The kept arrays, memory-mapped.
+def read(name: str, image_shape: Sequence[int], num_images: int, num_classes: int) -> Arrays:
+    """The kept arrays, memory-mapped; of these only the labels are read.
 
     Raises:
         UserError: The file is broken, of another version, or of other images.
     """
-    return _opened(name, image_shape, num_images)[0]
+    return _opened(name, image_shape, num_images, num_classes)[0]
 
 
-def verify(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
+def verify(name: str, image_shape: Sequence[int], num_images: int, num_classes: int) -> Arrays:
     """:func:`read`, and a look at every byte, of which few are in memory at a time.
 
     Raises:
         UserError: The file is not what it should be, or not what was written.
     """
-    arrays, record = _opened(name, image_shape, num_images)
+    arrays, record = _opened(name, image_shape, num_images, num_classes)
     try:
         sha256 = _digest_of_file(path_of(name))
     except OSError as error:
@@ -192,8 +192,13 @@ def verify(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
     return arrays
 
 
-def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arrays, dict[str, Any]]:
+def _opened(
+    name: str, image_shape: Sequence[int], num_images: int, num_classes: int
+) -> tuple[Arrays, dict[str, Any]]:
     path = path_of(name)
+    if path.exists() and not path.is_file():
+        # A pipe or a device could keep a reader waiting for ever.
+        raise _unusable(path, "a whole cache file", "what is no file")
     try:
         # safetensors takes a file that it may not read for one that is not there.
         path.open("rb").close()
@@ -222,6 +227,9 @@ def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arr
     if record.get("name") != name or found != expected:
         got = f"{shown(record.get('name'))} with {cut(found)}"
         raise _unusable(path, f"{name!r} with {expected}", got)
+    if num_images and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        got = f"{int(labels.min())} to {int(labels.max())}, since the file is damaged"
+        raise _unusable(path, f"labels from 0 to {num_classes - 1}", got)
     try:
         sources = tuple(
             Stamp(str(source["path"]), int(source["num_bytes"]), int(source["modified"]))

@@ -185,7 +185,7 @@ def _resolved(config: RunConfig, combination: str, is_one_of_several: bool) -> R
 
 
 def _in_words(config: RunConfig, names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {json.dumps(getattr(config, name)).strip(chr(34))}" for name in names)
+    return ", ".join(f"{name} {cut(json.dumps(getattr(config, name)).strip(chr(34)), 80)}" for name in names)
 
 
 def _group(key: str, configs: Sequence[RunConfig], tune_all: bool) -> Group:

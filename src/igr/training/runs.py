@@ -16,6 +16,7 @@ from torch import nn
 import igr
 from igr import atomic, data
 from igr.data import Dataset, PreparedImages
+from igr.data.cache import exists
 from igr.errors import UserError, shown
 from igr.models.dlgmm import DLGMM
 from igr.models.networks import resized
@@ -160,9 +161,9 @@ class RunFolder:
         """What ``result.json`` holds; empty before training has finished.
 
         Raises:
-            UserError: The file is no JSON object.
+            UserError: The file is no JSON object, or the folder cannot be looked at.
         """
-        return read_json(self._result) if self._result.exists() else {}
+        return read_json(self._result) if exists(self._result) else {}
 
     def update_result(self, entries: Mapping[str, Any]) -> None:
         """Sets some keys of ``result.json`` and leaves the others as they are, atomically.
@@ -317,8 +318,8 @@ def check_size(config: RunConfig, checkpoint: Path) -> None:
         size = checkpoint.stat().st_size
     except FileNotFoundError:
         return
-    # Adam keeps two moments of each number.
-    least = 3 * 4 * config.least_parameters
+    # Without the moments of Adam, which an evaluation does not need.
+    least = 4 * config.least_parameters
     if size < least:
         raise UserError(
             f"expected a checkpoint of the model that the config describes, of {shown(least)} bytes or more, "
