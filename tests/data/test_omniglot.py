@@ -186,7 +186,7 @@ BROKEN = {
     "a broken animation": (with_(FIRST, with_chunk(b"acTL", b"1")), "got a broken one .*acTL"),
     "an image of no type": (with_(FIRST, png(DRAWINGS[0])[:24] + bytes(1_000)), "got a broken one"),
     "far too many pixels": (with_(FIRST, claiming(10_000, 10_000)), "got far too many pixels"),
-    "more pixels than there are numbers": (
+    "more pixels than memory": (
         with_(FIRST, claiming(2**31 - 1, 2**31 - 1)),
         "far too many pixels",
     ),

@@ -35,7 +35,7 @@ SIZES = {
     "dense, many categories": TrainConfig(network="dense", num_variables=3, num_categories=100),
     "dense_nonlinear": TrainConfig(latent="gumbel-softmax", continuous_dim=30),
     "dense_relax": TrainConfig(network="dense_relax", num_variables=30),
-    "conv_jointvae": TrainConfig(network="conv_jointvae", latent="gaussian", continuous_dim=200),
+    "conv_jointvae": TrainConfig(network="conv_jointvae", latent="gaussian", continuous_dim=50),
     "conv": TrainConfig(network="conv", num_variables=100),
     "planar": TrainConfig(network="dense", latent="igr-planar", flow_layers=3, num_variables=1),
     "truncated": TrainConfig(network="dense", latent="igr-sb-truncated", num_categories=50),
