@@ -1,5 +1,6 @@
 """Fits of relaxations to discrete laws: exact where they claim it, honest where not, and their errors."""
 
+import functools
 import json
 import math
 import re

@@ -53,9 +53,6 @@ def test_no_model_is_smaller_than_its_config_says(tmp_path, config):
     """Or a run would be taken for one of another config."""
     config = config.resolved()
     tensors = parameter_tensors(build_model(config, config.image_shape))
-    assert (
-        sum(tensor.numel() for tensor in tensors.values()) + 200 * len(tensors) / 4 >= config.least_parameters
-    )
     check_size(config, checkpoints.write(tmp_path, 1, 1, tensors))
 
 

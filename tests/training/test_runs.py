@@ -276,7 +276,12 @@ def test_a_run_of_an_absent_device_can_be_loaded_elsewhere(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"num_variables": 10**6}, {"num_categories": 2**40}, {"num_variables": 10**400, "continuous_dim": 2}],
+    [
+        {"num_variables": 10**6},
+        {"num_categories": 2**40},
+        {"num_variables": 10**400},
+        {"continuous_dim": 10**9},
+    ],
 )
 def test_a_config_with_a_model_far_larger_than_the_checkpoint_is_refused_at_once(
     folder, monkeypatch, settings
