@@ -530,7 +530,7 @@ AT_A_GLANCE = {
     "a huge directory": (huge_directory, r"cut short \(a directory of 200,000,000 bytes\)"),
 }
 AT_THE_IMAGE = {
-    "thousands of parts": (with_(name_of(7), in_parts()), IMAGE + r"one in \d,\d+ parts"),
+    "thousands of parts": (with_(name_of(7), in_parts()), IMAGE + r"one in [\d,]+ parts"),
     "a lie of the size": (bomb, IMAGE + "one of more than the 1,000 bytes that the archive declares"),
     "fewer bytes": (patched(SIZE, 200_000), IMAGE + "one of fewer than the 200,000 bytes"),
     "a wrong checksum": (patched(CRC, 5), IMAGE + "one with another checksum"),
