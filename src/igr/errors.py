@@ -13,6 +13,21 @@ class UserError(ValueError):
     """
 
 
+def shown(value: object) -> str:
+    """Its repr, cut so that an error stays a sentence."""
+    return cut(repr(value), 80)
+
+
+def cut(text: object, most: int = 240) -> str:
+    """A text on one line, cut so that an error stays a sentence; other errors may quote a whole file.
+
+    What does not print is escaped: a terminal would take it for commands.
+    """
+    line = " ".join(str(text)[: 2 * most].split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def unwritable_file(path: Path, error: OSError) -> UserError:
     """The error for a file after ``--out`` that the system does not let us write."""
     return UserError(
@@ -25,10 +40,10 @@ def unknown_name(key: str, given: object, allowed: Iterable[str]) -> UserError:
     """The error for a name outside a closed set; it offers the nearest allowed one."""
     names = sorted(allowed)
     return UserError(
-        f"expected {key} to be one of {', '.join(names)}; got {given!r}; {_advice(given, names)}"
+        f"expected {key} to be one of {', '.join(names)}; got {shown(given)}; {_advice(given, names)}"
     )
 
 
 def _advice(given: object, names: list[str]) -> str:
-    near = difflib.get_close_matches(str(given), names, n=1)
+    near = difflib.get_close_matches(str(given)[:80], names, n=1)
     return f"did you mean {near[0]}?" if near else "choose one of these"

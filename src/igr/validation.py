@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
+from igr.errors import shown as shown
 from igr.kernels.tracing import is_traced
 
 
@@ -116,12 +117,6 @@ def check_name(owner: str, key: str, given: object, allowed: Iterable[str]) -> N
         raise ValueError(
             f"{owner}: expected {key} to be one of {', '.join(names)}; got {shown(given)}; {advice}"
         )
-
-
-def shown(value: object) -> str:
-    """Its repr, cut so that an error stays a sentence."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool = False) -> None:

@@ -1,5 +1,6 @@
 """The cache: one memory-mapped file, whole or not there, and refused where it is not what it should be."""
 
+import errno
 import json
 import os
 import threading
@@ -25,7 +26,7 @@ def written() -> Path:
 
 
 def read() -> cache.Arrays:
-    return cache.read("small", (1, 28, 28), 20)
+    return cache.read("small", (1, 28, 28), 20, 10)
 
 
 def test_what_was_written_is_read():
@@ -35,7 +36,7 @@ def test_what_was_written_is_read():
     assert torch.equal(found.labels, LABELS)
     assert found.sources == (STAMP,)
     assert [entry.name for entry in path.parent.iterdir()] == ["small.safetensors"]
-    assert torch.equal(cache.verify("small", (1, 28, 28), 20).images, IMAGES)
+    assert torch.equal(cache.verify("small", (1, 28, 28), 20, 10).images, IMAGES)
 
 
 def test_pixels_stay_on_the_disk_until_they_are_used():
@@ -44,7 +45,7 @@ def test_pixels_stay_on_the_disk_until_they_are_used():
     cache.write("large", large, torch.zeros(100_000, dtype=torch.int64), [])
     del large
     before = resident_bytes()
-    arrays = cache.read("large", (1, 28, 28), 100_000)
+    arrays = cache.read("large", (1, 28, 28), 100_000, 10)
     assert resident_bytes() - before < 10e6
     assert arrays.images.sum() == 0
     assert resident_bytes() - before > 50e6
@@ -82,7 +83,16 @@ OTHER = {
         lambda: stored(RECORD, IMAGES, LABELS.float()),
         r"\(20,\), torch.float32",
     ),
+    "a label of no class": (
+        lambda: stored(RECORD, IMAGES, LABELS + 1),
+        r"expected labels from 0 to 9 .* got 1 to 10, since the file is damaged",
+    ),
+    "a label below zero": (lambda: stored(RECORD, IMAGES, LABELS - 1), "expected labels .* got -1 to 8"),
     "no sources": (lambda: stored(RECORD | {"sources": [{"path": "x"}]}), "expected a record of what it was"),
+    "a source without a size": (
+        lambda: stored(RECORD | {"sources": [{"path": "x", "num_bytes": float("inf"), "modified": 1}]}),
+        "expected a record of what it was",
+    ),
     "no list of sources": (lambda: stored(RECORD | {"sources": 5}), "expected a record of what it was"),
     "a list": (lambda: stored([]), "header is no JSON object"),
 }
@@ -102,7 +112,8 @@ def test_a_foreign_cache_is_refused_by_one_sentence_that_names_it(make, message)
 def test_every_truncated_or_foreign_file_is_refused():
     path = written()
     whole = path.read_bytes()
-    for data in (b"", whole[:4], whole[:100], whole[:-1], whole + b"\0", b"\xff" * 100, b"\0" * 100):
+    cut = [whole[:end] for end in (0, 4, 7, 8, 100, len(whole) // 2, len(whole) - 1)]
+    for data in (*cut, whole + b"\0", b"\xff" * 100, b"\0" * 100):
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"expected a whole cache file .* broken or foreign"):
             read()
@@ -115,7 +126,7 @@ def test_a_flipped_bit_is_found_by_verification():
     path.write_bytes(data)
     read()
     with pytest.raises(UserError, match=r"expected the arrays that were written .* damaged"):
-        cache.verify("small", (1, 28, 28), 20)
+        cache.verify("small", (1, 28, 28), 20, 10)
 
 
 def test_a_failed_write_leaves_what_was_there(monkeypatch):
@@ -170,6 +181,50 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("IGR_CACHE_DIR", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match=r"expected a cache folder that can be written; got .*file/cache"):
         cache.locked("small").__enter__()
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"a file of the user")
+    monkeypatch.setenv("IGR_CACHE_DIR", str(tmp_path / "file"))
+    assert not cache.is_there("small")
+    with pytest.raises(UserError, match=r"expected a cache folder that can be written; got .*/file \("):
+        cache.locked("small").__enter__()
+    assert (tmp_path / "file").read_bytes() == b"a file of the user"
+
+
+def test_a_folder_that_may_only_be_read_serves_what_it_has(monkeypatch):
+    path = written()
+    path.parent.chmod(0o500)
+    if os.geteuid() == 0:
+        # Root may write everywhere, so that the system has to be played.
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(os, "open", refuse)
+        monkeypatch.setattr(Path, "write_bytes", refuse)
+    assert torch.equal(read().images, IMAGES)
+    with pytest.raises(
+        UserError, match=r"expected a cache folder that can be written; got .*Permission denied"
+    ):
+        cache.write("other", IMAGES, LABELS, [STAMP])
+    monkeypatch.undo()
+    path.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "dead link"])
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, kind):
+    path = written()
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        UserError, match=r"expected a (whole )?cache file .*; got (what is no file|No such file)"
+    ):
+        read()
 
 
 def test_without_the_variable_the_system_says_where_caches_are(monkeypatch, tmp_path):

@@ -483,6 +483,13 @@ def in_format(name: str) -> bytes:
     return buffer.getvalue()
 
 
+def in_parts() -> bytes:
+    """A file of less than 256 kB that takes seconds to decode: the last part of an image, again and again."""
+    whole = jpeg(Image.new("RGB", (178, 218)), progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * (250_000 // len(last) - 1) + whole[-2:]
+
+
 FILE = jpeg(face(7))
 IMAGE = "expected a JPEG image in colour of 178 x 218 pixels as img_align_celeba/000007.jpg in .*; got "
 AT_A_GLANCE = {
@@ -523,6 +530,7 @@ AT_A_GLANCE = {
     "a huge directory": (huge_directory, r"cut short \(a directory of 200,000,000 bytes\)"),
 }
 AT_THE_IMAGE = {
+    "thousands of parts": (with_(name_of(7), in_parts()), IMAGE + r"one in [\d,]+ parts"),
     "a lie of the size": (bomb, IMAGE + "one of more than the 1,000 bytes that the archive declares"),
     "fewer bytes": (patched(SIZE, 200_000), IMAGE + "one of fewer than the 200,000 bytes"),
     "a wrong checksum": (patched(CRC, 5), IMAGE + "one with another checksum"),

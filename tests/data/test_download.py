@@ -51,6 +51,8 @@ class Reply:
         encoding: What Content-Encoding claims; gzip is done to the body where a client allows it.
         answers: Whether there is any answer at all.
         endless: Whether the body is sent again and again.
+        announced: What Content-Length says, if not the truth.
+        leads_to: Another address, for a status that has one.
     """
 
     status: int = 200
@@ -62,6 +64,8 @@ class Reply:
     encoding: str = ""
     answers: bool = True
     endless: bool = False
+    announced: str = ""
+    leads_to: str = ""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -105,7 +109,9 @@ class Handler(BaseHTTPRequestHandler):
         if encoding:
             self.send_header("Content-Encoding", encoding)
         if reply.length == "exact":
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", reply.announced or str(len(body)))
+        if reply.leads_to:
+            self.send_header("Location", reply.leads_to)
         if reply.length == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
@@ -387,6 +393,53 @@ def test_a_server_that_sends_without_end_is_cut_off(server, tmp_path, length, ha
     assert "more than twice the 400,000 bytes expected" in text
     assert list(tmp_path.iterdir()) == []
     assert_fetched(server.archive("/official"), tmp_path)
+
+
+@pytest.mark.parametrize("size", [1, 2**16 - 1, 2**16, 2**16 + 1, 399_999])
+@pytest.mark.parametrize("then", ["close", "reset"])
+def test_wherever_a_download_is_cut_it_ends_as_the_published_file(server, tmp_path, size, then):
+    server.script["/official"] = [Reply(sent=size, then=then)]
+    assert_fetched(server.archive("/official"), tmp_path)
+    # What is reset may be lost on the way.
+    assert then == "reset" or ranges(server) == [None, f"bytes={size}-"]
+
+
+PAGE = b"<!DOCTYPE html><html><body>Sign in to the network first</body></html>"
+LIES = {
+    "a web page": Reply(content=PAGE),
+    "nothing": Reply(content=b""),
+    "too little, announced as all": Reply(content=CONTENT[:1_000]),
+    "a length of one byte": Reply(announced="1"),
+    "a length of nothing": Reply(announced="0"),
+    "a length too large": Reply(announced="400001"),
+    "a length below zero": Reply(announced="-5"),
+    "a length in words": Reply(announced="many"),
+    "two lengths": Reply(announced="400000, 17"),
+    "a length of thousands of digits": Reply(content=OTHER, announced="9" * 5_000),
+    "a way to no host": Reply(302, leads_to="http://.x/"),
+    "a way to a host of a long name": Reply(302, leads_to=f"http://{'x' * 80}.y/"),
+    "a way to a file": Reply(302, leads_to="file:///etc/passwd"),
+    "a way to itself": Reply(302, leads_to="/official"),
+    "a way to nowhere": Reply(302),
+}
+
+
+@pytest.mark.parametrize("have", [0, 100_000])
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_server_that_lies_gives_the_published_file_or_none(server, tmp_path, lie, have):
+    if have:
+        part_of(CONTENT[:have], server, tmp_path)
+    server.script["/official"] = [lie] * 100
+    said = ""
+    try:
+        assert_fetched(server.archive("/official"), tmp_path)
+    except UserError as error:
+        said = str(error)
+    assert (tmp_path / NAME).exists() == (not said)
+    assert not said or "no such file and no download" in said
+    # Sooner or later another address is asked.
+    assert len(server.requests) < 60
+    assert_fetched(server.archive("/official", "/mirror"), tmp_path)
 
 
 def test_the_bytes_are_kept_as_they_are_published(server, tmp_path):

@@ -5,8 +5,10 @@ import gzip
 import hashlib
 import io
 import os
+import struct
 import time
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,13 +159,41 @@ def with_(name, data):
     return lambda files: {**files, name: data}
 
 
+def with_chunk(kind: bytes, data: bytes) -> bytes:
+    """A drawing with one more part, whose checksum is right."""
+    whole = png(DRAWINGS[0])
+    checked = kind + data
+    part = struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
+    return whole[:33] + part + whole[33:]
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A drawing whose header, checksum and all, has another size."""
+    whole = bytearray(png(DRAWINGS[0]))
+    struct.pack_into(">II", whole, 16, width, height)
+    struct.pack_into(">I", whole, 29, zlib.crc32(whole[12:29]))
+    return bytes(whole)
+
+
 FIRST = "images_background/Alpha/character01/0009_01.png"
 BROKEN = {
     "a drawing missing": (without(FIRST), "expected 40 drawings of Alpha .* got 39"),
     "a drawing too many": (with_("images_background/Alpha/x/y.png", b""), "expected 40 .* got 41"),
-    "another size": (with_(FIRST, png(np.zeros((64, 64), np.uint8))), "got 64 x 64 pixels in .*0009_01.png"),
+    "another size": (with_(FIRST, png(np.zeros((64, 64), np.uint8))), r"0009_01\.png'; got 64 x 64 pixels"),
     "no image": (with_(FIRST, b"nonsense"), "got a broken one"),
     "half an image": (with_(FIRST, png(DRAWINGS[0])[:300]), "got a broken one"),
+    "a broken part": (with_(FIRST, with_chunk(b"gAMA", b"1")), "got a broken one .*gAMA"),
+    "a broken animation": (with_(FIRST, with_chunk(b"acTL", b"1")), "got a broken one .*acTL"),
+    "an image of no type": (with_(FIRST, png(DRAWINGS[0])[:24] + bytes(1_000)), "got a broken one"),
+    "far too many pixels": (with_(FIRST, claiming(10_000, 10_000)), "got far too many pixels"),
+    "more pixels than memory": (
+        with_(FIRST, claiming(2**31 - 1, 2**31 - 1)),
+        "far too many pixels",
+    ),
+    "a file too large": (
+        with_(FIRST, png(DRAWINGS[0]) + bytes(2**16)),
+        "bytes unpacked, and not 1 to 65,536",
+    ),
     "another format": (with_(FIRST, b"GIF89a" + bytes(100)), "got a broken one"),
 }
 
@@ -174,6 +204,27 @@ def test_an_archive_that_is_not_as_published_is_refused(tmp_path, small_part, ch
     part, _ = write_zip(path, small_part, change)
     with pytest.raises(UserError, match=message):
         list(read_zip(path, part))
+
+
+DIRECTORY = {
+    "encrypted": (8, 1, "which is encrypted"),
+    "another method": (10, 99, "which is neither stored nor deflated"),
+    "a huge claim": (24, 2**32 - 2, "which has 4,294,967,294 bytes unpacked"),
+    "a version to come": (6, 255, "expected a whole zip archive"),
+    "another checksum": (16, 5, "one with another checksum"),
+}
+
+
+@pytest.mark.parametrize(("at", "value", "message"), DIRECTORY.values(), ids=DIRECTORY.keys())
+def test_a_directory_that_lies_is_refused_were_the_checksum_right(tmp_path, small_part, at, value, message):
+    path = tmp_path / "images.zip"
+    part, _ = write_zip(path, small_part)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H" if at < 16 else "<I", data, data.rindex(FIRST.encode()) - 46 + at, value)
+    path.write_bytes(data)
+    fooled = replace(part, archive=replace(part.archive, md5=hashlib.md5(data).hexdigest()))
+    with pytest.raises(UserError, match=message):
+        list(read_zip(path, fooled))
 
 
 def test_an_archive_with_another_md5_is_not_opened(tmp_path, small_part):

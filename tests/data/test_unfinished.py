@@ -60,7 +60,7 @@ def result() -> bytes:
 
 def test_pieces_in_any_order_are_the_arrays_that_are_read():
     assert make() == [0, 1, 2, 3, 4]
-    found = cache.verify("small", (3, 4, 4), 22)
+    found = cache.verify("small", (3, 4, 4), 22, 22)
     assert torch.equal(found.images, IMAGES)
     assert torch.equal(found.labels, LABELS)
     assert found.sources == (STAMP,)
@@ -196,7 +196,7 @@ def test_a_file_that_is_gone_or_cut_short_is_made_anew(spoil):
     put([0, 1])
     spoil(unfinished.path_of("small"))
     assert len(make()) == NUM_PIECES
-    cache.verify("small", (3, 4, 4), 22)
+    cache.verify("small", (3, 4, 4), 22, 22)
 
 
 def test_what_is_there_stays_until_the_new_one_is_whole():
@@ -207,7 +207,7 @@ def test_what_is_there_stays_until_the_new_one_is_whole():
             images.put(piece, bytes(len(pixels_of(piece))))
             assert cache.path_of("small").read_bytes() == whole
         images.finish(LABELS, [])
-    assert cache.verify("small", (3, 4, 4), 22).images.sum() == 0
+    assert cache.verify("small", (3, 4, 4), 22, 22).images.sum() == 0
 
 
 def test_too_little_room_is_told_before_anything_is_made(monkeypatch):

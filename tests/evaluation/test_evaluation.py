@@ -85,6 +85,8 @@ def test_an_evaluation_of_an_earlier_checkpoint_does_not_count(run: LoadedRun) -
         {"seed": None},
         {"step": "12"},
         {"seconds": float("nan")},
+        {"seconds": 10**400},
+        {"epoch": True},
         {"bounds": {}},
         {"bounds": []},
         {"bounds": {kind.key: {"value": "low"} for kind in BOUND_KINDS}},

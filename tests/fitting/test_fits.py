@@ -1,5 +1,6 @@
 """Fits of relaxations to discrete laws: exact where they claim it, honest where not, and their errors."""
 
+import functools
 import json
 import math
 import re
@@ -445,6 +446,10 @@ DAMAGE = {
     "half a draw": {"num_draws": 0.5},
     "a time that is none": {"seconds": "long"},
     "too many flags": {"converged": [True, True]},
+    "a number that no float comes near to": {"probs": [10**400, 0.5, 0.5]},
+    "a time that no float comes near to": {"seconds": 10**400},
+    "lists in lists": {"probs": functools.reduce(lambda inner, _: [inner], range(70), 0.5)},
+    "many categories of nothing": {"start_probs": ["x" * 100_000]},
 }
 
 
@@ -458,10 +463,11 @@ def test_a_damaged_file_is_one_sentence(name, tmp_path):
     ) as error:
         Fit.load(path)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1_000
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "\ufeff{}", '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "\ufeff{}", '{"format": 1}', "[" * 100_000])
 def test_a_file_of_something_else(text, tmp_path):
     path = tmp_path / "fit.json"
     path.write_text(text)

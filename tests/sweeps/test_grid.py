@@ -68,7 +68,20 @@ def test_a_setting_of_lists_has_one_value_in_a_list_and_several_in_a_list_of_lis
 
 BAD = {
     "a number": (3, "expected a grid of settings by name; got 3; write it as a JSON object"),
-    "a text": ("seed", 'expected a grid of settings by name; got "seed"'),
+    "too many combinations": (
+        {"seed": [*range(100)], "epochs": [*range(1, 100)]},
+        "expected at most 2,000 combinations in a grid; got 9900 or more",
+    ),
+    "too many values": ({"seed": [*range(10**6)]}, "combinations in a grid; got 1000000 or more"),
+    "more combinations than can be counted": (
+        {name: [*range(1, 1001)] for name in ("epochs", "batch_size", "num_variables", "eval_every")},
+        "expected at most 2,000 combinations",
+    ),
+    "a long number in a combination": (
+        {"seed": [-(10**400), 0]},
+        "in the combination seed -10000",
+    ),
+    "a text": ("seed", "expected a grid of settings by name; got 'seed'"),
     "no grids": ([], "expected at least one grid; got an empty list"),
     "a list of numbers": ([1], "expected a grid of settings by name; got 1"),
     "an unknown key": ({"temprature": 1}, "each key of a grid to be one of autocast, batch_size, "),
@@ -107,6 +120,7 @@ def test_what_is_no_grid_is_one_sentence(grid, said):
         expand(grid)
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 1_000
 
 
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path):

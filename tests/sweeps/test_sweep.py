@@ -433,6 +433,43 @@ def test_a_sweep_of_another_version_is_refused(finished):
         path.write_text(before)
 
 
+@pytest.mark.parametrize("seeds", [[0, "/../x"], [0, 1.5], [0, True], [0, -1], [0, [1]], "01", {}, [None]])
+def test_a_sweep_with_seeds_that_are_none_is_refused(finished, seeds):
+    """They are part of the names of folders, which have to stay below that of the sweep."""
+    path = finished / "sweep.json"
+    before = path.read_text()
+    record = json.loads(before)
+    record["groups"][0]["seeds"] = seeds
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"expected a sweep of this version of igr .* does not fit"):
+        read_sweep(finished)
+    path.write_text(before)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"seed": None}, {"num_samples": "5"}, {"num_samples": 0}, {"max_images": 1.5}]
+)
+def test_a_sweep_with_evaluations_that_cannot_be_is_refused(finished, settings):
+    path = finished / "sweep.json"
+    evaluation = json.loads(path.read_text())["evaluation"]
+    before = changed(path, evaluation={**evaluation, **settings})
+    with pytest.raises(UserError, match=r"expected a sweep of this version of igr .* does not fit"):
+        read_sweep(finished)
+    path.write_text(before)
+
+
+def test_a_sweep_whose_folders_no_system_takes_is_one_sentence(finished):
+    path = finished / "sweep.json"
+    before = path.read_text()
+    record = json.loads(before)
+    record["groups"][0]["key"] = "x" * 300
+    path.write_text(json.dumps(record))
+    sweep = read_sweep(finished)
+    with pytest.raises(UserError, match=r"expected a path that can be looked at; got .*File name too long"):
+        sweep.chosen(sweep.groups[0])
+    path.write_text(before)
+
+
 def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     assert "can be written for the sweep; got" in refused([tuned(0.1)], tmp_path / "file")

@@ -12,10 +12,12 @@ from igr.errors import UserError
 from igr.fitting import fit, fit_uniform_prior
 from igr.models.joint_vae import JointVAE
 from igr.models.latents import LATENTS, GaussianLatent, JointLatent, PlanarLatent
-from igr.training import loop
+from igr.training import checkpoints, loop
 from igr.training.build import build_latent, build_model
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder, load_data, load_run
+from igr.training.dlgmm_config import DLGMMConfig
+from igr.training.runs import RunFolder, check_size, load_data, load_run, parameter_tensors
+from igr.training.sop_config import SOPConfig
 
 K = 4
 SMALL = TrainConfig(
@@ -27,6 +29,50 @@ SMALL = TrainConfig(
     epochs=1,
     tensorboard=False,
 )
+SIZES = {
+    "dense": TrainConfig(network="dense"),
+    "dense, two categories": TrainConfig(network="dense", latent="bernoulli", num_variables=200),
+    "dense, many categories": TrainConfig(network="dense", num_variables=3, num_categories=100),
+    "dense_nonlinear": TrainConfig(latent="gumbel-softmax", continuous_dim=30),
+    "dense_relax": TrainConfig(network="dense_relax", num_variables=30),
+    "conv_jointvae": TrainConfig(network="conv_jointvae", latent="gaussian", continuous_dim=50),
+    "conv": TrainConfig(network="conv", num_variables=100),
+    "planar": TrainConfig(network="dense", latent="igr-planar", flow_layers=3, num_variables=1),
+    "truncated": TrainConfig(network="dense", latent="igr-sb-truncated", num_categories=50),
+    "sop": SOPConfig(num_units=300),
+    "sop, three layers": SOPConfig(network="triple_linear", num_units=50),
+    "sop, nonlinear": SOPConfig(network="nonlinear", latent="igr-planar", flow_layers=5, num_units=60),
+    "sop, few units": SOPConfig(num_units=2),
+    "dlgmm": DLGMMConfig(num_components=10, continuous_dim=4),
+    "dlgmm, convolutions": DLGMMConfig(network="dlgmm_conv", num_components=20, continuous_dim=50),
+}
+
+
+@pytest.mark.parametrize("config", SIZES.values(), ids=SIZES.keys())
+def test_no_model_is_smaller_than_its_config_says(tmp_path, config):
+    """Or a run would be taken for one of another config."""
+    config = config.resolved()
+    tensors = parameter_tensors(build_model(config, config.image_shape))
+    check_size(config, checkpoints.write(tmp_path, 1, 1, tensors))
+
+
+HUGE = {
+    "variables": TrainConfig(num_variables=2**53),
+    "categories": TrainConfig(num_categories=2**62),
+    "more categories": TrainConfig(num_categories=10**400),
+    "dimensions": TrainConfig(continuous_dim=2**64),
+    "units": SOPConfig(num_units=2**40),
+}
+
+
+@pytest.mark.parametrize("config", HUGE.values(), ids=HUGE.keys())
+def test_a_model_that_no_memory_holds_is_one_sentence(config):
+    with pytest.raises(
+        UserError, match=r"expected settings of a model that fits into memory; got .*; make it"
+    ):
+        build_model(config.resolved(), (1, 8, 8))
+
+
 # A law that no other family would have by chance.
 LAW = [0.4, 0.1, 0.2, 0.3]
 

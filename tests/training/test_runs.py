@@ -157,10 +157,13 @@ def test_a_line_that_a_killed_process_left_unfinished_is_not_read(folder):
     assert folder.metrics() == [metrics(1)]
 
 
-@pytest.mark.parametrize("line", ["not JSON", "[1]", "{}", '{"step": "many"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "line", ["not JSON", "[1]", "{}", '{"step": "many"}', "[" * 100_000, "\ud800", "[" + "1, " * 5_000 + "1]"]
+)
 def test_broken_metrics_are_named(folder, line):
-    (folder.path / "metrics.jsonl").write_text('{"step": 1}\n' + line + "\n")
-    with pytest.raises(UserError, match=r"on each line of .*metrics\.jsonl"):
+    # Half a character is no text.
+    (folder.path / "metrics.jsonl").write_text('{"step": 1}\n' + line + "\n", errors="surrogatepass")
+    with pytest.raises(UserError, match=r"^expected .{,40} on each line of .*metrics\.jsonl; got .{,99}; "):
         folder.metrics()
 
 
@@ -269,6 +272,29 @@ def test_a_run_of_an_absent_device_can_be_loaded_elsewhere(tmp_path):
     with pytest.raises(UserError, match="but torch sees"):
         load_run(folder.path)
     assert load_run(folder.path, device="cpu").config.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_variables": 10**6},
+        {"num_categories": 2**40},
+        {"num_variables": 10**400},
+        {"continuous_dim": 10**9},
+    ],
+)
+def test_a_config_with_a_model_far_larger_than_the_checkpoint_is_refused_at_once(
+    folder, monkeypatch, settings
+):
+    model = build_model(CONFIG, (1, 8, 8))
+    checkpoints.write(folder.checkpoints, 3, 1, parameter_tensors(model))
+    assert load_run(folder.path).step == 3
+    path = folder.path / "config.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "config": {**record["config"], **settings}}))
+    monkeypatch.setattr("igr.training.runs.build_model", None)
+    with pytest.raises(UserError, match=r"bytes or more, at .*; got \d[\d,]* bytes; restore the config.json"):
+        load_run(folder.path)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(folder):

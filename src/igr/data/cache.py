@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from igr import atomic, progress
-from igr.errors import UserError
+from igr.errors import UserError, cut, shown
 
 FORMAT = 1
 VARIABLE = "IGR_CACHE_DIR"
@@ -165,22 +165,22 @@ def header(
     return _LENGTH.pack(size - _LENGTH.size) + text.ljust(size - _LENGTH.size)
 
 
-def read(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
-    """The kept arrays, memory-mapped.
+def read(name: str, image_shape: Sequence[int], num_images: int, num_classes: int) -> Arrays:
+    """The kept arrays, memory-mapped; of these only the labels are read.
 
     Raises:
         UserError: The file is broken, of another version, or of other images.
     """
-    return _opened(name, image_shape, num_images)[0]
+    return _opened(name, image_shape, num_images, num_classes)[0]
 
 
-def verify(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
+def verify(name: str, image_shape: Sequence[int], num_images: int, num_classes: int) -> Arrays:
     """:func:`read`, and a look at every byte, of which few are in memory at a time.
 
     Raises:
         UserError: The file is not what it should be, or not what was written.
     """
-    arrays, record = _opened(name, image_shape, num_images)
+    arrays, record = _opened(name, image_shape, num_images, num_classes)
     try:
         sha256 = _digest_of_file(path_of(name))
     except OSError as error:
@@ -192,8 +192,13 @@ def verify(name: str, image_shape: Sequence[int], num_images: int) -> Arrays:
     return arrays
 
 
-def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arrays, dict[str, Any]]:
+def _opened(
+    name: str, image_shape: Sequence[int], num_images: int, num_classes: int
+) -> tuple[Arrays, dict[str, Any]]:
     path = path_of(name)
+    if path.exists() and not path.is_file():
+        # A pipe or a device could keep a reader waiting for ever.
+        raise _unusable(path, "a whole cache file", "what is no file")
     try:
         # safetensors takes a file that it may not read for one that is not there.
         path.open("rb").close()
@@ -207,12 +212,12 @@ def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arr
             record = json.loads((file.metadata() or {})["igr"])
             images, labels = (file.get_tensor(key) for key in ("images", "labels"))
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise _unusable(path, "a whole cache file", f"a broken or foreign one ({error})") from error
+        raise _unusable(path, "a whole cache file", f"a broken or foreign one ({cut(error)})") from error
     if not isinstance(record, dict):
         raise _unusable(path, "a whole cache file", "one whose header is no JSON object")
     if record.get("format") != FORMAT:
         raise _unusable(
-            path, f"format {FORMAT}", f"format {record.get('format')!r} of another version of igr"
+            path, f"format {FORMAT}", f"format {shown(record.get('format'))} of another version of igr"
         )
     found = {"images": _layout(images), "labels": _layout(labels)}
     expected = {
@@ -220,13 +225,17 @@ def _opened(name: str, image_shape: Sequence[int], num_images: int) -> tuple[Arr
         "labels": ((num_images,), torch.int64),
     }
     if record.get("name") != name or found != expected:
-        raise _unusable(path, f"{name!r} with {expected}", f"{record.get('name')!r} with {found}")
+        got = f"{shown(record.get('name'))} with {cut(found)}"
+        raise _unusable(path, f"{name!r} with {expected}", got)
+    if num_images and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        got = f"{int(labels.min())} to {int(labels.max())}, since the file is damaged"
+        raise _unusable(path, f"labels from 0 to {num_classes - 1}", got)
     try:
         sources = tuple(
             Stamp(str(source["path"]), int(source["num_bytes"]), int(source["modified"]))
             for source in record["sources"]
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unusable(path, "a record of what it was made of", "none") from error
     return Arrays(images, labels, sources), record
 

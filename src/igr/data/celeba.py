@@ -120,7 +120,7 @@ class CelebASource(Source):
         arrays = None
         report = []
         if cache.is_there(self.name):
-            arrays = cache.verify(self.name, self.image_shape, sum(self.sizes))
+            arrays = cache.verify(self.name, self.image_shape, sum(self.sizes), len(self.class_names))
             report.append(f"the cache {kept} holds {len(arrays.images):,} images, as they were written")
         if data_dir is not None:
             archive = self._found(data_dir)
@@ -133,7 +133,7 @@ class CelebASource(Source):
         return report
 
     def _arrays(self) -> Arrays:
-        return cache.read(self.name, self.image_shape, sum(self.sizes))
+        return cache.read(self.name, self.image_shape, sum(self.sizes), len(self.class_names))
 
     def _arrays_of(self, archive: Path) -> Arrays | None:
         """What the cache has, if it is of this archive, wherever that was then."""

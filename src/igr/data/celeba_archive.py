@@ -7,14 +7,14 @@ archive, before a pixel is read. What an entry claims of its size is limited her
 of it is by :func:`igr.data.celeba_worker.content_of`.
 """
 
-import io
 import re
 import stat
 import zipfile
 from pathlib import Path
 
+from igr.data import zip_archive
 from igr.data.celeba_worker import Entry
-from igr.errors import UserError
+from igr.errors import UserError, cut
 
 NAME = "img_align_celeba.zip"
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -25,7 +25,6 @@ _FOLDER = "img_align_celeba/"
 _IMAGE = re.compile(rf"{_FOLDER}(\d{{6}})\.jpg", re.ASCII)
 # Of the directory, for each image; an entry of its own and one of macOS have about 250.
 _PER_IMAGE, _AT_LEAST = 2**9, 2**20
-_ENCRYPTED = 0x1
 
 
 def name_of(number: int) -> str:
@@ -51,7 +50,9 @@ def inspect(path: Path, num_images: int) -> list[Entry]:
         if problem is None and _is_passed_over(entry.orig_filename):
             continue
         if problem is None:
-            problem = _problem(entry) if 1 <= number <= num_images else "which is none of these"
+            problem = (
+                zip_archive.problem(entry, LARGEST) if 1 <= number <= num_images else "which is none of these"
+            )
         if problem is not None:
             raise _refusal(path, num_images, f"one with the entry {_shown(entry)}, {problem}")
         if number in found:
@@ -76,41 +77,22 @@ def inspect(path: Path, num_images: int) -> list[Entry]:
     return [found[number] for number in range(1, num_images + 1)]
 
 
-class _Limited(io.FileIO):
-    """A file of which no more than so many bytes can be read at once, whatever it claims to need."""
-
-    def __init__(self, path: Path, most: int) -> None:
-        super().__init__(path)
-        self._most = most
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:
-            position = self.tell()
-            size = self.seek(0, io.SEEK_END) - position
-            self.seek(position)
-        if size > self._most:
-            raise zipfile.BadZipFile(f"a directory of {size:,} bytes")
-        return super().read(size) or b""
-
-
 def _directory(path: Path, num_images: int) -> list[zipfile.ZipInfo]:
     if not path.is_file():
         # A pipe or a device could keep a reader waiting for ever.
         got = "a folder" if path.is_dir() else "no file"
         raise UserError(f"expected the archive {NAME} at {path}; got {got}; {ADVICE}")
     try:
-        with _Limited(path, num_images * _PER_IMAGE + _AT_LEAST) as file, zipfile.ZipFile(file) as archive:
-            return archive.infolist()
+        return zip_archive.directory(path, num_images * _PER_IMAGE + _AT_LEAST)
     except OSError as error:
         raise UserError(
             f"expected a file that can be read at {path}; got {error.strerror or error}; "
             "check the path and its permissions"
         ) from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
+    except zipfile.BadZipFile as error:
         raise UserError(
             f"expected the zip archive {NAME} at {path}; got a file that is none or is cut short "
-            f"({reason}); {ADVICE}"
+            f"({cut(error)}); {ADVICE}"
         ) from error
 
 
@@ -122,20 +104,6 @@ def _danger(entry: zipfile.ZipInfo) -> str | None:
         return "whose name leads elsewhere"
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "which is a link or a device"
-    return None
-
-
-def _problem(entry: zipfile.ZipInfo) -> str | None:
-    """Why an image is not one to be read."""
-    if entry.flag_bits & _ENCRYPTED:
-        return "which is encrypted"
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "which is neither stored nor deflated"
-    for size, what in ((entry.file_size, "unpacked"), (entry.compress_size, "packed")):
-        if not 0 < size <= LARGEST:
-            return f"which has {size:,} bytes {what}, and not 1 to {LARGEST:,}"
-    if entry.header_offset < 0:
-        return "which starts before the archive does"
     return None
 
 

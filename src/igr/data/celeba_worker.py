@@ -32,6 +32,11 @@ _SQUARE = (0, _TOP, WIDTH, _TOP + WIDTH)
 # outside the range of those that it is a mean of, which Lanczos and bicubic weights would have to cut.
 FILTER = Image.Resampling.BILINEAR
 
+# Parts in which a JPEG file may come, each a refinement of the whole image; usual ones have up to ten.
+# Tens of thousands fit into a small file, and keep a decoder busy for seconds.
+MOST_SCANS = 64
+_SCAN = b"\xff\xda"
+
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
@@ -103,6 +108,9 @@ def small_face(jpeg: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         Unusable: It is no JPEG image in colour of 178 x 218 pixels.
     """
+    scans = jpeg.count(_SCAN)
+    if scans > MOST_SCANS:
+        raise Unusable(name, f"one in {scans:,} parts")
     try:
         # Reads the header alone.
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:

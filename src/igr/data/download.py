@@ -160,7 +160,9 @@ class _Resumable:
         if status not in (200, 206):
             raise _Failure(f"HTTP status {status}")
         length = response.headers.get("Content-Length", "")
-        expected = have + int(length) if length.isdecimal() else self._archive.num_bytes
+        # A number of thousands of digits is refused by Python, with an error that would be taken for another.
+        says = length.isdecimal() and len(length) < 20
+        expected = have + int(length) if says else self._archive.num_bytes
         most = 2 * self._archive.num_bytes
         try:
             with (

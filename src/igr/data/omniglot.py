@@ -19,29 +19,40 @@ References:
 
 import hashlib
 import io
+import struct
+import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from igr import progress
+from igr.data import zip_archive
+from igr.data.celeba_worker import Entry, Unusable, content_of
 from igr.data.dataset import class_numbers, ranked
 from igr.data.download import Archive
 from igr.data.idx import IdxContent, inspect, read_idx
 from igr.data.published import Part, PublishedSource
-from igr.errors import UserError
+from igr.errors import UserError, cut, shown
 
 DRAWERS = 20
 LARGE, SMALL = 105, 28
 # Of a large pixel's width, in quarters: 105 x 4 = 28 x 15.
 _QUARTERS = 4
 _PER_SMALL = LARGE * _QUARTERS // SMALL
+
+# Of one PNG file, in bytes; the pixels without any compression are a sixth of it.
+LARGEST = 2**16
+# Of the directory of an archive, for each drawing; its entry has about 130.
+_PER_DRAWING, _AT_LEAST = 2**9, 2**20
 
 # The alphabets of each set in the order of their files, with the number of characters of each.
 BACKGROUND = {
@@ -206,37 +217,67 @@ def read_zip(path: Path, part: DrawingsPart) -> Iterator[NDArray[np.uint8]]:
         UserError: It is not the published archive.
     """
     inspect_zip(path, part.archive)
+    advice = f"get it again from {part.archive.addresses[0]}"
+    most_bytes = _PER_DRAWING * part.num_images + _AT_LEAST
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".png")]
-            by_alphabet: dict[str, list[str]] = {alphabet: [] for alphabet in part.alphabets}
-            for name in names:
-                by_alphabet.get(name.split("/")[-3:][0], []).append(name)
+        by_alphabet: dict[str, list[zipfile.ZipInfo]] = {alphabet: [] for alphabet in part.alphabets}
+        for entry in zip_archive.directory(path, most_bytes):
+            if entry.filename.endswith(".png"):
+                by_alphabet.get(entry.filename.split("/")[-3:][0], []).append(entry)
+        with path.open("rb") as archive:
             for alphabet, characters in part.alphabets.items():
-                found = sorted(by_alphabet[alphabet])
+                found = sorted(by_alphabet[alphabet], key=lambda entry: entry.filename)
                 if len(found) != characters * DRAWERS:
                     raise UserError(
                         f"expected {characters * DRAWERS} drawings of {alphabet} in {path}; got "
-                        f"{len(found)}; get it again from {part.archive.addresses[0]}"
+                        f"{len(found)}; {advice}"
                     )
-                yield np.stack([_drawing(archive.read(name), name) for name in found])
+                yield np.stack([_drawing(archive, entry, advice) for entry in found])
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"expected a whole zip archive at {path}; got {error}; get the file again") from error
+        raise UserError(f"expected a whole zip archive at {path}; got {cut(error)}; {advice}") from error
 
 
 def _is_zip(path: Path) -> bool:
     return path.suffix == ".zip"
 
 
-def _drawing(png: bytes, name: str) -> NDArray[np.uint8]:
+def _drawing(archive: BinaryIO, entry: zipfile.ZipInfo, advice: str) -> NDArray[np.uint8]:
+    got = zip_archive.problem(entry, LARGEST)
+    if got is None:
+        described = (
+            entry.header_offset,
+            entry.compress_size,
+            entry.file_size,
+            entry.CRC,
+            entry.compress_type,
+        )
+        try:
+            return _pixels(content_of(archive, Entry(entry.orig_filename, *described)), entry.filename)
+        except Unusable as error:
+            got = str(error.args[1])
+    raise UserError(
+        f"expected a PNG image of {LARGE} x {LARGE} pixels as {shown(entry.filename)}; got {got}; {advice}"
+    )
+
+
+def _pixels(png: bytes, name: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            if image.size == (LARGE, LARGE):
-                return np.asarray(image.convert("L"))
-            got = f"{image.width} x {image.height} pixels"
-    except (UnidentifiedImageError, OSError) as error:
-        got = f"a broken one ({error})"
-    raise UserError(f"expected a PNG image of {LARGE} x {LARGE} pixels; got {got} in {name}; get it again")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # Reads the header alone.
+            with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+                if image.size == (LARGE, LARGE):
+                    return np.asarray(image.convert("L"))
+                got = f"{image.width} x {image.height} pixels"
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        got = "far too many pixels"
+    except _NO_PNG as error:
+        got = f"a broken one ({cut(error)})"
+    raise Unusable(name, got)
+
+
+# What Pillow has for a PNG file whose checksums are right and whose content is not.
+_NO_PNG = (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error)
 
 
 def _part(

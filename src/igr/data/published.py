@@ -100,7 +100,7 @@ class PublishedSource(Source):
         arrays = None
         report = []
         if cache.is_there(self.name):
-            arrays = cache.verify(self.name, self.image_shape, sum(self.sizes))
+            arrays = cache.verify(self.name, self.image_shape, sum(self.sizes), len(self.class_names))
             report.append(f"the cache {kept} holds {len(arrays.images):,} images, as they were written")
         files = self._present(cache.downloads_of(self.name)) if data_dir is None else self._found(data_dir)
         if files and len(files) == len(self.parts):
@@ -122,7 +122,7 @@ class PublishedSource(Source):
         return report
 
     def _arrays(self) -> Arrays:
-        return cache.read(self.name, self.image_shape, sum(self.sizes))
+        return cache.read(self.name, self.image_shape, sum(self.sizes), len(self.class_names))
 
     def _kept(self, files: Mapping[str, Path] | None) -> Dataset | None:
         """What the cache has, if it is of these files; of any files for ``None``."""

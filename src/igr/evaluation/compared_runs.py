@@ -3,16 +3,16 @@
 import csv
 import hashlib
 import io
-import math
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from igr.errors import UserError
+from igr.errors import UserError, shown
 from igr.evaluation.bounds import BOUND_KINDS, BoundKind
 from igr.evaluation.evaluation import RECORDS, Evaluation, stored_evaluation
+from igr.evaluation.records import read_number
 from igr.training.config import TrainConfig
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder, read_json
@@ -99,7 +99,7 @@ class ComparedRun:
             if type(line.get("epoch")) is not int or not _is_figure(line.get(key, "")):
                 raise UserError(
                     f"expected an epoch and a finite {key} on each line of the metrics.jsonl of "
-                    f"{self.name}; got {line!r}; restore the file, or leave the run out"
+                    f"{self.name}; got {shown(line)}; restore the file, or leave the run out"
                 )
         return [(line["epoch"], line[key]) for line in self.metrics if line[key] is not None]
 
@@ -299,7 +299,13 @@ def _flat_bounds(evaluation: Evaluation | None) -> dict[str, float | None]:
 
 def _is_figure(value: object) -> bool:
     """Whether it is what a figure of ``metrics.jsonl`` may be: finite, or ``None``."""
-    return value is None or (isinstance(value, float | int) and math.isfinite(value))
+    if value is None:
+        return True
+    try:
+        read_number(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _runs_below(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from igr.data import PreparedImages
-from igr.errors import UserError, unknown_name
+from igr.errors import UserError, cut, unknown_name
 from igr.evaluation.bounds import (
     BOUND_KINDS,
     DISCRETE_KL,
@@ -119,7 +119,8 @@ def stored_evaluation(folder: RunFolder, split: str = "test") -> Evaluation | No
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"expected an evaluation as this version of igr writes it in {folder.path}; got one "
-            f"that does not fit ({error}); run igr evaluate {shlex.quote(str(folder.path))} --split {split}"
+            f"that does not fit ({cut(error)}); run igr evaluate {shlex.quote(str(folder.path))} "
+            f"--split {split}"
         ) from error
     # Until they had keys of their own, all splits shared one.
     if evaluation.split != split:

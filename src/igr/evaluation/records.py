@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from igr.errors import shown
 from igr.evaluation.bounds import Estimate
 
 # What every evaluation of a run counts.
@@ -11,16 +12,20 @@ COUNTS = ("num_data", "num_samples", "seed", "step", "epoch")
 
 def read_integer(value: object) -> int:
     """An int; TypeError for anything else."""
-    if not isinstance(value, int):
-        raise TypeError(f"{value!r} is not an integer")
+    if type(value) is not int:
+        raise TypeError(f"{shown(value)} is not an integer")
     return value
 
 
 def read_number(value: object) -> float:
     """A finite number; TypeError for anything else."""
-    if not isinstance(value, float | int) or not math.isfinite(value):
-        raise TypeError(f"{value!r} is not a finite number")
-    return float(value)
+    try:
+        if isinstance(value, float | int) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        # A whole number that no float comes near to.
+        pass
+    raise TypeError(f"{shown(value)} is not a finite number")
 
 
 def read_estimate(record: dict[str, Any]) -> Estimate:

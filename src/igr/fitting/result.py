@@ -13,15 +13,16 @@ from torch import Tensor
 
 from igr import atomic
 from igr.distributions import SimplexRelaxation
+from igr.errors import cut, shown
 from igr.fitting.families import FAMILIES, relaxation
 from igr.fitting.objectives import OBJECTIVES
-from igr.fitting.targets import Target
+from igr.fitting.targets import Target, numbers_of
 from igr.validation import check_name, check_probabilities, whole_number
 
 __all__ = ["Fit"]
 
 _FORMAT = 1
-_NOT_A_FIT = (KeyError, TypeError, ValueError)
+_NOT_A_FIT = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +155,7 @@ class Fit:
             return cls._of_json(values)
         except _NOT_A_FIT as error:
             raise ValueError(
-                f"Fit.from_json: expected a whole fit; got one that does not fit ({error}); pass what "
+                f"Fit.from_json: expected a whole fit; got one that does not fit ({cut(error)}); pass what "
                 "to_json() returned."
             ) from error
 
@@ -163,14 +164,14 @@ class Fit:
         if not isinstance(values, Mapping):
             raise TypeError(f"a {type(values).__name__}, no dict")
         if values.get("format") != _FORMAT:
-            raise ValueError(f"format {values.get('format')!r} instead of {_FORMAT}")
+            raise ValueError(f"format {shown(values.get('format'))} instead of {_FORMAT}")
         target = Target.from_json(values["target"])
         draws = values["num_draws"]
         check_name("Fit", "family", values["family"], FAMILIES)
         family = FAMILIES[values["family"]]
         check_name("Fit", "method", values["method"], (*family.methods, "closed_form"))
         check_name("Fit", "objective", values["objective"], OBJECTIVES)
-        history = _numbers(values["history"])
+        history = numbers_of(values["history"])
         if not history.numel():
             # A list has no place for the shape of what it does not hold.
             history = history.new_empty(0, *target.batch_shape)
@@ -179,12 +180,12 @@ class Fit:
             method=values["method"],
             objective=values["objective"],
             target=target,
-            parameters={name: _numbers(values["parameters"][name]) for name in family.parameters},
-            start_probs=_numbers(values["start_probs"]),
-            probs=_numbers(values["probs"]),
+            parameters={name: numbers_of(values["parameters"][name]) for name in family.parameters},
+            start_probs=numbers_of(values["start_probs"]),
+            probs=numbers_of(values["probs"]),
             num_draws=None if draws is None else whole_number("Fit", "num_draws", draws, minimum=1),
             history=history,
-            converged=torch.tensor(values["converged"], dtype=torch.bool),
+            converged=numbers_of(values["converged"], torch.bool),
             seconds=float(values["seconds"]),
         )
         for probs in (found.start_probs, found.probs):
@@ -223,7 +224,7 @@ class Fit:
         except _NOT_A_FIT as error:
             raise ValueError(
                 f"Fit.load: expected a file that Fit.save or igr prior wrote; got {path}, which is another "
-                f"({error}); make it anew."
+                f"({cut(error)}); make it anew."
             ) from error
 
     def __repr__(self) -> str:
@@ -238,7 +239,3 @@ class Fit:
             f"method={self.method}, kl={worst(self.kl)}, total_variation={worst(self.total_variation)}, "
             f"tail={worst(self.tail)}, num_iterations={self.num_iterations}{state})"
         )
-
-
-def _numbers(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)

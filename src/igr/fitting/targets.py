@@ -22,6 +22,8 @@ __all__ = ["MAX_CATEGORIES", "Target", "as_target"]
 
 # So far a law is enumerated, and so far samples are counted, where no number of categories is given.
 MAX_CATEGORIES = 100_000
+# Of parameters and probabilities that are read; torch itself has up to 64.
+MAX_DIMENSIONS = 32
 # The first block of values; every later one is as long as all before it together.
 FIRST_BLOCK = 256
 # What rounding may take from the sum of the probabilities of a law.
@@ -112,9 +114,9 @@ class Target:
                 f"{remedy}."
             )
         try:
-            probs = torch.tensor(values["probs"], dtype=torch.float64)
-            tail = torch.tensor(values["tail"], dtype=torch.float64)
-        except (TypeError, ValueError):
+            probs = numbers_of(values["probs"])
+            tail = numbers_of(values["tail"])
+        except (TypeError, ValueError, OverflowError):
             raise TypeError(
                 f"{owner}: expected probs and tail to be lists of numbers; got {shown(values['probs'])} and "
                 f"{shown(values['tail'])}; {remedy}."
@@ -130,6 +132,24 @@ class Target:
             bad = tail[~inside].flatten()[0].item()
             raise ValueError(f"{owner}: expected tail to lie between 0 and 1; got {bad!r}; {remedy}.")
         return cls(probs, tail, whole_number(owner, "first", values["first"]), str(values["description"]))
+
+
+def numbers_of(values: Any, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Nested lists of numbers, as they come from JSON, as a tensor.
+
+    Raises:
+        TypeError: for what are no numbers.
+        ValueError: for lists that are no tensor.
+        OverflowError: for a number that the dtype does not have.
+    """
+    try:
+        found = torch.tensor(values, dtype=dtype)
+    except RuntimeError as error:
+        # What torch says of some numbers that are too large.
+        raise ValueError(str(error)) from error
+    if found.dim() > MAX_DIMENSIONS:
+        raise ValueError(f"lists in lists, {found.dim()} deep")
+    return found
 
 
 def as_target(

@@ -6,15 +6,19 @@ import json
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from igr.errors import UserError, unknown_name
+from igr.errors import UserError, cut, shown, unknown_name
 from igr.evaluation.selection import TRIED
 from igr.sweeps.group import Group, label, varying
 from igr.training.config import TrainConfig
 from igr.training.run_config import RunConfig
+
+# More runs than any sweep has; the combinations of a few long lists are more than any memory holds.
+MOST = 2_000
 
 # Values by the names of settings: one value or a list of them.
 Grid = Mapping[str, Any]
@@ -31,7 +35,7 @@ def read_grid(path: Path) -> Grid | list[Grid]:
     try:
         grid: Grid | list[Grid] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"expected a grid in a JSON file at {path}; got {error}; {_ADVICE}") from error
+        raise UserError(f"expected a grid in a JSON file at {path}; got {cut(error)}; {_ADVICE}") from error
     return grid
 
 
@@ -63,9 +67,12 @@ def expand(
     if not grids:
         raise UserError(f"expected at least one grid; got an empty list; {_ADVICE}")
     flag_axes = _axes(flags, base)
+    if len(grids) > MOST:
+        raise UserError(f"expected at most {MOST:,} grids; got {len(grids):,}; leave some out")
     found: dict[RunConfig, None] = {}
     for one in grids:
         axes = {key: values for key, values in _axes(one, base).items() if key not in flags}
+        _check_count(len(found) + _count(axes) * _count(flag_axes))
         names = [*axes, *flag_axes]
         seen: dict[RunConfig, str] = {}
         # Two that differ in what smoke sets are one and the same afterwards.
@@ -104,30 +111,41 @@ def groups_of(configs: Sequence[RunConfig], *, tune_all: bool = True) -> list[Gr
 def _axes(grid: object, base: RunConfig) -> dict[str, list[Any]]:
     """The values of each setting of a grid, checked one by one."""
     if not isinstance(grid, Mapping):
-        raise UserError(f"expected a grid of settings by name; got {json.dumps(grid)}; {_ADVICE}")
+        raise UserError(f"expected a grid of settings by name; got {shown(grid)}; {_ADVICE}")
     names, hints = base.setting_names(), get_type_hints(type(base))
     axes: dict[str, list[Any]] = {}
     for key, given in grid.items():
         if key == "model":
             raise UserError(
                 f"expected settings in a grid; got model, of which there is one for all; give it as --model "
-                f"{given if isinstance(given, str) else 'NAME'}"
+                f"{cut(given, 80) if isinstance(given, str) else 'NAME'}"
             )
         if key not in names:
             raise unknown_name("each key of a grid", key, names)
         values = given if _is_axis(given, hints[key]) else [given]
+        # Before so many values are looked at.
+        _check_count(len(values) * _count(axes))
         typed = [getattr(type(base).from_json({key: value}, base), key) for value in values]
         if not typed:
             raise UserError(
                 f"expected at least one value of {key}; got an empty list; write one, or leave {key} out"
             )
-        twice = [value for number, value in enumerate(typed) if value in typed[:number]]
-        if twice:
+        counts = Counter(typed)
+        twice = next((value for value in typed if counts[value] > 1), None)
+        if len(counts) < len(typed):
             raise UserError(
-                f"expected different values of {key}; got {json.dumps(twice[0])} twice; write it once"
+                f"expected different values of {key}; got {cut(json.dumps(twice), 80)} twice; write it once"
             )
         axes[key] = typed
     return axes
+
+
+def _check_count(count: int) -> None:
+    if count > MOST:
+        raise UserError(
+            f"expected at most {MOST:,} combinations in a grid; got {shown(count)} or more; make several "
+            "sweeps of them"
+        )
 
 
 def _is_axis(given: object, hint: Any) -> bool:
@@ -167,7 +185,7 @@ def _resolved(config: RunConfig, combination: str, is_one_of_several: bool) -> R
 
 
 def _in_words(config: RunConfig, names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {json.dumps(getattr(config, name)).strip(chr(34))}" for name in names)
+    return ", ".join(f"{name} {cut(json.dumps(getattr(config, name)).strip(chr(34)), 80)}" for name in names)
 
 
 def _group(key: str, configs: Sequence[RunConfig], tune_all: bool) -> Group:
@@ -189,10 +207,12 @@ def _group(key: str, configs: Sequence[RunConfig], tune_all: bool) -> Group:
 def _keys(rows: Sequence[RunConfig]) -> list[str]:
     """A name for each config, of the few settings that tell them apart."""
     names = ["latent"]
+    told = len({_values(row, names) for row in rows})
     for name in rows[0].setting_names():
         # Others follow from these, as the scale does from the latent.
-        if len({_values(row, [*names, name]) for row in rows}) > len({_values(row, names) for row in rows}):
+        if told < len(rows) and (with_it := len({_values(row, [*names, name]) for row in rows})) > told:
             names.append(name)
+            told = with_it
     if len({row.latent for row in rows}) == 1 and len(names) > 1:
         names.remove("latent")
     keys: list[str] = []

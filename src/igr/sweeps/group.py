@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from igr.errors import shown
 from igr.training.run_config import RunConfig
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -62,19 +63,23 @@ class Group:
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
             raise ValueError(
-                f"Group: expected a key of small letters, digits and . _ -; got {self.key!r}; change it."
+                f"Group: expected a key of small letters, digits and . _ -; got {shown(self.key)}; change it."
             )
         for what, values in (("candidates", self.candidates), ("seeds", self.seeds)):
             if not values or len({*values}) < len(values):
                 raise ValueError(
-                    f"Group: expected different {what}, at least one; got {values}; change those of "
+                    f"Group: expected different {what}, at least one; got {shown(values)}; change those of "
                     f"{self.key}."
                 )
+        if min(self.seeds) < 0:
+            raise ValueError(
+                f"Group: expected seeds of at least 0; got {shown(self.seeds)}; change those of {self.key}."
+            )
         for candidate in self.candidates:
             if candidate.resolved() != candidate or candidate.seed != self.seeds[0]:
                 raise ValueError(
-                    f"Group: expected resolved candidates with the seed {self.seeds[0]}; got {candidate}; "
-                    f"change it in {self.key}."
+                    f"Group: expected resolved candidates with the seed {self.seeds[0]}; got "
+                    f"{shown(candidate)}; change it in {self.key}."
                 )
 
     @property

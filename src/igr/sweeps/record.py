@@ -11,9 +11,10 @@ import torch
 
 import igr
 from igr import atomic
-from igr.errors import UserError
+from igr.errors import UserError, cut, shown
 from igr.evaluation.bounds import Estimate
 from igr.evaluation.compared_runs import SWEEP
+from igr.evaluation.records import read_integer
 from igr.evaluation.selection import order_of_trial, selection_bound
 from igr.sweeps.group import Group, varying
 from igr.sweeps.job import EvaluationSettings, evaluation_in
@@ -175,17 +176,31 @@ def _sweep(folder: Path, stored: dict[str, Any]) -> Sweep:
                     config_class(group.get("model", DEFAULT)).from_json(candidate).resolved()
                     for candidate in group["candidates"]
                 ),
-                tuple(group["seeds"]),
-                group["tune_all"],
+                tuple(map(read_integer, group["seeds"])),
+                _flag(group["tune_all"]),
             )
             for group in stored["groups"]
         ]
-        return Sweep(folder, tuple(groups), EvaluationSettings(**stored["evaluation"]))
-    except (KeyError, TypeError, ValueError) as error:
+        return Sweep(folder, tuple(groups), _evaluation(stored["evaluation"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"expected a sweep of this version of igr in {folder}; got one that does not fit ({error}); use "
-            "the version that wrote it, or choose another folder with --out"
+            f"expected a sweep of this version of igr in {folder}; got one that does not fit ({cut(error)}); "
+            "use the version that wrote it, or choose another folder with --out"
         ) from error
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{shown(value)} is neither true nor false")
+    return value
+
+
+def _evaluation(stored: dict[str, Any]) -> EvaluationSettings:
+    counts = {name: None if value is None else read_integer(value) for name, value in stored.items()}
+    seed = read_integer(counts.pop("seed"))
+    settings = EvaluationSettings(seed=seed, **counts)
+    settings.check()
+    return settings
 
 
 def _check_same(folder: Path, before: Sequence[Group], now: Sequence[Group]) -> None:

@@ -1,6 +1,7 @@
 """The model that a config describes."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from igr.distributions import StickTruncation
-from igr.errors import UserError
+from igr.errors import UserError, cut
 from igr.estimators import ControlNetwork, Estimator, by_name
 from igr.fitting import Fit
 from igr.models.dlgmm import DLGMM, separated_means
@@ -38,6 +39,22 @@ def build_model(config: RunConfig, image_shape: tuple[int, int, int]) -> nn.Modu
     Raises:
         UserError: This machine does not have the device, or the model cannot be built.
     """
+    try:
+        return _built(config, image_shape)
+    except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
+        # torch has no type of its own for memory that it does not get on the CPU, nor for sizes beyond 2^63.
+        if _TOO_LARGE.search(str(error)) is None and not isinstance(error, MemoryError):
+            raise
+        raise UserError(
+            f"expected settings of a model that fits into memory; got {config.run_name}, which does not "
+            f"({cut(error)}); make it smaller"
+        ) from error
+
+
+_TOO_LARGE = re.compile("allocate memory|out of memory|[Oo]verflow|too large")
+
+
+def _built(config: RunConfig, image_shape: tuple[int, int, int]) -> nn.Module:
     if isinstance(config, TrainConfig):
         return build_vae(config, image_shape)
     if isinstance(config, SOPConfig):
@@ -183,10 +200,10 @@ def _prior(config: TrainConfig) -> dict[str, Tensor] | None:
         return None
     try:
         found = Fit.load(config.prior)
-    except (OSError, ValueError, OverflowError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"expected a prior written by igr prior at {config.prior}; got "
-            f"{getattr(error, 'strerror', None) or error}; write one with igr prior"
+            f"{getattr(error, 'strerror', None) or cut(error)}; write one with igr prior"
         ) from error
     families = LATENTS[config.latent].prior_families
     if found.family not in families or found.num_categories != config.num_categories:

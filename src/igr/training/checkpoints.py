@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from igr import atomic
-from igr.errors import UserError
+from igr.errors import UserError, cut, shown
 from igr.training.failures import TrainingFailure
 
 FORMAT = 1
@@ -101,7 +101,7 @@ def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
         # A file that is gone is not broken; a link that leads nowhere is.
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             raise
-        raise _broken(path, str(error)) from error
+        raise _broken(path, cut(error)) from error
 
 
 def _progress(path: Path, metadata: Mapping[str, str]) -> tuple[int, int]:
@@ -113,11 +113,11 @@ def _progress(path: Path, metadata: Mapping[str, str]) -> tuple[int, int]:
         raise _broken(path, "its header states no step") from error
     if found != FORMAT:
         raise UserError(
-            f"expected a checkpoint of format {FORMAT} at {path}; got format {found!r}; "
+            f"expected a checkpoint of format {FORMAT} at {path}; got format {shown(found)}; "
             "use the version of igr that wrote it"
         )
-    if step != step_of(path) or type(epoch) is not int:
-        raise _broken(path, f"its header states step {step!r} and epoch {epoch!r}")
+    if type(step) is not int or step != step_of(path) or type(epoch) is not int:
+        raise _broken(path, f"its header states step {shown(step)} and epoch {shown(epoch)}")
     return step, epoch
 
 
@@ -126,7 +126,7 @@ def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
     relevant = {name for name in found if name.partition(".")[0] in prefixes}
     if relevant != expected:
         missing, foreign = sorted(expected - relevant), sorted(relevant - expected)
-        got = f"no {missing[0]}" if missing else f"a {foreign[0]} that the model does not have"
+        got = f"no {missing[0]}" if missing else f"a {cut(foreign[0], 80)} that the model does not have"
         raise UserError(
             f"expected the tensors of this run's model in {path}; got {got}; "
             "use the checkpoint with the config it was trained with"
@@ -141,7 +141,7 @@ def _check_layout(path: Path, name: str, found, expected: Tensor) -> None:  # ty
     if (got_shape, got_type) != (tuple(expected.shape), _TYPES[expected.dtype]):
         raise UserError(
             f"expected {name} with shape {tuple(expected.shape)} and type "
-            f"{_TYPES[expected.dtype]} in {path}; got shape {got_shape} and type {got_type}; "
+            f"{_TYPES[expected.dtype]} in {path}; got shape {shown(got_shape)} and type {got_type}; "
             "use the checkpoint with the config it was trained with"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from igr.errors import UserError
+from igr.errors import UserError, shown
 from igr.estimators import ESTIMATORS, Estimator, by_name
 from igr.models.latents import GAUSSIAN, LATENTS
 from igr.models.likelihoods import LIKELIHOODS
@@ -177,7 +177,7 @@ def _check_capacities(config: TrainConfig) -> None:
         if not (0 <= lower <= upper < math.inf and steps >= 1):
             raise UserError(
                 f"expected {key} to rise from LOWER to UPPER nats, both at least 0, over STEPS of at "
-                f"least 1; got {lower:g} {upper:g} {steps}; change {key}"
+                f"least 1; got {lower:g} {upper:g} {shown(steps)}; change {key}"
             )
 
 

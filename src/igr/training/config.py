@@ -175,6 +175,14 @@ class TrainConfig(RunConfig):
         return NETWORKS[self.network].image_shape(SOURCES[self.data].image_shape)
 
     @property
+    def least_parameters(self) -> int:
+        own = self.num_variables * (self.num_categories - 1) if self.has_categories else 0
+        outputs = own + cast(int, self.continuous_dim)
+        # That network is as wide as what the encoder puts out.
+        within = outputs**2 if self.network == "dense_relax" else 0
+        return within + 64 * (outputs + (self.flow_layers or 0))
+
+    @property
     def trained_kl(self) -> str:
         """The KL of a resolved config."""
         return cast(str, self.kl)

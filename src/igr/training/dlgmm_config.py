@@ -91,6 +91,10 @@ class DLGMMConfig(RunConfig):
         return SOURCES[self.data].image_shape
 
     @property
+    def least_parameters(self) -> int:
+        return 64 * self.num_components * self.continuous_dim
+
+    @property
     def has_categories(self) -> bool:
         """Whether there is a categorical latent: a component is summed over."""
         return False

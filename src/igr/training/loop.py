@@ -27,6 +27,7 @@ from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
 from igr.training.runs import (
     RunFolder,
+    check_size,
     evaluation_images,
     load_data,
     parameter_tensors,
@@ -113,6 +114,9 @@ def resume(
         if processes.any("training" in result):
             return result
         with processes.agreed():
+            latest = folder.latest_checkpoint()
+            if latest is not None:
+                check_size(config, latest)
             config = with_data_at_hand(config, data_dir)
             loop = Loop(folder, config, load_data(config), processes=processes)
             loop.restore()

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, Union, cast, get_args, get_origin, get_t
 import torch
 
 from igr.data import BINARIZATIONS, SOURCES
-from igr.errors import UserError, unknown_name
+from igr.errors import UserError, shown, unknown_name
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -134,6 +134,11 @@ class RunConfig(ABC):
     def warnings(self) -> list[str]:
         """Sentences about settings of a resolved config that can be used but that most likely disappoint."""
 
+    @property
+    @abstractmethod
+    def least_parameters(self) -> int:
+        """How many numbers the model of a resolved config has at least; no network is narrower than 32."""
+
     # What may be otherwise.
 
     @property
@@ -221,7 +226,7 @@ class RunConfig(ABC):
         """
         if not isinstance(values, Mapping):
             raise UserError(
-                f"expected settings by name; got {values!r}; write them in braces as a JSON object"
+                f"expected settings by name; got {shown(values)}; write them in braces as a JSON object"
             )
         names, hints = cls.setting_names(), get_type_hints(cls)
         typed: dict[str, Any] = {}
@@ -258,7 +263,7 @@ def check_ranges(config: RunConfig, ranges: Mapping[str, "Range"]) -> None:
     for key, (accept, expected) in {**_SHARED_RANGES, **ranges}.items():
         value = getattr(config, key)
         if value is not None and not accept(value):
-            raise UserError(f"expected {key} to be {expected}; got {value}; change {key}")
+            raise UserError(f"expected {key} to be {expected}; got {shown(value)}; change {key}")
 
 
 def check_device(config: RunConfig) -> None:
@@ -271,7 +276,7 @@ def check_device(config: RunConfig) -> None:
         device = torch.device(config.device)
     except RuntimeError as error:
         raise UserError(
-            f"expected device to be cpu, cuda or cuda:N; got {config.device!r}; change device"
+            f"expected device to be cpu, cuda or cuda:N; got {shown(config.device)}; change device"
         ) from error
     if device.type not in ("cpu", "cuda"):
         raise unknown_name("device", config.device, ("cpu", "cuda"))
@@ -323,11 +328,12 @@ def _typed(key: str, value: object, allowed: tuple[Any, ...]) -> object:
             members = get_args(kind)
             if len(value) != len(members):
                 raise UserError(
-                    f"expected {key} to be {len(members)} numbers; got {len(value)}, {value!r}; change {key}"
+                    f"expected {key} to be {len(members)} numbers; got {len(value)}, {shown(value)}; "
+                    f"change {key}"
                 )
             return tuple(_typed(key, part, (member,)) for part, member in zip(value, members, strict=True))
     # Not isinstance: JSON's true is no whole number.
     if type(value) not in allowed:
         expected = " or ".join(_TYPE_NAMES.get(kind, "a list of numbers") for kind in allowed)
-        raise UserError(f"expected {key} to be {expected}; got {value!r}; change {key}")
+        raise UserError(f"expected {key} to be {expected}; got {shown(value)}; change {key}")
     return value

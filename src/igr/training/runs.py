@@ -16,7 +16,8 @@ from torch import nn
 import igr
 from igr import atomic, data
 from igr.data import Dataset, PreparedImages
-from igr.errors import UserError
+from igr.data.cache import exists
+from igr.errors import UserError, shown
 from igr.models.dlgmm import DLGMM
 from igr.models.networks import resized
 from igr.models.sop import SOP
@@ -88,10 +89,15 @@ class RunFolder:
                 "name a folder that igr train wrote"
             )
         record = self._record()
-        if record.get("format") != FORMAT or not isinstance(record.get("config"), dict):
+        if record.get("format") != FORMAT:
             raise UserError(
                 f"expected a config of format {FORMAT} at {self._config}; got format "
-                f"{record.get('format')!r}; use the version of igr that wrote it"
+                f"{shown(record.get('format'))}; use the version of igr that wrote it"
+            )
+        if not isinstance(record.get("config"), dict):
+            raise UserError(
+                f"expected settings by name as the config in {self._config}; got "
+                f"{shown(record.get('config'))}; restore the file"
             )
         config = config_class(record.get("model", DEFAULT)).from_json(record["config"]).resolved()
         if isinstance(config, TrainConfig) and config.prior is not None:
@@ -155,9 +161,9 @@ class RunFolder:
         """What ``result.json`` holds; empty before training has finished.
 
         Raises:
-            UserError: The file is no JSON object.
+            UserError: The file is no JSON object, or the folder cannot be looked at.
         """
-        return read_json(self._result) if self._result.exists() else {}
+        return read_json(self._result) if exists(self._result) else {}
 
     def update_result(self, entries: Mapping[str, Any]) -> None:
         """Sets some keys of ``result.json`` and leaves the others as they are, atomically.
@@ -286,7 +292,7 @@ def load_run(
     if device is not None:
         config = replace(config, device=device).resolved()
     # Before the seconds that data and model may take.
-    _existing_checkpoint(folder)
+    check_size(config, _existing_checkpoint(folder))
     dataset = load_data(with_data_at_hand(config, data_dir))
     model = build_model(config, dataset.image_shape)
     checkpoint = _read_latest(folder, parameter_tensors(model))
@@ -294,6 +300,31 @@ def load_run(
         {name.removeprefix("model."): tensor for name, tensor in checkpoint.tensors.items()}
     )
     return LoadedRun(folder, config, dataset, model.eval(), checkpoint.step, checkpoint.epoch)
+
+
+def check_size(config: RunConfig, checkpoint: Path) -> None:
+    """Refuses a config with a model much larger than a checkpoint, before the memory for it is asked for.
+
+    Arguments:
+        config: A resolved config.
+        checkpoint: The checkpoint; one that training has removed meanwhile is passed over.
+
+    Raises:
+        UserError: The checkpoint is broken, or cannot be of that model.
+    """
+    try:
+        # A broken one is told as such.
+        checkpoints.read(checkpoint, {})
+        size = checkpoint.stat().st_size
+    except FileNotFoundError:
+        return
+    # Without the moments of Adam, which an evaluation does not need.
+    least = 4 * config.least_parameters
+    if size < least:
+        raise UserError(
+            f"expected a checkpoint of the model that the config describes, of {shown(least)} bytes or more, "
+            f"at {checkpoint}; got {size:,} bytes; restore the config.json that the run was started with"
+        )
 
 
 def _read_latest(folder: RunFolder, like: Mapping[str, torch.Tensor]) -> Checkpoint:
@@ -390,17 +421,17 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     # A process that was killed while it appended leaves a last line without an end.
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
     try:
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
         lines = [json.loads(line) for line in whole.splitlines()]
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"expected one JSON object on each line of {path}; got {error}; restore the file"
         ) from error
     for line in lines:
         if not isinstance(line, dict) or type(line.get("step")) is not int:
             raise UserError(
-                f"expected an object with a step on each line of {path}; got {line!r}; restore the file"
+                f"expected an object with a step on each line of {path}; got {shown(line)}; restore the file"
             )
     return lines
 

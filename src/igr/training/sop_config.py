@@ -79,6 +79,11 @@ class SOPConfig(RunConfig):
         """Channels, height and width of whole images."""
         return SOURCES[self.data].image_shape
 
+    @property
+    def least_parameters(self) -> int:
+        # Between two layers of units, and from and to at least 32 pixels.
+        return self.num_units**2 + 64 * (self.num_units + (self.flow_layers or 0))
+
     def resolved(self) -> Self:
         self._check()
         options = BINARY_LATENTS[self.latent].options
