@@ -119,6 +119,11 @@ def check(sets, results, excused=None):
             assert not bad.any(), (name, parameter, {n: t[bad][0] for n, t in sets.tensors.items()})
 
 
+def finite(density):
+    """Zero in place of minus infinity, where there is no density."""
+    return torch.where(density == -torch.inf, 0.0, density)
+
+
 def check_sums(probs, least_tolerance=0.0):
     tolerance = max(least_tolerance, 4.0 * torch.finfo(probs.dtype).eps * probs.shape[-1] ** 0.5)
     assert (probs >= 0.0).all()
@@ -162,24 +167,29 @@ def test_densities_of_points_that_are_given(name, count):
         if sets.family.is_binary:
             results["at logit"] = law.log_prob_of_logit(law.rsample_logit(noise=sets.noise).detach())
         if name == "lengths":
-            outside = {key: value == -torch.inf for key, value in results.items()}
-            results = {key: value.masked_fill(outside[key], 0.0) for key, value in results.items()}
+            results = {key: finite(value) for key, value in results.items()}
         check(sets, results, is_flat(sets))
 
 
 @counts(150, 20_000)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_gradients_through_a_point_and_its_density_overflow_with_the_slope_in_the_point(name, count):
-    for sets, _ in many(FAMILIES[name], count, name):
+def test_gradients_through_points_and_their_densities(name, count):
+    """By the logarithm they are finite; by the point itself where the slope of the density in it is."""
+    excused = 0
+    for sets, _ in many(FAMILIES[name], count, f"through {name}"):
         law = sets.law()
+        if sets.family.is_binary:
+            of_log = law.log_prob_of_logit(law.rsample_logit(noise=sets.noise))
+        else:
+            of_log = law.log_prob_of_log(law.rsample_log(noise=sets.noise))
         z = law.rsample(noise=sets.noise)
         stored = z.detach().requires_grad_()
-        density = law.log_prob(stored)
-        inside = torch.isfinite(density)
-        (slope,) = torch.autograd.grad(density[inside].sum(), stored)
-        steep = ~(slope.abs().reshape(sets.count, -1).amax(-1) < 1e-8 * torch.finfo(sets.dtype).max)
-        density = law.log_prob(z)
-        check(sets, {"density": torch.where(inside, density, 0.0)}, steep | is_flat(sets))
+        (slope,) = torch.autograd.grad(finite(law.log_prob(stored)).sum(), stored)
+        steep = ~(slope.abs().reshape(sets.count, -1).amax(-1) < 0.01 * torch.finfo(sets.dtype).max)
+        excused += int(steep.sum())
+        check(sets, {"density of log z": finite(of_log)}, is_flat(sets))
+        check(sets, {"density of z": finite(law.log_prob(z))}, steep | is_flat(sets))
+    assert excused < 0.02 * count
 
 
 @counts(150, 20_000)

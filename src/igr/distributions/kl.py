@@ -4,6 +4,9 @@ For IGR-I :math:`\log(z_k / z_K) \sim N(\mu_k / \tau - \log\delta, (\sigma_k / \
 two of them is that of these Gaussians, also across temperatures and deltas. Where two IGR share a transform,
 temperature and delta, both are one and the same map of Gaussians, and the divergence is theirs.
 Coordinates that are masked on both sides have no part in it.
+
+Across temperatures a divergence may be as large as 1e37, and its derivative in the temperature of p then
+beyond float32.
 """
 
 from __future__ import annotations
