@@ -219,6 +219,19 @@ def test_density_outside_the_image_of_the_transform_is_zero():
     assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize(
+    "parts", [[Sticks()], [Sticks(), AffineTransform(0.0, 2.0)]], ids=["one", "composed"]
+)
+def test_density_outside_the_image_of_many_sticks_has_no_gradient(parts):
+    """Halves of what is left are no numbers any more after 150 pieces and cannot stand in for a point."""
+    loc = torch.zeros(2, 199, requires_grad=True)
+    law = igr.InvertibleGaussian(loc, 1.0, 0.5, ComposeTransform(parts))
+    density = law.log_prob(torch.full((2, 200), 1.0 / 200.0))
+    assert (density == -torch.inf).all()
+    (gradient,) = torch.autograd.grad(density.exp().sum(), loc)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
 def test_density_outside_the_image_of_composed_transforms_is_zero():
     """Whatever part of the chain it is that does not map onto all vectors."""
     chains = [

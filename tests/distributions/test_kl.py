@@ -83,6 +83,23 @@ def test_nearly_equal_scales_lose_nothing():
     assert kl_divergence(one, close).item() == pytest.approx(1e-12, rel=1e-3)
 
 
+def test_gradients_across_temperatures_overflow_no_earlier_than_they_must():
+    """Of a divergence of 3e32 between laws of a hot prior with a small scale and a cold posterior."""
+
+    def gradients(dtype):
+        values = 1e4, 0.5, 2e-6, 0.3, 1e-4, 1e3
+        loc, scale, temperature, *of_q = (
+            torch.tensor([x, x] if i % 3 < 2 else x, dtype=dtype, requires_grad=True)
+            for i, x in enumerate(values)
+        )
+        p = igr.InvertibleGaussian(loc, scale, temperature, delta=0.1)
+        divergence = kl_divergence(p, igr.InvertibleGaussian(*of_q))
+        return torch.autograd.grad(divergence, (loc, scale, *of_q))
+
+    for single, double in zip(gradients(torch.float32), gradients(torch.float64), strict=True):
+        torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=0)
+
+
 def test_gradients_reach_both_temperatures():
     temperatures = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.5, 0.9)]
 

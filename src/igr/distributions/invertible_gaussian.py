@@ -21,6 +21,7 @@ from igr.distributions.pre_image import (
     on_vectors,
     same_transform,
     two_category_log_probs,
+    with_pre_image,
 )
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import gaussian_law_fused, simplex, stick_breaking
@@ -472,7 +473,7 @@ class InvertibleGaussian(SimplexRelaxation):
             return self._density(self._noise_of_pre_image(y), slope, log_z)
         # Elsewhere there is no pre-image, and no density; a point that has one stands in, for the gradient.
         inside = has_pre_image(self._transform, t.detach())
-        t = torch.where(inside.unsqueeze(-1), t, self._transform(torch.zeros_like(t)))
+        t = torch.where(inside.unsqueeze(-1), t, with_pre_image(self._transform, t.detach()))
         y = self._transform.inv(t)
         slope = self._transform.log_abs_det_jacobian(y, t)
         density = self._density(self._noise_of_pre_image(y), slope, log_z)

@@ -4,6 +4,9 @@ For IGR-I :math:`\log(z_k / z_K) \sim N(\mu_k / \tau - \log\delta, (\sigma_k / \
 two of them is that of these Gaussians, also across temperatures and deltas. Where two IGR share a transform,
 temperature and delta, both are one and the same map of Gaussians, and the divergence is theirs.
 Coordinates that are masked on both sides have no part in it.
+
+Across temperatures a divergence may be as large as 1e37, and its derivative in the temperature of p then
+beyond float32.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from igr.distributions.discrete import DiscreteLaw, check_categories, dtype_of, 
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.pre_image import name_of, same_transform
 from igr.distributions.relaxation import SimplexRelaxation
-from igr.kernels.numbers import same_number
+from igr.kernels.numbers import column, log_number, same_number
 from igr.kernels.tracing import is_traced
 from igr.validation import compute_dtype
 
@@ -91,8 +94,22 @@ def _kl_invertible_gaussian(p: InvertibleGaussian, q: InvertibleGaussian) -> Ten
             "delta, as equal Python numbers or as the same tensor object; otherwise estimate the "
             "divergence by rsample_log and log_prob_of_log."
         )
-    parameters = (*p.log_ratio_parameters(dtype), *q.log_ratio_parameters(dtype))
+    parameters = (*_in_units_of(q, p, dtype), q.loc.to(dtype), q.scale.to(dtype))
     return _gaussian_kl(*_available(parameters, p.mask)).to(result_dtype)
+
+
+def _in_units_of(q: InvertibleGaussian, p: InvertibleGaussian, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    r"""Mean and scale of :math:`\tau_q (\log(z_k / z_K) + \log\delta_q)` under p, which are its own under q.
+
+    Those of the log-ratios themselves would do, but the slopes in them can overflow where those in loc, scale
+    and temperature do not.
+    """
+    temperature = column(q.temperature, dtype)
+    ratio = temperature / column(p.temperature, dtype)
+    shift = temperature * (
+        column(log_number(q.delta, dtype), dtype) - column(log_number(p.delta, dtype), dtype)
+    )
+    return p.loc.to(dtype) * ratio + shift, p.scale.to(dtype) * ratio
 
 
 def _available(parameters: tuple[Tensor, ...], mask: Tensor | None) -> tuple[Tensor, ...]:

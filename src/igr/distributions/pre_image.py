@@ -128,6 +128,16 @@ def has_pre_image(transform: Transform, t: Tensor) -> Tensor:
     return inside
 
 
+def with_pre_image(transform: Transform, like: Tensor) -> Tensor:
+    """A vector of the shape of another one that has a pre-image, to stand in for one that has none."""
+    y = torch.zeros_like(like)
+    if any(isinstance(part, LogisticStickBreakingTransform) for part in _parts(transform)):
+        # Pieces of one length: halves of what is left soon leave nothing.
+        pieces_left = torch.arange(like.shape[-1], 0, -1, dtype=like.dtype, device=like.device)
+        y = y - torch.log(pieces_left)
+    return transform(y)
+
+
 def _parts(transform: Transform) -> list[Transform]:
     """The transforms that one is composed of, in the order of their use."""
     if isinstance(transform, IndependentTransform):

@@ -175,6 +175,9 @@ class SimplexRelaxation(Reparameterized):
         A point with underflowed entries has lost what tells it from its neighbours, so this is the density
         of what is stored. :meth:`log_prob_of_log` and :meth:`rsample_and_log_prob` lose nothing.
 
+        The slope in the point itself is as steep as one over its smallest entry, and may overflow in float32;
+        a gradient through the point is better taken by these two.
+
         Shapes:
             Value :math:`(*S, *B, K)`, result :math:`(*S, *B)`.
 
