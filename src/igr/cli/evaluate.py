@@ -15,7 +15,7 @@ from rich.table import Table
 from igr import plot
 from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.cli.terminal import quoted, say
-from igr.errors import UserError
+from igr.errors import UserError, remedy
 from igr.evaluation import (
     BOUND_KINDS,
     CalibratedTemperature,
@@ -187,7 +187,7 @@ def _writing(loaded: LoadedRun[Any, Any]) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"expected a run folder that can be written; got {loaded.folder.path} "
-            f"({error.strerror or error}); make it writable, since the figures go there"
+            f"({error.strerror or error}); {remedy(error)}, since the figures go there"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from igr import atomic
 from igr.errors import UserError
-from igr.training.failures import TrainingFailure
+from igr.training.failures import writing
 
 FORMAT = 1
 KEPT = 2
@@ -46,14 +45,9 @@ def write(folder: Path, step: int, epoch: int, tensors: Mapping[str, Tensor]) ->
     path = folder / f"step-{step:08d}.safetensors"
     metadata = {"igr": json.dumps({"format": FORMAT, "step": step, "epoch": epoch})}
     contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    try:
+    with writing(path, folder.parent):
         folder.mkdir(exist_ok=True)
         atomic.write(path, lambda unfinished: unfinished.write_bytes(save(contents, metadata)))
-    except (OSError, SafetensorError) as error:
-        raise TrainingFailure(
-            f"expected to write the checkpoint {path}; got {error}; earlier checkpoints are "
-            f"intact, so make room and go on with igr train --resume {shlex.quote(str(folder.parent))}"
-        ) from error
     for old in every(folder)[:-KEPT]:
         old.unlink()
     return path

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from igr.errors import UserError
+from igr.errors import UserError, remedy
 
 LOCK = ".lock"
 
@@ -45,5 +45,5 @@ def unwritable(folder: Path, what: str, error: OSError) -> UserError:
     """The error for a folder that does not take what has to be written."""
     return UserError(
         f"expected a folder that can be written for the {what}; got {folder} "
-        f"({error.strerror or error}); choose another with --out"
+        f"({error.strerror or error}); {remedy(error)}, or choose another with --out"
     )

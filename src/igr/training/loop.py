@@ -386,7 +386,7 @@ class Loop:
     def finish(self) -> dict[str, Any]:
         """Writes the result of a run that is done, and returns it."""
         timings = self.folder.timings()
-        self.folder.update_result(
+        self.folder.finish(
             {
                 "config": self.config.to_json(),
                 "training": {

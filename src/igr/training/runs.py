@@ -26,6 +26,7 @@ from igr.training.build import build_model
 from igr.training.checkpoints import Checkpoint
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
+from igr.training.failures import writing
 from igr.training.folders import LOCK, held, unwritable
 from igr.training.kinds import DEFAULT, config_class
 from igr.training.randomness import keyed_generator
@@ -163,8 +164,13 @@ class RunFolder:
         """Sets some keys of ``result.json`` and leaves the others as they are, atomically.
 
         Training and evaluations may do so at once: each waits for the other, for a moment.
+
+        Raises:
+            OSError: The file cannot be written; it is then as it was.
         """
         with FileLock(self.path / _RESULT_LOCK):
+            # Of processes that were killed: nobody else writes it now.
+            atomic.remove_unfinished(self.path, self._result.name)
             atomic.write_json(self._result, {**self.result(), **entries})
 
     @contextmanager
@@ -213,20 +219,41 @@ class RunFolder:
             raise unwritable(self.path, "run", error) from error
 
     def rewind(self, step: int) -> None:
-        """Makes the folder as it was at that step: later lines and unfinished files go."""
+        """Makes the folder as it was at that step: later lines and unfinished files go.
+
+        Raises:
+            UserError: A file of lines is broken.
+            TrainingFailure: It cannot be written; it is then as it was.
+        """
         for folder in (self.path, self.checkpoints):
             atomic.remove_unfinished(folder)
         for path in (self._metrics, self._timings):
             if path.exists():
                 kept = [line for line in _read_lines(path) if line["step"] <= step]
                 text = "".join(json.dumps(line) + "\n" for line in kept)
-                atomic.write_text(path, text)
+                if text.encode() != path.read_bytes():
+                    with writing(path, self.path):
+                        atomic.write_text(path, text)
 
     def append(self, metrics: Mapping[str, Any], seconds: float) -> None:
-        """Adds the lines of a finished epoch."""
+        """Adds the lines of a finished epoch.
+
+        Raises:
+            TrainingFailure: They cannot be written, whole or in part.
+        """
         timing = {"epoch": metrics["epoch"], "step": metrics["step"], "seconds": seconds}
-        _append_line(self._metrics, metrics)
-        _append_line(self._timings, timing)
+        for path, line in ((self._metrics, metrics), (self._timings, timing)):
+            with writing(path, self.path):
+                _append_line(path, line)
+
+    def finish(self, entries: Mapping[str, Any]) -> None:
+        """:meth:`update_result` at the end of training.
+
+        Raises:
+            TrainingFailure: The file cannot be written; it is then as it was.
+        """
+        with writing(self._result, self.path):
+            self.update_result(entries)
 
 
 Config = TypeVar("Config", bound=RunConfig)
