@@ -107,6 +107,7 @@ def _evaluate(argv: list[str]) -> int:
                 f"expected the run of a VAE for {flag}; got {arguments.run}, which is of the model "
                 f"{loaded.config.model}; leave {flag} out"
             )
+    loaded.folder.check_writable()
     # First, since it is the quicker of the two to fail.
     calibrated = (
         _calibrate(loaded, arguments.split, arguments.max_images, arguments.seed)

@@ -15,7 +15,7 @@ from rich.table import Table
 from igr.cli.arguments import CommonArguments, Flag, flag_value, parse, run
 from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
-from igr.training import loop
+from igr.training import checkpoints, loop
 from igr.training.kinds import CONFIGS, DEFAULT, config_class
 from igr.training.run_config import RunConfig
 from igr.training.runs import RECORD_KEYS, RunFolder, load_run, read_json
@@ -159,12 +159,13 @@ def _resume(path: Path, argv: list[str], arguments: TrainArguments) -> dict[str,
             f"expected the settings of the run {path}; got other ones ({'; '.join(differing)}); "
             "leave them out, or start a new run"
         )
-    if "training" in folder.result():
+    latest, damaged = checkpoints.newest_whole(folder.checkpoints)
+    if folder.is_finished:
         say(f"{path} has finished, there is nothing left to train")
     else:
-        for warning in folder.version_warnings():
+        for warning in (*folder.version_warnings(), *damaged):
             say(f"warning: {warning}")
-    line = f"going on with {path} from step {folder.latest_step() or 0}"
+    line = f"going on with {path} from step {0 if latest is None else checkpoints.step_of(latest)}"
     return loop.resume(path, watcher(line), wanted.data_dir)
 
 

@@ -87,15 +87,15 @@ def resume(
 ) -> dict[str, Any]:
     """Goes on with a run from its latest checkpoint, or from the start where it has none.
 
-    A run that has finished is left as it is. Arguments, result and errors are those of
-    :func:`train`; ``data_dir`` is where the files of data sets are now, if not where they were.
+    A run that has finished is left as it is, unless its last checkpoint is damaged. Arguments, result and
+    errors are those of :func:`train`; ``data_dir`` is where the files of data sets are now, if not where
+    they were.
     """
     folder = RunFolder(path)
     config = folder.config()
     with folder.locked():
-        result = folder.result()
-        if "training" in result:
-            return result
+        if folder.is_finished:
+            return folder.result()
         loop = Loop(folder, config, load_data(with_data_at_hand(config, data_dir)))
         loop.restore()
         return loop.run(watcher or Watcher())
@@ -154,8 +154,10 @@ class Loop:
         return {**parameter_tensors(self.model), **adam, "epoch.sums": self.sums}
 
     def restore(self) -> None:
-        """Takes the state of the latest checkpoint, and makes the folder fit it."""
-        latest = self.folder.latest_checkpoint()
+        """Takes the state of the latest checkpoint that is whole, and makes the folder fit it."""
+        self.folder.check_writable()
+        # A newer one that the disk has damaged is made again.
+        latest, _ = checkpoints.newest_whole(self.folder.checkpoints)
         if latest is not None:
             state = self.tensors()
             checkpoint = checkpoints.read(latest, state)
@@ -164,12 +166,12 @@ class Loop:
                     tensor.copy_(checkpoint.tensors[name])
             self.step = checkpoint.step
         self.folder.rewind(self.step)
-        epochs, lines = self.step // self.steps_per_epoch, len(self.folder.metrics())
-        if self.step > self.num_steps or lines != epochs:
+        epochs, steps = self.step // self.steps_per_epoch, [line["step"] for line in self.folder.metrics()]
+        if self.step > self.num_steps or steps != [(n + 1) * self.steps_per_epoch for n in range(epochs)]:
             raise UserError(
                 f"expected metrics.jsonl to have a line for each epoch up to the checkpoint at step "
-                f"{self.step} of {self.num_steps}; got {lines} lines for {epochs} epochs in "
-                f"{self.folder.path}; restore the file, or start a new run"
+                f"{self.step} of {self.num_steps}; got {len(steps)} lines for {epochs} epochs in "
+                f"{self.folder.path}, or others than theirs; restore the file, or start a new run"
             )
 
     def run(self, watcher: Watcher) -> dict[str, Any]:
@@ -345,6 +347,7 @@ class Loop:
         if broken:
             raise self._failure(self.step, f"{broken[0]} is not finite", "the learning rate")
         epoch = self.step // self.steps_per_epoch
+        self.folder.check_in_place()
         return checkpoints.write(self.folder.checkpoints, self.step, epoch, state)
 
     def interrupted(self) -> Interrupted:

@@ -170,9 +170,8 @@ def _open(
         )
     with ExitStack() as own:
         own.enter_context(folder.locked())
-        result = folder.result()
-        if "training" in result:
-            return result
+        if folder.is_finished:
+            return folder.result()
         loop = Loop(folder, stored, dataset, like)
         loop.restore()
         stack.push(own.pop_all())
