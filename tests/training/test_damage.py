@@ -14,7 +14,7 @@ from igr.evaluation import evaluate
 from igr.training import checkpoints, loop
 from igr.training.failures import TrainingFailure
 from igr.training.replicas import train_replicas
-from igr.training.runs import RunFolder, load_run
+from igr.training.runs import load_run
 from igr.training.watchers import Watcher
 from interruptions import state
 from tiny_runs import TINY
@@ -83,12 +83,20 @@ def test_the_damaged_end_of_a_finished_run_is_trained_again(run, unbroken, remov
     assert (run / "metrics.jsonl").stat() == before
 
 
-def test_replicas_go_on_from_the_checkpoint_before_too(run, unbroken):
-    flip(run / "checkpoints/step-00000010.safetensors")
-    shutil.copytree(run, "other")
-    found = train_replicas([(RUN, run), (RUN, "other")])
-    assert [outcome["step"] for outcome in (each["training"] for each in found)] == [10, 10]
-    assert [RunFolder(path).latest_step() for path in ("run", "other")] == [10, 10]
+def test_replicas_go_on_from_the_checkpoint_before_too(tmp_path):
+    config = dataclasses.replace(TINY, kl="relaxed").resolved()
+    runs = [(dataclasses.replace(config, seed=seed), tmp_path / str(seed)) for seed in (0, 1)]
+    before = train_replicas(runs)
+    flip(tmp_path / "1/checkpoints/step-00000004.safetensors")
+    kept = state(tmp_path / "0")
+    after = train_replicas(runs)
+    assert after[0] == before[0]
+    assert state(tmp_path / "0") == kept
+    figures = [each[1]["training"]["train_bound"] for each in (before, after)]
+    assert figures[1] == pytest.approx(figures[0], rel=1e-4)
+    newest, broken = checkpoints.newest_whole(tmp_path / "1/checkpoints")
+    assert newest == tmp_path / "1/checkpoints/step-00000004.safetensors"
+    assert broken == []
 
 
 def test_without_a_whole_checkpoint_the_run_says_how_to_start_anew(run, unbroken, capsys):
