@@ -1,11 +1,14 @@
 """Real processes, killed for real: a resumed run equals an unbroken one bit for bit."""
 
 import dataclasses
+import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,9 @@ SMALL = TrainConfig(
     network="dense", num_variables=5, num_categories=4, epochs=60, checkpoint_every=1
 ).resolved()
 LONGER = dataclasses.replace(SMALL, epochs=500)
+SHORT = dataclasses.replace(SMALL, epochs=3)
+# With checkpoints that take a moment to write.
+LARGER = dataclasses.replace(SMALL, num_variables=20, num_categories=10, epochs=600).resolved()
 
 
 def flags(config: TrainConfig) -> list[str]:
@@ -34,7 +40,9 @@ def flags(config: TrainConfig) -> list[str]:
 
 def launch(path: Path, config: TrainConfig) -> subprocess.Popen[bytes]:
     """Starts the run, or goes on with it, in a process of its own."""
-    how = ["--resume", str(path)] if path.exists() else ["--out", str(path), *flags(config)]
+    # One that was killed at its very start is no run yet.
+    begun = RunFolder(path).is_begun
+    how = ["--resume", str(path)] if begun else ["--out", str(path), *flags(config)]
     command = [sys.executable, "-m", "igr", "train", *how]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -68,6 +76,11 @@ def assert_same_as_unbroken(path: Path, config: TrainConfig) -> None:
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert names_in(path) == names_in(unbroken)
+    assert len(RunFolder(path).timings()) == len(RunFolder(path).metrics())
+    results = [RunFolder(folder).result() for folder in (path, unbroken)]
+    for result in results:
+        del result["training"]["seconds"]
+    assert results[0] == results[1]
 
 
 def test_a_kill_changes_nothing(tmp_path):
@@ -75,12 +88,91 @@ def test_a_kill_changes_nothing(tmp_path):
     assert_same_as_unbroken(tmp_path / "run", SMALL)
 
 
+class Fresh:
+    """Sees a file that was not there before as soon as it appears, among those that a pattern fits."""
+
+    def __init__(self, folder: Path, pattern: str) -> None:
+        self._folder, self._pattern = folder, pattern
+        self._before = self._names()
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self._folder.glob(self._pattern)}
+
+    def __call__(self) -> bool:
+        return bool(self._names() - self._before)
+
+
+def kill_at(path: Path, config: TrainConfig, event: Callable[[], bool], seconds: float) -> None:
+    """Kills the run at an event, without a moment's delay, or after so many seconds."""
+    process = launch(path, config)
+    deadline = time.monotonic() + seconds
+    while not event() and time.monotonic() < deadline:
+        if process.poll() is not None:
+            assert process.returncode == 0, process.stderr and process.stderr.read().decode()
+            break
+    process.kill()
+    process.communicate()
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def is_larger(path: Path, size: float) -> bool:
+    return size_of(path) > size
+
+
+def left_unfinished(path: Path) -> list[str]:
+    return [file.name.split("-", 2)[-1] for file in path.rglob(".unfinished*")]
+
+
 @pytest.mark.slow
-def test_ten_kills_change_nothing(tmp_path):
+def test_fifty_kills_change_nothing(tmp_path):
+    path = tmp_path / "run"
     moments = random.Random(0)
-    for _ in range(10):
-        kill_after(tmp_path / "run", LONGER, moments.randrange(0, 40), moments.uniform(0, 0.05))
-    assert_same_as_unbroken(tmp_path / "run", LONGER)
+    torn: list[str] = []
+    for number in range(50):
+        seconds = 60.0
+        metrics = path / "metrics.jsonl"
+        if number % 5 == 0:
+            # Anywhere from the start of the interpreter on: imports, the lock, the config, reading the
+            # checkpoint, rewinding, the first epochs.
+            seconds, event = moments.uniform(0, 6), bool
+        elif number % 5 == 1:
+            # Where the run goes on, or begins.
+            event = Fresh(path, "tensorboard/events*" if number % 2 else ".unfinished*")
+            seconds = 10.0
+        elif number % 5 == 2:
+            event = Fresh(path, "checkpoints/.unfinished*")
+        elif number % 5 == 3:
+            # Between the line of an epoch, its time, and its checkpoint.
+            event = partial(is_larger, metrics, size_of(metrics) + moments.uniform(0, 5000))
+        else:
+            event = Fresh(path, f"checkpoints/step-*{moments.randrange(10)}.safetensors")
+        kill_at(path, LARGER, event, seconds)
+        torn += left_unfinished(path)
+        assert not (path / "result.json").exists()
+    # Some kills fell into the writing of a checkpoint.
+    assert any("step-" in name for name in torn), torn
+    assert_same_as_unbroken(path, LARGER)
+
+
+@pytest.mark.slow
+def test_kills_at_the_end_of_a_run_change_nothing(tmp_path):
+    path = tmp_path / "run"
+    moments = random.Random(1)
+    loop.train(SHORT, path)
+    for number in range(10):
+        # As it is before the end.
+        (path / "result.json").unlink(missing_ok=True)
+        event = Fresh(path, ".unfinished-*-result.json" if number % 2 else ".result.lock")
+        (path / ".result.lock").unlink(missing_ok=True)
+        kill_at(
+            path, SHORT, event if number % 3 else bool, moments.uniform(2, 5) if number % 3 == 0 else 60.0
+        )
+        if (path / "result.json").exists():
+            json.loads((path / "result.json").read_text())
+    assert_same_as_unbroken(path, SHORT)
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
