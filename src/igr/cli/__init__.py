@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 from igr import __version__
@@ -25,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     The code is 0 for success, 2 for input that cannot be used, 1 for a failure and 130 for an
     interrupt.
     """
+    # What it does then keeps processes apart too.
+    warnings.filterwarnings("ignore", "flock not supported on this filesystem")
     code = 0
     try:
         code = _run(sys.argv[1:] if argv is None else argv)

@@ -1,5 +1,6 @@
 """Folders that one process at a time writes: those of runs and of studies."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from filelock import FileLock, Timeout
 from igr.errors import UserError, remedy
 
 LOCK = ".lock"
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -33,7 +35,13 @@ def held(folder: Path, what: str) -> Iterator[None]:
             f"expected a {what} folder that is free; got {folder}, which another process is "
             "using; wait for it to end, or choose another folder with --out"
         ) from error
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, NotImplementedError) or error.errno in _WITHOUT_LOCKS:
+            raise UserError(
+                f"expected a folder where files can be locked, for the {what}; got {folder}, whose file "
+                f"system has no locks ({error}), so that two processes could not be kept apart; have them turned on "
+                "(on NFS by its lock service), or choose another folder with --out"
+            ) from error
         raise unwritable(folder, what, error) from error
     try:
         yield
