@@ -39,8 +39,8 @@ def held(folder: Path, what: str) -> Iterator[None]:
         if isinstance(error, NotImplementedError) or error.errno in _WITHOUT_LOCKS:
             raise UserError(
                 f"expected a folder where files can be locked, for the {what}; got {folder}, whose file "
-                f"system has no locks ({error}), so that two processes could not be kept apart; have them turned on "
-                "(on NFS by its lock service), or choose another folder with --out"
+                f"system has no locks ({error}), so two processes could not be kept apart; have them turned "
+                "on (on NFS by its lock service), or choose another folder with --out"
             ) from error
         raise unwritable(folder, what, error) from error
     try:
