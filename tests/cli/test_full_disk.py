@@ -16,6 +16,8 @@ from disks import Full, files_of_at_most, fill, mounted
 from igr.cli import main
 from igr.evaluation import evaluation
 from igr.training import checkpoints, loop
+from igr.training.failures import TrainingFailure
+from igr.training.replicas import train_replicas
 from igr.training.runs import RunFolder
 from igr.training.watchers import Watcher
 from interruptions import state
@@ -244,3 +246,15 @@ def test_what_is_printed_to_a_full_disk_is_a_failure():
         "igr: expected to write what was found to standard output; got an error (No space left on device); "
         "make room there\n"
     )
+
+
+def test_replicas_whose_ends_cannot_be_written_fail_one_by_one():
+    config = dataclasses.replace(TINY, kl="relaxed").resolved()
+    runs = [(dataclasses.replace(config, seed=seed), Path(f"run-{seed}")) for seed in (0, 1)]
+    full = Full("end", 2, 100, Path("run-0/metrics.jsonl"))
+    with full:
+        failures = train_replicas(runs, full)
+    for failure, (_, path) in zip(failures, runs, strict=True):
+        assert isinstance(failure, TrainingFailure)
+        assert f"expected to write {path}/result.json" in str(failure)
+    assert all(isinstance(found, dict) for found in train_replicas(runs))
