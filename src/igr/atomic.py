@@ -15,7 +15,7 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     """Has ``fill`` write a file beside ``path``, forces it to the disk, and renames it.
 
     Raises:
-        OSError: The file cannot be written; ``path`` is then as it was.
+        OSError: The file cannot be written, which is named in it; ``path`` is then as it was.
     """
     temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     try:
@@ -23,7 +23,10 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            # Of a disk that is full the system says no name, and otherwise that of a file that nobody knows.
+            error.filename, error.filename2 = str(path), None
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)

@@ -1,6 +1,7 @@
 """What the experiments half says when its input cannot be used."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,11 +29,33 @@ def cut(text: object, most: int = 240) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
+# What the system calls a lack of room, and of permission.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def remedy(error: OSError) -> str:
+    """What to do about something that cannot be written."""
+    if error.errno in _FULL:
+        return "make room there"
+    return "make it writable" if error.errno in _FORBIDDEN else "check it"
+
+
+def unusable_file(error: OSError) -> str:
+    """What to say of a file that nobody has thought of, if the system says which one it is."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return (
+        f"expected a file that can be read or written at {error.filename}; got an error ({error.strerror}); "
+        f"{remedy(error)}"
+    )
+
+
 def unwritable_file(path: Path, error: OSError) -> UserError:
     """The error for a file after ``--out`` that the system does not let us write."""
     return UserError(
         f"expected a file that can be written; got {path} ({error.strerror or error}); "
-        "choose another with --out"
+        f"{remedy(error)}, or choose another with --out"
     )
 
 

@@ -167,7 +167,8 @@ def test_a_folder_that_cannot_be_written_is_refused_and_left_clean(capsys, monke
 
     monkeypatch.setattr(Path, "write_text", full)
     said = refusal(capsys, "--num-categories", 4)
-    assert said.endswith("got prior-igr-4.json (No space left on device); choose another with --out")
+    told = "(No space left on device); make room there, or choose another with --out"
+    assert said.endswith(f"got prior-igr-4.json {told}")
 
 
 def test_a_cache_that_cannot_be_written_is_a_line_and_the_file_is_there(capsys, monkeypatch, tmp_path):

@@ -257,7 +257,7 @@ def test_a_read_only_folder_is_refused(refused, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     message = refused("train", "--out", "run")
-    assert "got run (Permission denied); choose another with --out" in message
+    assert "got run (Permission denied); make it writable, or choose another with --out" in message
 
 
 def test_a_folder_that_another_process_uses_is_refused(refused):

@@ -138,7 +138,7 @@ def test_a_failed_write_leaves_what_was_there(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(UserError, match=r"No space left on device\); name another with IGR_CACHE_DIR"):
+    with pytest.raises(UserError, match=r"No space left on device\); make room there, or name another with"):
         cache.write("small", IMAGES + 1, LABELS, [])
     monkeypatch.undo()
     assert path.read_bytes() == before

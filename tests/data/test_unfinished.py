@@ -224,7 +224,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(UserError, match=r"No space left on device\); name another with IGR_CACHE_DIR"):
+        with pytest.raises(UserError, match=r"No space left on device\); make room there, or name"):
             put([2])
     assert not any(atomic.is_unfinished(path) for path in cache.folder().iterdir())
     assert make() == [2, 3, 4]

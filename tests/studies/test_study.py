@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from filelock import FileLock
 from matplotlib.image import imread
 
+from disks import files_of_at_most
 from igr import plot
 from igr.errors import UserError
 from igr.studies import (
@@ -114,7 +116,8 @@ def kill_in_the_third_item(folder: str) -> None:
 
 def test_a_killed_study_goes_on_to_what_an_unbroken_one_finds(tmp_path):
     here = Path(__file__).parent
-    body = f"import test_study; test_study.kill_in_the_third_item({str(tmp_path / 'killed')!r})"
+    body = f"import sys; sys.path.append({str(here.parent)!r}); import test_study\n"
+    body += f"test_study.kill_in_the_third_item({str(tmp_path / 'killed')!r})"
     done = subprocess.run([sys.executable, "-c", body], cwd=here, capture_output=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert sorted(path.name for path in (tmp_path / "killed" / "records").iterdir()) == [
@@ -144,6 +147,31 @@ def test_a_failure_keeps_what_was_found(tmp_path):
     with pytest.raises(ZeroDivisionError):
         run_study(toy(stop_at("sum-1", ZeroDivisionError())), ToyConfig(), tmp_path / "out")
     assert run_study(toy(), ToyConfig(), tmp_path / "out").num_kept == 1
+
+
+@pytest.mark.parametrize("key", [None, "sum-2"], ids=["config", "record"])
+def test_a_full_disk_is_a_sentence_and_what_was_found_is_kept(tmp_path, key):
+    out = tmp_path / "out"
+    said = r"expected a folder .* for the study; got .*out \(File too large\); make room there, or choose"
+    with ExitStack() as stack:
+
+        def fill(now: str | None) -> None:
+            if now == key:
+                stack.enter_context(files_of_at_most(50))
+
+        fill(None)
+        with pytest.raises(UserError, match=said):
+            run_study(toy(fill), ToyConfig(), out)
+    assert not list(out.rglob(".unfinished*"))
+    assert run_study(toy(), ToyConfig(), out).num_kept == (2 if key else 0)
+    # What it is written into last is full: tables, figures and the page.
+    for file in ("tables/sums.csv", "figures/lines.png", "report.md"):
+        before = contents(out)
+        size = (out / file).stat().st_size
+        with pytest.raises(UserError, match=said), files_of_at_most(size - 1):
+            run_study(toy(), ToyConfig(), out)
+        assert contents(out) == before
+        assert not list(out.rglob(".unfinished*"))
 
 
 def test_a_finished_study_computes_nothing_and_finds_the_same(tmp_path):

@@ -36,9 +36,12 @@ def flags(grid: dict[str, object]) -> list[str]:
     return words
 
 
-def launch(folder: Path, grid: dict[str, object], workers: int) -> "subprocess.Popen[bytes]":
+def launch(
+    folder: Path, grid: dict[str, object], workers: int, replicas: bool = False
+) -> "subprocess.Popen[bytes]":
     """Starts the sweep, or goes on with it, in a group of processes of its own."""
     command = [sys.executable, "-m", "igr", "sweep", *flags(grid), "--tune-first-seed"]
+    command += ["--replicas"] if replicas else []
     return subprocess.Popen(
         [*command, "--workers", str(workers), "--out", str(folder)],
         stdout=subprocess.DEVNULL,
@@ -138,3 +141,31 @@ def test_a_signal_to_all_processes_leaves_checkpoints_and_says_how_to_go_on(tmp_
         folder = RunFolder(tmp_path / "a" / run.path)
         lines = len(folder.metrics())
         assert lines <= (folder.latest_step() or 0) / 2 < lines + 1
+
+
+@pytest.mark.slow
+def test_replicas_that_are_killed_at_any_moment_find_what_unbroken_ones_find(tmp_path):
+    grid = {**GRID, "temperature": [0.2, 1.0], "seed": [0, 1, 2], "epochs": 400, "checkpoint_every": 1}
+    grid |= {"precision": "float64", "kl": "relaxed"}
+    moments = random.Random(0)
+    for number in range(6):
+        process = launch(tmp_path / "a", grid, workers=1 + number % 2, replicas=True)
+        wait_for_epochs(process, tmp_path / "a", num_epochs(tmp_path / "a") + moments.randrange(0, 100))
+        time.sleep(moments.uniform(0, 0.3))
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert run_sweep(groups(grid), tmp_path / "a", replicas=True).failures == ()
+    run_sweep(groups(grid), tmp_path / "b", replicas=True)
+    assert not list((tmp_path / "a").rglob(".unfinished*"))
+    found, expected = (
+        {
+            (path.parent.name, line["step"]): (line["train_bound"], line["validation_bound"])
+            for path in folder.rglob("metrics.jsonl")
+            for line in RunFolder(path.parent).metrics()
+        }
+        for folder in (tmp_path / "a", tmp_path / "b")
+    )
+    assert found.keys() == expected.keys()
+    # Those that fell behind were stacked with others than before.
+    assert all(found[key] == pytest.approx(expected[key], rel=1e-6) for key in expected)

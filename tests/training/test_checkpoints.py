@@ -1,7 +1,9 @@
 """A checkpoint is either whole and of this model, or refused in one sentence."""
 
 import json
+import random
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -103,8 +105,48 @@ def test_a_broken_file_is_refused_and_the_older_one_named(written, damage):
     broken.write_bytes(damage(broken.read_bytes()))
     with pytest.raises(UserError, match="expected a whole checkpoint") as error:
         checkpoints.read(broken, state())
-    assert f"remove it to go on from {written.name}" in str(error.value)
+    assert str(error.value).endswith(
+        f"igr train --resume {written.parent.parent} goes on from {written.name}"
+    )
     assert "\n" not in str(error.value)
+
+
+def test_no_bit_that_is_flipped_gives_other_numbers(written):
+    contents = written.read_bytes()
+    bits = random.Random(0)
+    for _ in range(400):
+        flipped = bytearray(contents)
+        flipped[bits.randrange(len(flipped))] ^= 1 << bits.randrange(8)
+        written.write_bytes(flipped)
+        with suppress(UserError):
+            # A bit of the padding, or of what is known otherwise.
+            found = checkpoints.read(written, state()).tensors
+            assert all(torch.equal(found[name], tensor) for name, tensor in state().items())
+
+
+def test_damage_to_numbers_is_damage_and_the_newest_whole_one_is_found(written):
+    damaged = checkpoints.write(written.parent, 30, 3, state(1))
+    contents = bytearray(damaged.read_bytes())
+    contents[-1] ^= 1
+    damaged.write_bytes(contents)
+    with pytest.raises(checkpoints.BrokenCheckpoint, match=r"the numbers of model\.\w+ are not those that"):
+        checkpoints.read(damaged, state())
+    found, (said,) = checkpoints.newest_whole(written.parent)
+    assert found == written
+    assert said.startswith(
+        f"expected a whole checkpoint at {damaged}; got a broken file (the numbers of model."
+    )
+    assert said.endswith(f"); training goes on from {written.name}, which is whole")
+    written.write_bytes(b"")
+    with pytest.raises(checkpoints.BrokenCheckpoint, match=f"whole checkpoint at {damaged}"):
+        checkpoints.newest_whole(written.parent)
+
+
+def test_a_checkpoint_of_before_there_were_checksums_is_read(tmp_path):
+    path = tmp_path / "step-00000001.safetensors"
+    save_file(state(), path, {"igr": json.dumps({"format": 1, "step": 1, "epoch": 1})})
+    assert torch.equal(checkpoints.read(path, state()).tensors["model.bias"], state()["model.bias"])
+    assert checkpoints.newest_whole(tmp_path) == (path, [])
 
 
 @pytest.mark.parametrize(
@@ -115,8 +157,10 @@ def test_a_broken_file_is_refused_and_the_older_one_named(written, damage):
         {"igr": "[]"},
         {"igr": json.dumps({"format": 1, "step": "x", "epoch": 1})},
         {"igr": json.dumps({"format": 1, "step": 2, "epoch": 1})},
+        {"igr": json.dumps({"format": 1, "step": 1, "epoch": 1, "crc32": [1]})},
+        {"igr": json.dumps({"format": 1, "step": 1, "epoch": 1, "crc32": {}})},
     ],
-    ids=["none", "no JSON", "no object", "no number", "another step"],
+    ids=["none", "no JSON", "no object", "no number", "another step", "a list", "no checksums"],
 )
 def test_a_safetensors_file_of_others_is_refused(tmp_path, metadata):
     path = tmp_path / "step-00000001.safetensors"

@@ -136,7 +136,7 @@ def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with (
-        pytest.raises(UserError, match=r"got .* \(Permission denied\); choose another"),
+        pytest.raises(UserError, match=r"got .* \(Permission denied\); make it writable, or choose another"),
         RunFolder(tmp_path / "run").locked(),
     ):
         pass

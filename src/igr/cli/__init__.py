@@ -3,10 +3,11 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 from igr import __version__
-from igr.errors import unknown_name
+from igr.errors import remedy, unknown_name
 from igr.training.processes import are_several
 
 COMMANDS = {
@@ -26,7 +27,28 @@ def main(argv: list[str] | None = None) -> int:
     The code is 0 for success, 2 for input that cannot be used, 1 for a failure and 130 for an
     interrupt.
     """
-    arguments = sys.argv[1:] if argv is None else argv
+    # What it does then keeps processes apart too.
+    warnings.filterwarnings("ignore", "flock not supported on this filesystem")
+    code = 0
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except OSError as error:
+        # Or the interpreter would try it once more at its end, and print what it thinks of that.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            # Whoever reads has seen enough.
+            return code
+        print(
+            f"igr: expected to write what was found to standard output; got an error ({error.strerror}); "
+            f"{remedy(error)}",
+            file=sys.stderr,
+        )
+        return code or 1
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments:
         print(usage(), file=sys.stderr)
         return 2

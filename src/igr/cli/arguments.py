@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from igr.errors import UserError
+from igr.errors import UserError, unusable_file
 from igr.training.failures import Elsewhere, Interrupted, TrainingFailure
 
 Arguments = TypeVar("Arguments")
@@ -69,8 +69,10 @@ def _outcome(error: BaseException) -> tuple[int, str]:
         return 130, "interrupted"
     if isinstance(error, Interrupted):
         return 130, str(error)
-    if isinstance(error, TrainingFailure | OSError):
+    if isinstance(error, TrainingFailure):
         return 1, str(error)
+    if isinstance(error, OSError):
+        return 1, unusable_file(error)
     first_line = str(error).partition("\n")[0]
     return 1, f"{type(error).__name__}: {first_line}; add --debug for the traceback"
 

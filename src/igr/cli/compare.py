@@ -13,7 +13,7 @@ from igr import atomic, plot
 from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.cli.tables import FIGURE_WIDTH, columns, rendered
 from igr.cli.terminal import quoted, say
-from igr.errors import UserError
+from igr.errors import UserError, remedy
 from igr.evaluation import (
     BOUND_KINDS,
     Comparison,
@@ -103,7 +103,7 @@ def write(comparison: Comparison | GroupedComparison, out: Path) -> list[Path]:
     except OSError as error:
         raise UserError(
             f"expected a folder that can be written; got {out} ({error.strerror or error}); "
-            "choose another with --out"
+            f"{remedy(error)}, or choose another with --out"
         ) from error
     return [*texts, figure]
 

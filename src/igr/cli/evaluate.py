@@ -15,7 +15,7 @@ from rich.table import Table
 from igr import plot
 from igr.cli.arguments import CommonArguments, Flag, parse, run
 from igr.cli.terminal import quoted, say
-from igr.errors import UserError
+from igr.errors import UserError, remedy
 from igr.evaluation import (
     BOUND_KINDS,
     CalibratedTemperature,
@@ -107,6 +107,7 @@ def _evaluate(argv: list[str]) -> int:
                 f"expected the run of a VAE for {flag}; got {arguments.run}, which is of the model "
                 f"{loaded.config.model}; leave {flag} out"
             )
+    loaded.folder.check_writable()
     # First, since it is the quicker of the two to fail.
     calibrated = (
         _calibrate(loaded, arguments.split, arguments.max_images, arguments.seed)
@@ -187,7 +188,7 @@ def _writing(loaded: LoadedRun[Any, Any]) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"expected a run folder that can be written; got {loaded.folder.path} "
-            f"({error.strerror or error}); make it writable, since the figures go there"
+            f"({error.strerror or error}); {remedy(error)}, since the figures go there"
         ) from error
 
 

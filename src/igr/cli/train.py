@@ -17,7 +17,7 @@ from rich.table import Table
 from igr.cli.arguments import CommonArguments, Flag, flag_value, parse, run
 from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
-from igr.training import loop
+from igr.training import checkpoints, loop
 from igr.training.kinds import CONFIGS, DEFAULT, config_class
 from igr.training.processes import Processes, joined
 from igr.training.run_config import RunConfig
@@ -157,7 +157,8 @@ def _new_config(argv: list[str], arguments: TrainArguments, kind: type[RunConfig
 def _resume(path: Path, argv: list[str], arguments: TrainArguments, processes: Processes) -> dict[str, Any]:
     with processes.agreed():
         wanted = _checked_resume(path, argv, arguments)
-    line = f"going on with {path} from step {RunFolder(path).latest_step() or 0}"
+        latest, _ = checkpoints.newest_whole(RunFolder(path).checkpoints)
+    line = f"going on with {path} from step {0 if latest is None else checkpoints.step_of(latest)}"
     return loop.resume(path, watcher(line), wanted.data_dir)
 
 
@@ -184,10 +185,11 @@ def _checked_resume(path: Path, argv: list[str], arguments: TrainArguments) -> R
             f"expected the settings of the run {path}; got other ones ({'; '.join(differing)}); "
             "leave them out, or start a new run"
         )
-    if "training" in folder.result():
+    _, damaged = checkpoints.newest_whole(folder.checkpoints)
+    if folder.is_finished:
         say(f"{path} has finished, there is nothing left to train")
     else:
-        for warning in folder.version_warnings():
+        for warning in (*folder.version_warnings(), *damaged):
             say(f"warning: {warning}")
     return wanted
 

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from igr import atomic, progress
-from igr.errors import UserError, cut, shown
+from igr.errors import UserError, cut, remedy, shown
 
 FORMAT = 1
 VARIABLE = "IGR_CACHE_DIR"
@@ -293,5 +293,5 @@ def unwritable(error: OSError) -> UserError:
     """The error for a cache folder that does not take what has to be written."""
     return UserError(
         f"expected a cache folder that can be written; got {folder()} "
-        f"({error.strerror or error}); name another with {VARIABLE}"
+        f"({error.strerror or error}); {remedy(error)}, or name another with {VARIABLE}"
     )

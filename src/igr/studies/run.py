@@ -357,7 +357,10 @@ class _Folder:
             return None
         seconds = time.perf_counter() - start
         stored = {"key": item.key, "versions": _versions(), "seconds": seconds, "record": record}
-        atomic.write_json(self._record_path(item.key), stored)
+        try:
+            atomic.write_json(self._record_path(item.key), stored)
+        except OSError as error:
+            raise unwritable(self.path, "study", error) from error
         # As it is read when the study goes on, so that its report is of the same values.
         return _Done(json.loads(json.dumps(record)), seconds, _versions())
 
@@ -368,15 +371,18 @@ class _Folder:
         figures = {self._figures / f"{picture.name}.png": picture for picture in report.pictures}
         if len(figures) < len(report.pictures) or len(tables) < 2 * len(report.tables):
             raise ValueError("run_study: expected tables and pictures with different names; got one twice.")
-        for path, text in tables.items():
-            atomic.write_text(path, text)
-        for path, picture in figures.items():
-            plot.save(picture.figure, path)
-        atomic.write_text(self._report, page)
-        # Of an earlier version of the study.
-        found = {*self._tables.glob("*.csv"), *self._tables.glob("*.tex"), *self._figures.glob("*.png")}
-        for stale in found - {*tables, *figures}:
-            stale.unlink()
+        try:
+            for path, text in tables.items():
+                atomic.write_text(path, text)
+            for path, picture in figures.items():
+                plot.save(picture.figure, path)
+            atomic.write_text(self._report, page)
+            # Of an earlier version of the study.
+            found = {*self._tables.glob("*.csv"), *self._tables.glob("*.tex"), *self._figures.glob("*.png")}
+            for stale in found - {*tables, *figures}:
+                stale.unlink()
+        except OSError as error:
+            raise unwritable(self.path, "study", error) from error
 
     def _record_path(self, key: str) -> Path:
         return self._records / f"{key}.json"

@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from igr import data
-from igr.errors import UserError
+from igr.errors import UserError, unusable_file
 from igr.evaluation.evaluation import Evaluation, evaluate, stored_evaluation
 from igr.sweeps.group import Run
 from igr.training import loop
@@ -383,5 +383,5 @@ def _sentence(error: Exception) -> str:
             "smaller batch_size"
         )
     if isinstance(error, OSError):
-        return str(error)
+        return unusable_file(error)
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

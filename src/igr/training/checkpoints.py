@@ -3,9 +3,12 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,11 +17,15 @@ from torch import Tensor
 
 from igr import atomic
 from igr.errors import UserError, cut, shown
-from igr.training.failures import TrainingFailure
+from igr.training.failures import writing
 
 FORMAT = 1
 KEPT = 2
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+class BrokenCheckpoint(UserError):
+    """A file is no whole checkpoint: it was damaged after it was written."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,14 @@ def write(folder: Path, step: int, epoch: int, tensors: Mapping[str, Tensor]) ->
         TrainingFailure: The file cannot be written; earlier checkpoints are intact.
     """
     path = path_of(folder, step)
-    metadata = {"igr": json.dumps({"format": FORMAT, "step": step, "epoch": epoch})}
-    contents = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    try:
+    contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Damage that leaves the header as it is would be read as other numbers.
+    checksums = {name: _checksum(tensor) for name, tensor in contents.items()}
+    record = {"format": FORMAT, "step": step, "epoch": epoch, "crc32": checksums}
+    metadata = {"igr": json.dumps(record)}
+    with writing(path, folder.parent):
         folder.mkdir(exist_ok=True)
         atomic.write(path, lambda unfinished: unfinished.write_bytes(save(contents, metadata)))
-    except (OSError, SafetensorError) as error:
-        raise TrainingFailure(
-            f"expected to write the checkpoint {path}; got {error}; earlier checkpoints are "
-            f"intact, so make room and go on with igr train --resume {shlex.quote(str(folder.parent))}"
-        ) from error
     for old in every(folder)[:-KEPT]:
         old.unlink()
     return path
@@ -86,17 +91,55 @@ def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
             the file, unless they have a prefix (up to the first dot) that is in ``like``.
 
     Raises:
-        UserError: The file is no whole checkpoint, or one of another model.
+        BrokenCheckpoint: The file is no whole checkpoint.
+        UserError: It is one of another model, or of another version.
         FileNotFoundError: There is no such file.
     """
+    with _opened(path) as file:
+        # What is of another model or version is no damage, and is said first.
+        _progress(path, file.metadata() or {})
+        _check_names(path, set(file.keys()), set(like))
+        for name, tensor in like.items():
+            _check_layout(path, name, file.get_slice(name), tensor)
+        step, epoch, tensors = _verify(path, file, like)
+        placed = {name: tensor.to(like[name].device) for name, tensor in tensors.items()}
+        return Checkpoint(path, step, epoch, placed)
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint to go on from.
+
+    Returns:
+        The newest that is whole, or ``None`` where there is none at all, and a sentence on each newer one.
+
+    Raises:
+        BrokenCheckpoint: There are some, and none is whole.
+        UserError: One is of another version.
+    """
+    broken: list[BrokenCheckpoint] = []
+    for path in reversed(every(folder)):
+        try:
+            with _opened(path) as file:
+                _verify(path, file, file.keys())
+        except BrokenCheckpoint as error:
+            broken.append(error)
+            continue
+        except FileNotFoundError:
+            # Training goes on meanwhile, and has removed it.
+            continue
+        found = f"training goes on from {path.name}"
+        return path, [f"{str(error).rpartition('; ')[0]}; {found}, which is whole" for error in broken]
+    if broken:
+        raise broken[0]
+    return None, []
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A checkpoint to be read, whose errors are those of :func:`read`."""
     try:
         with safe_open(path, framework="pt") as file:
-            step, epoch = _progress(path, file.metadata() or {})
-            _check_names(path, set(file.keys()), set(like))
-            for name, tensor in like.items():
-                _check_layout(path, name, file.get_slice(name), tensor)
-            tensors = {name: file.get_tensor(name).to(like[name].device) for name in like}
-            return Checkpoint(path, step, epoch, tensors)
+            yield file
     except (OSError, SafetensorError) as error:
         # A file that is gone is not broken; a link that leads nowhere is.
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
@@ -104,8 +147,24 @@ def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
         raise _broken(path, cut(error)) from error
 
 
-def _progress(path: Path, metadata: Mapping[str, str]) -> tuple[int, int]:
-    """The step and the epoch that the header of a file states."""
+def _verify(path: Path, file: Any, names: Iterable[str]) -> tuple[int, int, dict[str, Tensor]]:
+    """Step, epoch and these tensors of a file, which are what was written."""
+    step, epoch, checksums = _progress(path, file.metadata() or {})
+    if checksums is not None and checksums.keys() != set(file.keys()):
+        raise _broken(path, "its header names other tensors than were written")
+    tensors = {name: file.get_tensor(name) for name in names}
+    for name, tensor in tensors.items():
+        if checksums is not None and _checksum(tensor) != checksums[name]:
+            raise _broken(path, f"the numbers of {name} are not those that were written")
+    return step, epoch, tensors
+
+
+def _checksum(tensor: Tensor) -> int:
+    return zlib.crc32(tensor.numpy().reshape(-1).view("uint8").data)
+
+
+def _progress(path: Path, metadata: Mapping[str, str]) -> tuple[int, int, dict[str, Any] | None]:
+    """The step, the epoch and the checksums, which older versions did not write, in the header of a file."""
     try:
         record = json.loads(metadata["igr"])
         found, step, epoch = (record[key] for key in ("format", "step", "epoch"))
@@ -118,7 +177,10 @@ def _progress(path: Path, metadata: Mapping[str, str]) -> tuple[int, int]:
         )
     if type(step) is not int or step != step_of(path) or type(epoch) is not int:
         raise _broken(path, f"its header states step {shown(step)} and epoch {shown(epoch)}")
-    return step, epoch
+    checksums = record.get("crc32")
+    if not isinstance(checksums, dict | None):
+        raise _broken(path, f"its header states the checksums {shown(checksums)}")
+    return step, epoch, checksums
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
@@ -146,9 +208,12 @@ def _check_layout(path: Path, name: str, found, expected: Tensor) -> None:  # ty
         )
 
 
-def _broken(path: Path, what: str) -> UserError:
+def _broken(path: Path, what: str) -> BrokenCheckpoint:
     older = [other for other in every(path.parent) if step_of(other) < step_of(path)]
+    run = shlex.quote(str(path.parent.parent))
     advice = (
-        f"remove it to go on from {older[-1].name}" if older else "remove it; there is no older checkpoint"
+        f"igr train --resume {run} goes on from {older[-1].name}"
+        if older
+        else f"there is no older one: remove it, and igr train --resume {run} trains from the start"
     )
-    return UserError(f"expected a whole checkpoint at {path}; got a broken file ({what}); {advice}")
+    return BrokenCheckpoint(f"expected a whole checkpoint at {path}; got a broken file ({what}); {advice}")

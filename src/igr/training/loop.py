@@ -101,8 +101,9 @@ def resume(
 ) -> dict[str, Any]:
     """Goes on with a run from its latest checkpoint, or from the start where it has none.
 
-    A run that has finished is left as it is. Arguments, result and errors are those of
-    :func:`train`; ``data_dir`` is where the files of data sets are now, if not where they were.
+    A run that has finished is left as it is, unless its last checkpoint is damaged. Arguments, result and
+    errors are those of :func:`train`; ``data_dir`` is where the files of data sets are now, if not where
+    they were.
     """
     folder = RunFolder(path)
     with joined() as processes, ExitStack() as stack:
@@ -110,11 +111,11 @@ def resume(
             config = folder.config()
             if processes.is_first:
                 stack.enter_context(folder.locked())
-            result = folder.result()
-        if processes.any("training" in result):
-            return result
+            is_finished = folder.is_finished
+        if processes.any(is_finished):
+            return folder.result()
         with processes.agreed():
-            latest = folder.latest_checkpoint()
+            latest, _ = checkpoints.newest_whole(folder.checkpoints)
             if latest is not None:
                 check_size(config, latest)
             config = with_data_at_hand(config, data_dir)
@@ -187,8 +188,11 @@ class Loop:
         return {**parameter_tensors(self.model), **adam, "epoch.sums": self.sums}
 
     def restore(self) -> None:
-        """Takes the state of the latest checkpoint, and makes the folder fit it."""
-        latest = self.folder.latest_checkpoint()
+        """Takes the state of the latest checkpoint that is whole, and makes the folder fit it."""
+        if self.processes.is_first:
+            self.folder.check_writable()
+        # A newer one that the disk has damaged is made again.
+        latest, _ = checkpoints.newest_whole(self.folder.checkpoints)
         if latest is not None:
             state = self.tensors()
             checkpoint = checkpoints.read(latest, state)
@@ -198,12 +202,13 @@ class Loop:
             self.step = checkpoint.step
         if self.processes.is_first:
             self.folder.rewind(self.step)
-        epochs, lines = self.step // self.steps_per_epoch, len(self.folder.metrics())
-        if self.step > self.num_steps or (lines != epochs and self.processes.is_first):
+        epochs, steps = self.step // self.steps_per_epoch, [line["step"] for line in self.folder.metrics()]
+        expected = [(n + 1) * self.steps_per_epoch for n in range(epochs)]
+        if self.step > self.num_steps or (steps != expected and self.processes.is_first):
             raise UserError(
                 f"expected metrics.jsonl to have a line for each epoch up to the checkpoint at step "
-                f"{self.step} of {self.num_steps}; got {lines} lines for {epochs} epochs in "
-                f"{self.folder.path}; restore the file, or start a new run"
+                f"{self.step} of {self.num_steps}; got {len(steps)} lines for {epochs} epochs in "
+                f"{self.folder.path}, or others than theirs; restore the file, or start a new run"
             )
 
     def run(self, watcher: Watcher) -> dict[str, Any]:
@@ -408,6 +413,7 @@ class Loop:
                 raise self._failure(self.step, f"{broken[0]} is not finite", "the learning rate")
             if self.processes.is_first:
                 epoch = self.step // self.steps_per_epoch
+                self.folder.check_in_place()
                 checkpoints.write(self.folder.checkpoints, self.step, epoch, state)
 
     def interrupted(self) -> Exception:
@@ -484,7 +490,7 @@ class Loop:
 
     def _write_result(self) -> None:
         timings = self.folder.timings()
-        self.folder.update_result(
+        self.folder.finish(
             {
                 "config": self.config.to_json(),
                 "training": {

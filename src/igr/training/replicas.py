@@ -134,7 +134,7 @@ def train_replicas(
         for index, (config, path) in enumerate(zip(configs, paths, strict=True)):
             try:
                 opened = _open(config, RunFolder(path), dataset, next(iter(loops.values()), None), stack)
-            except UserError as error:
+            except (UserError, TrainingFailure) as error:
                 outcomes[index] = error
                 continue
             if isinstance(opened, Loop):
@@ -170,9 +170,8 @@ def _open(
         )
     with ExitStack() as own:
         own.enter_context(folder.locked())
-        result = folder.result()
-        if "training" in result:
-            return result
+        if folder.is_finished:
+            return folder.result()
         loop = Loop(folder, stored, dataset, like)
         loop.restore()
         stack.push(own.pop_all())
@@ -231,7 +230,9 @@ class _Training:
             for start, end in zip(starts, [*starts[1:], first.num_steps], strict=True):
                 self.going |= {index: loop for index, loop in self.loops.items() if loop.step == start}
                 self._advance(start, end, watcher, stop)
-        finished = {index: loop.finish() for index, loop in self.going.items()}
+        finished: dict[int, dict[str, Any]] = {}
+        for index, loop in list(self.going.items()):
+            self._try(index, partial(self._finish_one, index, loop, finished))
         return {**self.failures, **finished}
 
     def _advance(self, step: int, end: int, watcher: Watcher, stop: Stop) -> None:
@@ -276,6 +277,9 @@ class _Training:
 
     def _close_one(self, index: int, loop: Loop, seconds: float, lines: list[dict[str, Any]]) -> None:
         lines.append(loop.close_epoch(seconds, self._boards[index]))
+
+    def _finish_one(self, index: int, loop: Loop, finished: dict[int, dict[str, Any]]) -> None:
+        finished[index] = loop.finish()
 
     def _try_each(self, work: Callable[[Loop], object]) -> None:
         for index, loop in list(self.going.items()):

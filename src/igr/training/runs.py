@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -24,9 +24,10 @@ from igr.models.sop import SOP
 from igr.models.vae import VAE
 from igr.training import checkpoints
 from igr.training.build import build_model
-from igr.training.checkpoints import Checkpoint
+from igr.training.checkpoints import BrokenCheckpoint, Checkpoint
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
+from igr.training.failures import TrainingFailure, writing
 from igr.training.folders import LOCK, held, unwritable
 from igr.training.kinds import DEFAULT, config_class
 from igr.training.randomness import keyed_generator
@@ -67,6 +68,8 @@ class RunFolder:
         self._timings = self.path / "timings.jsonl"
         self._result = self.path / "result.json"
         self._prior = self.path / "prior.json"
+        # Which folder it is that this process holds, whatever becomes of its name.
+        self._held: tuple[int, int] | None = None
 
     def config(self) -> RunConfig:
         """The resolved config of the run.
@@ -165,12 +168,30 @@ class RunFolder:
         """
         return read_json(self._result) if exists(self._result) else {}
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether training has reached its end, and its last checkpoint, if any was kept, is whole."""
+        training = self.result().get("training")
+        latest = self.latest_checkpoint()
+        if training is None or latest is None:
+            return training is not None
+        with suppress(BrokenCheckpoint):
+            return checkpoints.newest_whole(self.checkpoints) == (latest, []) and (
+                checkpoints.step_of(latest) >= training["step"]
+            )
+        return False
+
     def update_result(self, entries: Mapping[str, Any]) -> None:
         """Sets some keys of ``result.json`` and leaves the others as they are, atomically.
 
         Training and evaluations may do so at once: each waits for the other, for a moment.
+
+        Raises:
+            OSError: The file cannot be written; it is then as it was.
         """
         with FileLock(self.path / _RESULT_LOCK):
+            # Of processes that were killed: nobody else writes it now.
+            atomic.remove_unfinished(self.path, self._result.name)
             atomic.write_json(self._result, {**self.result(), **entries})
 
     @contextmanager
@@ -181,7 +202,45 @@ class RunFolder:
             UserError: Another process holds it, or it cannot be written.
         """
         with held(self.path, "run"):
-            yield self
+            self._held = _identity(self.path)
+            try:
+                yield self
+            finally:
+                self._held = None
+
+    def check_in_place(self) -> None:
+        """Checks that the folder, if it is held, is still the one that was taken.
+
+        Raises:
+            TrainingFailure: It was moved or removed, and what was written now would be lost, or go into a
+                folder that is another's.
+        """
+        if self._held is not None and _identity(self.path) != self._held:
+            raise TrainingFailure(
+                f"expected the folder of the run to stay in its place; got {self.path}, which was moved, "
+                "removed or replaced meanwhile; move it back, if you have it, and go on with igr train "
+                f"--resume {shlex.quote(str(self.path))}"
+            )
+
+    def check_writable(self) -> None:
+        """Checks, before any work, that what is there of the run can be written.
+
+        Raises:
+            UserError: A folder or a file cannot.
+        """
+        for path in (
+            self.path,
+            self.checkpoints,
+            self.tensorboard,
+            self.figures,
+            self._metrics,
+            self._timings,
+        ):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise UserError(
+                    f"expected a run that can be written; got {path}, which is read-only; make it writable, "
+                    "or copy the run to where it can be written"
+                )
 
     def check_free(self) -> None:
         """Checks that a new run may have the folder.
@@ -219,20 +278,46 @@ class RunFolder:
             raise unwritable(self.path, "run", error) from error
 
     def rewind(self, step: int) -> None:
-        """Makes the folder as it was at that step: later lines and unfinished files go."""
+        """Makes the folder as it was at that step: later lines and checkpoints and unfinished files go.
+
+        Raises:
+            UserError: A file of lines is broken.
+            TrainingFailure: It cannot be written; it is then as it was.
+        """
         for folder in (self.path, self.checkpoints):
             atomic.remove_unfinished(folder)
+        for path in checkpoints.every(self.checkpoints):
+            if checkpoints.step_of(path) > step:
+                path.unlink()
         for path in (self._metrics, self._timings):
             if path.exists():
                 kept = [line for line in _read_lines(path) if line["step"] <= step]
                 text = "".join(json.dumps(line) + "\n" for line in kept)
-                atomic.write_text(path, text)
+                if text.encode() != path.read_bytes():
+                    with writing(path, self.path):
+                        atomic.write_text(path, text)
 
     def append(self, metrics: Mapping[str, Any], seconds: float) -> None:
-        """Adds the lines of a finished epoch."""
+        """Adds the lines of a finished epoch.
+
+        Raises:
+            TrainingFailure: They cannot be written, whole or in part.
+        """
+        self.check_in_place()
         timing = {"epoch": metrics["epoch"], "step": metrics["step"], "seconds": seconds}
-        _append_line(self._metrics, metrics)
-        _append_line(self._timings, timing)
+        for path, line in ((self._metrics, metrics), (self._timings, timing)):
+            with writing(path, self.path):
+                _append_line(path, line)
+
+    def finish(self, entries: Mapping[str, Any]) -> None:
+        """:meth:`update_result` at the end of training.
+
+        Raises:
+            TrainingFailure: The file cannot be written; it is then as it was.
+        """
+        self.check_in_place()
+        with writing(self._result, self.path):
+            self.update_result(entries)
 
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -420,8 +505,8 @@ def _versions() -> dict[str, str]:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    # A process that was killed while it appended leaves a last line without an end.
     try:
+        # A process that was killed while it appended leaves a last line without an end.
         whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
         lines = [json.loads(line) for line in whole.splitlines()]
     except (OSError, ValueError, RecursionError) as error:
@@ -434,6 +519,15 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
                 f"expected an object with a step on each line of {path}; got {shown(line)}; restore the file"
             )
     return lines
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder has a name; ``None`` for none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _append_line(path: Path, value: Mapping[str, Any]) -> None:
