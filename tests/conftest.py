@@ -10,6 +10,8 @@ import torch
 from hypothesis import settings
 from torch.distributions import Distribution
 
+from real_data import REAL_DATA
+
 # Triton's kernels run where there is no GPU too, by its interpreter; they read this when they are defined.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
@@ -21,9 +23,6 @@ settings.load_profile("fixed")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all processes that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# The files of MNIST, Fashion-MNIST and Omniglot, where a machine has them, in the layout of docs/data.md.
-REAL_DATA = Path(os.environ.get("IGR_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 @pytest.fixture(autouse=True)

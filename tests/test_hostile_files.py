@@ -22,7 +22,6 @@ import torch
 from PIL import Image
 
 import igr
-from conftest import REAL_DATA
 from guarded import Findings, pickled_trap, read_each
 from igr.data import cache, celeba_archive, celeba_worker, unfinished
 from igr.data.idx import IdxContent, read_idx
@@ -51,6 +50,7 @@ from mutations import (
     mutated_zip,
     zipped,
 )
+from real_data import REAL_DATA
 from run_folders import evaluation, write_run
 from small_celeba import celeba_files, face, jpeg
 from small_images import idx_bytes

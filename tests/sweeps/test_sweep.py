@@ -223,8 +223,8 @@ def test_one_thread_computes_whatever_there_was(tmp_path, monkeypatch):
 def stop_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     step_of_training = loop.Loop._step
 
-    def step(self: Any, x: Any) -> None:
-        step_of_training(self, x)
+    def step(self: Any, *arguments: Any) -> None:
+        step_of_training(self, *arguments)
         if self.step == 1 and self.config.seed == 1:
             os.kill(os.getpid(), signal.SIGINT)
 

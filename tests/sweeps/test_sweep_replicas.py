@@ -13,6 +13,7 @@ import torch
 
 from igr.sweeps import EvaluationSettings, Group, SweepWatcher, job, record, run_sweep
 from igr.sweeps.job import Bundle, Job
+from igr.sweeps.ledger import Ledger
 from igr.sweeps.run import _Work
 from igr.training import memory, replicas
 from igr.training.failures import Interrupted
@@ -47,7 +48,7 @@ def test_processes_have_equal_parts(tmp_path):
         for key, rate in (("a", 1e-3), ("b", 2e-3), ("c", 3e-3))
     ]
     sweep = record.begin(tmp_path, groups, EvaluationSettings())
-    work = _Work(sweep, SweepWatcher(), 4, True)
+    work = _Work(sweep, SweepWatcher(), 4, True, 0, Ledger(tmp_path), is_elsewhere=False)
     bundles = [work.take() for _ in range(4)]
     assert [len(bundle.jobs) for bundle in bundles] == [9, 9, 9, 9]
     assert bundles[0].share == 0.25

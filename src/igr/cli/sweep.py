@@ -205,7 +205,7 @@ def _sweep(argv: list[str]) -> int:
         outcome = run_sweep(
             groups,
             out,
-            workers=arguments.workers or 1,
+            workers=_workers(arguments),
             replicas=arguments.replicas,
             slurm=slurm,
             retries=arguments.retries,
@@ -216,6 +216,11 @@ def _sweep(argv: list[str]) -> int:
             command=shlex.join(["igr", "sweep", *argv]),
         )
     return report(outcome, arguments.json, arguments.debug)
+
+
+def _workers(arguments: SweepArguments) -> int:
+    """Runs that go on at once on this machine."""
+    return 1 if arguments.workers is None else arguments.workers
 
 
 def _sweep_study(arguments: Any, argv: list[str], slurm: SlurmSettings | None) -> int:
@@ -238,7 +243,7 @@ def _sweep_study(arguments: Any, argv: list[str], slurm: SlurmSettings | None) -
             study,
             config,
             out,
-            machine=studies.Machine(arguments.workers or 1, replicas=arguments.replicas, **place),
+            machine=studies.Machine(_workers(arguments), replicas=arguments.replicas, **place),
             slurm=slurm,
             retries=arguments.retries,
             watcher=display,

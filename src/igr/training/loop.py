@@ -213,17 +213,22 @@ class Loop:
 
     def run(self, watcher: Watcher) -> dict[str, Any]:
         """Trains to the last epoch and writes the result."""
-        if not self.processes.is_first:
-            watcher = Watcher()
+        if self.processes.is_alone:
+            return self._run(watcher)
+        # Whoever has started the processes ends all where one has died, and a checkpoint comes before that.
+        with stop_signals():
+            try:
+                return self._run(watcher if self.processes.is_first else Watcher())
+            except Lost as error:
+                raise self._left_alone() from error
+
+    def _run(self, watcher: Watcher) -> dict[str, Any]:
         board = self.board()
         with stop_signals() as stop, watcher, board or nullcontext():
             watcher.begin(self.step, self.num_steps, self.config.epochs)
-            try:
-                while not self.is_done:
-                    self._epoch(watcher, stop, board)
-                return self.finish()
-            except Lost as error:
-                raise self._left_alone() from error
+            while not self.is_done:
+                self._epoch(watcher, stop, board)
+        return self.finish()
 
     def _epoch(self, watcher: Watcher, stop: Stop, board: Board | None) -> None:
         """Takes the steps that are left of an epoch, and closes it."""
