@@ -52,7 +52,7 @@ def test_a_file_of_settings_is_read(tmp_path: Path) -> None:
         ("setup = 1", "expected setup of the cluster to be lines of shell"),
         ("options = 3", "expected a table of options in "),
         ("[options]\na = [1]", "expected the option a of sbatch to be text, a number or true"),
-        ("container = 'nowhere.sif'", "expected an Apptainer image at nowhere.sif; got no such file"),
+        ("[options]\narray = '0-3'", "expected options of sbatch other than array, .*; got array"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(text: str, message: str | None, tmp_path: Path) -> None:
@@ -101,6 +101,7 @@ def test_a_task_that_has_to_stop_leaves_a_checkpoint_and_says_whether_it_wants_t
 ) -> None:
     before = {which: signal.getsignal(which) for which in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)}
     whole = task(tmp_path)
+    monkeypatch.setattr("igr.sweeps.slurm_task.SECONDS_TO_BE_KILLED", 0.0)
     with monkeypatch.context() as patch:
         interrupt_at(33, number, patch)
         with pytest.raises(SystemExit) as exit_:

@@ -18,6 +18,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from igr.errors import UserError, unusable_file
 from igr.training.failures import Elsewhere, Interrupted, TrainingFailure
+from igr.training.processes import Lost
 
 Arguments = TypeVar("Arguments")
 
@@ -69,7 +70,7 @@ def _outcome(error: BaseException) -> tuple[int, str]:
         return 130, "interrupted"
     if isinstance(error, Interrupted):
         return 130, str(error)
-    if isinstance(error, TrainingFailure):
+    if isinstance(error, TrainingFailure | Lost):
         return 1, str(error)
     if isinstance(error, OSError):
         return 1, unusable_file(error)

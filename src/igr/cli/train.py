@@ -19,9 +19,10 @@ from igr.cli.terminal import quoted, say, watcher
 from igr.errors import UserError
 from igr.training import checkpoints, loop
 from igr.training.kinds import CONFIGS, DEFAULT, config_class
-from igr.training.processes import Processes, joined
+from igr.training.processes import Processes, are_several, joined
 from igr.training.run_config import RunConfig
 from igr.training.runs import RECORD_KEYS, RunFolder, load_run, read_json
+from igr.training.stopping import stop_signals
 from igr.training.watchers import objective_of
 
 
@@ -49,7 +50,11 @@ class TrainArguments(CommonArguments):
 
 def main(argv: list[str]) -> int:
     """Runs ``igr train`` and returns the exit code."""
-    return run("train", _joined, argv)
+    if not are_several():
+        return run("train", _joined, argv)
+    # Whoever has started them tells all to stop where one has died, and this one has to say so first.
+    with stop_signals():
+        return run("train", _joined, argv)
 
 
 def _joined(argv: list[str]) -> int:
@@ -72,6 +77,11 @@ def _train(argv: list[str], processes: Processes) -> int:
     else:
         with processes.agreed():
             config = _new_config(argv, arguments, kind)
+            if arguments.smoke and arguments.out is None and not processes.is_alone:
+                raise UserError(
+                    f"expected --out beside --smoke for {processes.count} processes, which need one folder; "
+                    "got none; add it"
+                )
         if arguments.smoke:
             # So small a run gains nothing from a second thread, and where other processes want the
             # cores the wait for it makes the quick check a slow one.

@@ -1,6 +1,7 @@
 """What is done to one run of a sweep: training, and evaluations of its last checkpoint."""
 
 import dataclasses
+import errno
 import filecmp
 import itertools
 import math
@@ -34,6 +35,7 @@ from igr.training.watchers import Watcher
 # the other, even while it waits for the disk.
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_TO_WAIT = 60.0
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def _failure(error: Exception) -> Ending:
     return Ending(
         failure=_sentence(error),
         traceback="".join(traceback.format_exception(error)),
-        may_pass=_is_out_of_memory(error) or isinstance(error, OSError),
+        may_pass=_is_out_of_memory(error) or any(map(_is_of_the_machine, (error, error.__cause__))),
     )
 
 
@@ -368,6 +370,11 @@ class _Watcher(Watcher):
             # Training takes it as a request and writes a checkpoint; a second one would end the process.
             self._asked = True
             signal.raise_signal(signal.SIGTERM)
+
+
+def _is_of_the_machine(error: BaseException | None) -> bool:
+    """Whether a file could not be written for want of room, or by a fault of the disk."""
+    return isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
 
 
 def _is_out_of_memory(error: Exception) -> bool:

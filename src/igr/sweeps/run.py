@@ -34,6 +34,9 @@ from igr.training.replicas import shared_settings
 from igr.training.runs import load_data, with_data_at_hand
 from igr.training.stopping import stop_signals
 
+# A cluster that takes a run away so often, and lets it come no further, has something against it.
+MOST_TAKEN_AWAY = 20
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -251,6 +254,7 @@ class _Work:
         self._ledger = ledger
         self._is_elsewhere = is_elsewhere
         self._num_failed: Counter[Path] = Counter()
+        self._num_taken_away: Counter[Path] = Counter()
         self._workers = workers
         self._replicas = replicas
         # So many processes have something to do.
@@ -283,9 +287,9 @@ class _Work:
         return self._begun([first, *(self._mates(first) if self._replicas else [])])
 
     def take_of(self, paths: Sequence[str]) -> Bundle | None:
-        """The jobs of these runs, if all of them wait."""
+        """The jobs of those of these runs that wait, if any does."""
         jobs = [job for job in self.waiting if str(job.run.path) in paths]
-        if len(jobs) < len(paths):
+        if not jobs:
             return None
         for job in jobs:
             self.waiting.remove(job)
@@ -347,8 +351,11 @@ class _Work:
 
     def _is_tried_again(self, run: Run, ending: Ending) -> bool:
         """Whether a run that has failed is tried again; what the cluster took away is no try of the run."""
-        self._num_failed[run.path] += not ending.was_taken_away
-        return ending.was_taken_away or (ending.may_pass and self._num_failed[run.path] <= self._retries)
+        if ending.was_taken_away and self._num_taken_away[run.path] < MOST_TAKEN_AWAY:
+            self._num_taken_away[run.path] += 1
+            return True
+        self._num_failed[run.path] += 1
+        return ending.may_pass and self._num_failed[run.path] <= self._retries
 
     def outcome(self, warnings: tuple[str, ...]) -> SweepOutcome:
         """What has come of a finished sweep."""

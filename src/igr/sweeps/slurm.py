@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import hashlib
+import os
 import shlex
 import shutil
 import subprocess
 import time
 import tomllib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from igr.errors import UserError, unknown_name
-from igr.sweeps.job import Bundle, Ending, Job
-from igr.sweeps.ledger import Ledger
+from igr.sweeps.job import Bundle, Ending, Job, evaluation_in
+from igr.sweeps.ledger import LEDGER, Ledger
 from igr.sweeps.slurm_task import AGAIN, SlurmTask, read_endings
 from igr.training.runs import RunFolder
 
 # What submitit writes, and how tasks ended, below the folder of a sweep.
 FOLDER = "slurm"
-SECONDS_BETWEEN_LOOKS = 3.0
-# So often a task has to be seen ended, or not at all, before it is believed to have ended without a word: a
-# file may come late over the network, and a task that goes back into the queue is ended for a moment.
-LOOKS_BEFORE_GIVEN_UP = 3
+SECONDS_BETWEEN_LOOKS = 5.0
+# So long a task has to be seen ended, or not at all, before it is believed to have ended without a word: one
+# that goes back into the queue is ended for a moment. A file may take longer to come over a network.
+SECONDS_BEFORE_GIVEN_UP = 15.0
+SECONDS_FOR_A_FILE = 90.0
+# What most clusters take as one array.
+_LARGEST_ARRAY = 1000
 
 # States out of which a task does not come by itself.
-_ENDED = frozenset(
+ENDED = frozenset(
     {
         *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
         *("PREEMPTED", "REVOKED", "TIMEOUT"),
     }
 )
 # Those that say nothing about the run.
-_TAKEN_AWAY = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT"})
+_TAKEN_AWAY = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"})
+# What is not for others to set.
+_OWN_OPTIONS = frozenset({"array", "error", "job-name", "open-mode", "output", "signal"})
 # submitit has a limit where none is given.
 _UNLIMITED = 100_000
 # Seconds for a checkpoint before the time limit ends a task.
@@ -98,16 +103,16 @@ class SlurmSettings:
                 f"expected setup of the cluster to be lines of shell; got {self.setup!r}; change it"
             )
         for name, value in self.options.items():
+            if name.replace("_", "-") in _OWN_OPTIONS:
+                raise UserError(
+                    f"expected options of sbatch other than {', '.join(sorted(_OWN_OPTIONS))}; got {name}, "
+                    "which igr sets; leave it out"
+                )
             if not isinstance(value, str | int | bool) or "\n" in f"{name}{value}":
                 raise UserError(
                     f"expected the option {name} of sbatch to be text, a number or true; got {value!r}; "
                     "change it"
                 )
-        if self.container is not None and not Path(self.container).is_file():
-            raise UserError(
-                f"expected an Apptainer image at {self.container}; got no such file; build it as "
-                "docs/containers.md says, or leave --container out"
-            )
 
 
 def read_slurm_settings(path: Path) -> SlurmSettings:
@@ -139,7 +144,7 @@ class Queue(Protocol):
         """The next jobs, to be done together; ``None`` where none can be done now."""
 
     def take_of(self, paths: Sequence[str]) -> Bundle | None:
-        """The jobs of these runs, if all of them wait."""
+        """The jobs of those of these runs that wait, if any does."""
 
     def submitted(self, tasks: Sequence[str]) -> None:
         """What was taken are tasks of a cluster now, with these numbers."""
@@ -153,11 +158,25 @@ class Queue(Protocol):
 
 @dataclass
 class _Going:
-    """A task that has not ended, as far as is known."""
+    """A task that has not ended, as far as is known.
+
+    Attributes:
+        bundle: The jobs that wait for it.
+        places: Which of the runs of the task these are.
+        num_runs: How many runs it has.
+        step: The steps that were done of these when it was met, all in all.
+        is_adopted: Whether an earlier process has submitted it.
+        last_state: The last state that was seen of it.
+        ended_since: When it was first seen ended without word.
+    """
 
     bundle: Bundle
-    ending: Path
-    looks_ended: int = 0
+    places: tuple[int, ...]
+    num_runs: int
+    step: int
+    is_adopted: bool
+    last_state: str | None = None
+    ended_since: float | None = None
 
 
 def work_on_slurm(
@@ -180,19 +199,21 @@ def work_on_slurm(
         should_stop: Whether to stop.
 
     Raises:
-        UserError: There is no cluster, or it refuses the jobs.
+        UserError: There is no cluster, it does not answer at first, it has tasks of this sweep that are not
+            noted, or it refuses the jobs.
     """
-    cluster = _Cluster(settings, folder)
+    cluster = _Cluster(settings, folder, ledger.tasks)
     going: dict[str, _Going] = {}
     for task, paths in ledger.tasks.items():
-        found = queue.take_of(paths) if cluster.has_begun(task) else None
+        found = queue.take_of(paths)
         if found is not None:
-            going[task] = _Going(found, cluster.ending_of(task))
+            places = tuple(paths.index(str(job.run.path)) for job in found.jobs)
+            going[task] = _Going(found, places, len(paths), _steps_of(found.jobs), is_adopted=True)
     ledger.ended([task for task in [*ledger.tasks] if task not in going])
     next_look = 0.0
     while True:
-        fresh = []
-        while (bundle := queue.take()) is not None:
+        fresh: list[Bundle] = []
+        while len(fresh) < _LARGEST_ARRAY and (bundle := queue.take()) is not None:
             fresh.append(bundle)
         if fresh:
             submitted = cluster.submit(fresh)
@@ -201,6 +222,7 @@ def work_on_slurm(
                 {task: [job.run.path for job in new.bundle.jobs] for task, new in submitted.items()}
             )
             queue.submitted([*submitted])
+            continue
         if not going or should_stop():
             return
         if time.monotonic() < next_look:
@@ -218,18 +240,34 @@ def work_on_slurm(
 class _Cluster:
     """The cluster that ``sbatch`` and ``squeue`` reach."""
 
-    def __init__(self, settings: SlurmSettings, folder: Path) -> None:
+    def __init__(self, settings: SlurmSettings, folder: Path, known: Collection[str]) -> None:
         settings.check()
+        if settings.container is not None and not Path(settings.container).is_file():
+            raise UserError(
+                f"expected an Apptainer image at {settings.container}; got no such file; build it as "
+                "docs/containers.md says, or leave --container out"
+            )
         missing = [name for name in ("sbatch", "squeue", "scontrol", "srun") if shutil.which(name) is None]
         if missing:
             raise UserError(
                 f"expected the commands of Slurm on the PATH; got no {', '.join(missing)}; run this on a "
                 "machine that submits jobs, or use --executor local"
             )
-        self._folder = folder.absolute() / FOLDER
+        self._folder = folder.resolve() / FOLDER
         self._name = name_of(folder)
+        states = states_of(self._name)
+        if states is None:
+            raise UserError(
+                "expected squeue to tell what is on the cluster; got no answer; try again when it does, see "
+                f"squeue --name={self._name}"
+            )
+        foreign = [task for task, state in states.items() if state not in ENDED and task not in known]
+        if foreign:
+            raise UserError(
+                f"expected no task of this sweep on the cluster that {LEDGER} does not know of; got "
+                f"{foreign[0]}; wait for it, or end it with scancel --name={self._name}"
+            )
         self._executor = _executor(settings, self._folder, self._name)
-        self._states = states_of(self._name) or {}
 
     def submit(self, bundles: Sequence[Bundle]) -> dict[str, _Going]:
         """Submits an array with a task for each."""
@@ -253,46 +291,80 @@ class _Cluster:
         going = {}
         for job, bundle, ending in zip(jobs, bundles, endings, strict=True):
             # So that it is found by its number, without submitit's own files.
-            link = self.ending_of(job.job_id)
+            link = self._ending_of(job.job_id)
             link.parent.mkdir(parents=True, exist_ok=True)
             # A cluster may begin to count anew.
             link.unlink(missing_ok=True)
             link.symlink_to(ending.name)
-            going[job.job_id] = _Going(bundle, link)
-            self._states[job.job_id] = "PENDING"
+            count = len(bundle.jobs)
+            going[job.job_id] = _Going(
+                bundle, tuple(range(count)), count, _steps_of(bundle.jobs), is_adopted=False
+            )
         return going
 
-    def ending_of(self, task: str) -> Path:
+    def _ending_of(self, task: str) -> Path:
         """The file that says how the runs of a task ended."""
         return self._folder / "endings" / f"task-{task}.json"
-
-    def has_begun(self, task: str) -> bool:
-        """Whether a task of an earlier process is still there, or has left word."""
-        return self.ending_of(task).exists() or self._states.get(task, "COMPLETED") not in _ENDED
 
     def look(self, going: Mapping[str, _Going]) -> dict[str, list[Ending]]:
         """The tasks that have ended, and how their runs did."""
         states = states_of(self._name)
-        if states is not None:
-            self._states = states
+        endings = self._folder / "endings"
+        if endings.is_dir():
+            # Over a network a folder that was listed shows files that are new.
+            os.listdir(endings)
         ended = {}
         for task, one in going.items():
-            count = len(one.bundle.jobs)
-            found = read_endings(one.ending, count)
+            found = read_endings(self._ending_of(task), one.num_runs)
             if found is not None:
-                ended[task] = found
-            elif states is not None and states.get(task, "COMPLETED") in _ENDED:
-                one.looks_ended += 1
-                if one.looks_ended >= LOOKS_BEFORE_GIVEN_UP:
-                    ended[task] = [_without_word(task, states.get(task), self._folder)] * count
-            else:
-                one.looks_ended = 0
+                ended[task] = [
+                    _of_now(job, found[place], one.is_adopted)
+                    for place, job in zip(one.places, one.bundle.jobs, strict=True)
+                ]
+            elif states is not None:
+                one.last_state = states.get(task, one.last_state)
+                if states.get(task, "COMPLETED") not in ENDED:
+                    one.ended_since = None
+                elif self._is_given_up(one):
+                    ended[task] = [self._without_word(task, one)] * len(one.bundle.jobs)
         return ended
+
+    @staticmethod
+    def _is_given_up(one: _Going) -> bool:
+        """Whether a task has been seen ended for so long that it will say nothing, nor come back."""
+        now = time.monotonic()
+        if one.ended_since is None:
+            one.ended_since = now
+        # One that has ended well has written a file.
+        patience = SECONDS_FOR_A_FILE if one.last_state == "COMPLETED" else SECONDS_BEFORE_GIVEN_UP
+        return now - one.ended_since >= patience
+
+    def _without_word(self, task: str, one: _Going) -> Ending:
+        has_moved = _steps_of(one.bundle.jobs) > one.step
+        state = one.last_state
+        return Ending(
+            failure=f"expected the task {task} of the cluster to end with a result; got the state "
+            f"{state or 'unknown'}; see {log_of(self._folder.parent, task)}",
+            may_pass=state != "CANCELLED",
+            # What has happened to it while nobody waited is the reason to go on now, and no failure.
+            was_taken_away=one.is_adopted or state in _TAKEN_AWAY or (state == "TIMEOUT" and has_moved),
+        )
+
+
+def _of_now(job: Job, ending: Ending, is_adopted: bool) -> Ending:
+    """How a job ended, if what was asked of it is what is asked now; else it is to be done again."""
+    if is_adopted and ending == Ending():
+        settings = job.evaluation
+        missing = [
+            split for split in job.splits if evaluation_in(job.path, job.run.config, split, settings) is None
+        ]
+        return Ending(interrupted=True) if missing else ending
+    return ending
 
 
 def states_of(name: str) -> dict[str, str] | None:
     """The states of all tasks of jobs of that name, by their numbers; ``None`` where no cluster answers."""
-    command = ["squeue", f"--user={getpass.getuser()}", f"--name={name}", "--noheader", "--array"]
+    command = ["squeue", f"--user={os.getuid()}", f"--name={name}", "--noheader", "--array"]
     try:
         found = subprocess.run(
             [*command, "--states=all", "--format=%i|%T"],
@@ -308,23 +380,13 @@ def states_of(name: str) -> dict[str, str] | None:
 
 
 def name_of(folder: Path) -> str:
-    """The name under which the tasks of the sweep in a folder are submitted."""
-    return f"igr-{hashlib.sha256(str(folder.absolute() / FOLDER).encode()).hexdigest()[:10]}"
+    """The name under which the tasks of the sweep in a folder, and no others, are submitted."""
+    return f"igr-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:10]}"
 
 
 def log_of(folder: Path, task: str) -> Path:
     """Where a task of the sweep in a folder writes what it says on standard error."""
     return folder / FOLDER / f"{task}_0_log.err"
-
-
-def _without_word(task: str, state: str | None, folder: Path) -> Ending:
-    log = log_of(folder.parent, task)
-    return Ending(
-        failure=f"expected the task {task} of the cluster to end with a result; got the state "
-        f"{state or 'unknown'}; see {log}",
-        may_pass=state != "CANCELLED",
-        was_taken_away=state in _TAKEN_AWAY,
-    )
 
 
 def _executor(settings: SlurmSettings, folder: Path, name: str) -> Any:
@@ -357,10 +419,15 @@ def _executor(settings: SlurmSettings, folder: Path, name: str) -> Any:
         # By the script and not by the task, which may be in a container that knows no Slurm.
         teardown=[
             "code=$?",
-            f'if [ "$code" -eq {AGAIN} ]; then scontrol requeue "$SLURM_JOB_ID"; sleep 120; fi',
+            # Not by SLURM_JOB_ID: the last task of an array has the number of the whole.
+            "task=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}}",
+            f'if [ "$code" -eq {AGAIN} ]; then scontrol requeue "${{task:-$SLURM_JOB_ID}}"; sleep 120; fi',
             'exit "$code"',
         ],
-        additional_parameters={"requeue": True, **settings.options},
+        additional_parameters={
+            "requeue": True,
+            **{name: value for name, value in settings.options.items() if value is not False},
+        },
         **{key: value for key, value in asked.items() if value is not None},
     )
     return executor
@@ -380,6 +447,11 @@ def _with_absolute_paths(bundle: Bundle) -> Bundle:
     return dataclasses.replace(
         bundle, jobs=tuple(dataclasses.replace(job, path=job.path.absolute()) for job in bundle.jobs)
     )
+
+
+def _steps_of(jobs: Sequence[Job]) -> int:
+    """The steps of the latest checkpoints of runs, all in all."""
+    return sum(RunFolder(job.path).latest_step() or 0 for job in jobs)
 
 
 def _share_done(jobs: Sequence[Job]) -> float:

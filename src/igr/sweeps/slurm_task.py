@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from igr.training.stopping import stop_signals
 
 # What the script of a job takes as the wish to be put into the queue again.
 AGAIN = 75
+# Slurm gives a job as long as this to end, or it is more than it is given anywhere.
+SECONDS_TO_BE_KILLED = 600.0
 # Those that come some time before the end of the limit.
 _WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -55,6 +58,8 @@ class SlurmTask:
             endings = attempt(self.bundle, should_stop, _Progress())
         if any(ending.interrupted for ending in endings):
             if not announced.has_come:
+                # To Slurm a job that ends now has failed. One that it has to kill goes back into the queue.
+                time.sleep(SECONDS_TO_BE_KILLED)
                 raise SystemExit(128 + signal.SIGTERM)
             if left != self._to_evaluate() or not left:
                 raise SystemExit(AGAIN)

@@ -11,11 +11,11 @@ from igr.sweeps.group import Group, Run
 from igr.sweeps.job import evaluation_in, is_trained
 from igr.sweeps.ledger import Ledger
 from igr.sweeps.record import Sweep, read_sweep
-from igr.sweeps.slurm import log_of, name_of, states_of
+from igr.sweeps.slurm import ENDED, log_of, name_of, states_of
 from igr.training.folders import LOCK
 from igr.training.runs import RunFolder
 
-STATES = ("finished", "running", "queued", "waiting", "stopped", "failed")
+STATES = ("finished", "running", "queued", "waiting", "stopped", "failed", "unknown")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RunStatus:
         run: The run.
         state: ``"finished"``: trained and evaluated; ``"running"``; ``"queued"``: it waits for a place on a
             cluster; ``"waiting"``: nothing of it is done; ``"stopped"``: it goes on from a checkpoint when
-            the sweep does; ``"failed"``.
+            the sweep does; ``"failed"``; ``"unknown"``: it was given to a cluster that does not answer.
         epoch: The epochs that are finished.
         num_epochs: How many there will be.
         bound: What the last validation gave, in nats per image; of a VAE with the discrete KL no bound but
@@ -68,10 +68,13 @@ def status(folder: str | Path) -> list[RunStatus]:
     sweep = read_sweep(folder)
     ledger = Ledger(sweep.folder)
     # No cluster has to answer where no task is known of.
-    found = states_of(name_of(sweep.folder)) or {} if ledger.tasks else {}
-    states = {task: found[task] for task in ledger.tasks if task in found}
+    found = states_of(name_of(sweep.folder)) if ledger.tasks else {}
+    states = {task: "UNKNOWN" if found is None else found.get(task, "COMPLETED") for task in ledger.tasks}
+    is_going = _is_held(sweep.folder)
     return [
-        _status_of(sweep, run, splits, ledger.failures, ledger.last_tasks.get(str(run.path)), states)
+        _status_of(
+            sweep, run, splits, ledger.failures, ledger.last_tasks.get(str(run.path)), states, is_going
+        )
         for group in sweep.groups
         for run, splits in _runs_of(sweep, group).items()
     ]
@@ -104,16 +107,22 @@ def _status_of(
     failures: Mapping[str, str],
     task: str | None,
     states: Mapping[str, str],
+    is_going: bool,
 ) -> RunStatus:
     folder = RunFolder(sweep.folder / run.path)
     lines = folder.metrics() if folder.is_begun else []
     bounds = [line["validation_bound"] for line in lines if line.get("validation_bound") is not None]
     failure = failures.get(str(run.path))
+    on_cluster = states.get(task or "", "COMPLETED")
+    # Nobody holds a run while it is evaluated.
+    is_evaluated = is_going and not states and failure is None and is_trained(folder.path)
     if _is_finished(sweep, run, splits):
         state, failure = "finished", None
-    elif _is_held(folder.path) or states.get(task or "") in ("RUNNING", "COMPLETING"):
+    elif _is_held(folder.path) or on_cluster in ("RUNNING", "COMPLETING") or is_evaluated:
         state, failure = "running", None
-    elif task in states:
+    elif on_cluster == "UNKNOWN":
+        state, failure = "unknown", None
+    elif on_cluster not in ENDED:
         state, failure = "queued", None
     elif failure is not None:
         state = "failed"
@@ -140,5 +149,8 @@ def _is_held(path: Path) -> bool:
         # For a moment, for which one that begins waits.
         with FileLock(lock, timeout=0):
             return False
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:
+        # Of someone else, who alone may hold it.
+        return False

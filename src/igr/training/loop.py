@@ -4,7 +4,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -223,7 +223,8 @@ class Loop:
                 raise self._left_alone() from error
 
     def _run(self, watcher: Watcher) -> dict[str, Any]:
-        board = self.board()
+        with self.processes.agreed():
+            board = self.board()
         with stop_signals() as stop, watcher, board or nullcontext():
             watcher.begin(self.step, self.num_steps, self.config.epochs)
             while not self.is_done:
@@ -344,6 +345,8 @@ class Loop:
                 self.folder.append(metrics, seconds)
             if board is not None:
                 self._show(board, metrics, seconds)
+        # Not before: where that was in vain, another process may write it.
+        self.sums.zero_()
         return metrics
 
     def checkpoint_if_due(self) -> None:
@@ -357,7 +360,7 @@ class Loop:
         return Board(self.folder.tensorboard, self.step) if wanted else None
 
     def _metrics(self, epoch: int) -> dict[str, Any]:
-        """The line of an epoch for ``metrics.jsonl``; its sums start anew."""
+        """The line of an epoch for ``metrics.jsonl``."""
         self._settle()
         due = epoch % self.config.eval_every == 0 or epoch == self.config.epochs
         metrics = {
@@ -373,7 +376,6 @@ class Loop:
             ),
             **self.task.learned(),
         }
-        self.sums.zero_()
         return metrics
 
     @torch.no_grad()
@@ -445,15 +447,22 @@ class Loop:
                     stack.enter_context(self.folder.locked())
                 except UserError:
                     return Elsewhere(what)
-                latest = self.folder.latest_step()
-                if latest is not None and latest >= self.step - 1:
-                    # The first one has ended in the meantime, and has said so.
-                    return Elsewhere(what)
+            latest = self.folder.latest_step()
+            if self.device.type == "cuda":
+                # Its work may still wait for the one that has ended, or have gone on with sums of nothing.
+                found = "none" if latest is None else f"that of step {latest}"
+                return TrainingFailure(
+                    f"{what}; the last checkpoint is {found}; go on with igr train --resume "
+                    f"{shlex.quote(str(self.folder.path))}"
+                )
             self.processes = ALONE
             if len(self.folder.metrics()) < self.step // self.steps_per_epoch:
                 # All steps of an epoch were taken, but nothing was written of it.
                 self.close_epoch(0.0, None)
-            self._checkpoint()
+            elif self.step % self.steps_per_epoch == 0:
+                self.sums.zero_()
+            if latest != self.step:
+                self._checkpoint()
         return TrainingFailure(self._where_it_stopped(f"{what}; stopped"))
 
     def _not_finite(self, step: int, sums: Tensor) -> Exception:
@@ -488,7 +497,8 @@ class Loop:
 
     def finish(self) -> dict[str, Any]:
         """Writes the result of a run that is done, and returns it."""
-        with self.processes.agreed():
+        # If another one ends after the last step, nothing is missing but its word.
+        with suppress(Lost) if self.processes.is_first else nullcontext(), self.processes.agreed():
             if self.processes.is_first:
                 self._write_result()
         return self.folder.result()

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from igr.training.captured import Capture, Captured, captured
 from igr.training.flat import Flat, NotFlat, flattened
-from igr.training.processes import ALONE, Processes
+from igr.training.processes import ALONE, Lost, Processes
 from igr.training.task import StepTerms, Task
 
 # Finding the operations of a pass takes as long as some hundred steps save thereby.
@@ -82,10 +82,17 @@ class Passes:
             Lost: Another process does not take part.
         """
         whole = len(x) if num_images is None else num_images
-        gradients, sums = self._of_part(x, step, whole)
         if self._sum is None:
-            return gradients, sums
-        gradients, sums = self._sum(gradients, sums, self.task.changing, whole)
+            return self._of_part(x, step, whole)
+        before = [buffer.clone() for buffer in self.task.changing]
+        try:
+            gradients, sums = self._of_part(x, step, whole)
+            gradients, sums = self._sum(gradients, sums, self.task.changing, whole)
+        except Lost:
+            # The step was not taken, and a checkpoint is to know nothing of it.
+            for buffer, value in zip(self.task.changing, before, strict=True):
+                buffer.copy_(value)
+            raise
         if self.num_tracked is not None:
             # That of the sums of parts, and not of the parts.
             sums = self.figures(sums[:-1], gradients, whole)

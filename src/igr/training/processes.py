@@ -79,7 +79,10 @@ class Processes:
         try:
             dist.all_reduce(tensor)
         except RuntimeError as error:
-            raise Lost(str(error).partition("\n")[0]) from error
+            raise Lost(
+                f"expected an answer of all {self.count} processes of the run; got none of one, which has "
+                "ended; see what it has said"
+            ) from error
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the images of all, with shape :math:`()`; its gradient is that of this one's part."""
@@ -163,13 +166,17 @@ def joined() -> Iterator[Processes]:
         ) from error
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), _has_device())
-    finally:
-        dist.destroy_process_group()
+    except Exception as error:
+        # The end of one that a device still waits for cannot be waited for.
+        if not any(isinstance(one, Lost) for one in (error, error.__cause__)):
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def _place() -> int:
     """The number of this process among those of its machine."""
-    return int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("RANK", "0"))
 
 
 def _has_device() -> bool:
