@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,10 +21,12 @@ from igr.errors import UserError
 from igr.training import loop
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
-from igr.training.processes import ALONE, Processes, are_several
+from igr.training.failures import TrainingFailure
+from igr.training.processes import ALONE, Lost, Processes, are_several
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder
 from igr.training.sop_config import SOPConfig
+from igr.training.watchers import Watcher
 from several_processes import ends, start
 
 # Two batches and an image that is left over, which each of two processes has; 102 steps, of which
@@ -153,6 +157,48 @@ def test_alone_there_is_nothing_to_agree_on() -> None:
     torch.testing.assert_close(values.grad, torch.full((3,), 1 / 3))
 
 
+class Gone(Processes):
+    """The first of two, of which the other one ends at some sum."""
+
+    def __init__(self, sums: int) -> None:
+        super().__init__(0, 2)
+        self.left = sums
+
+    def add(self, tensor: torch.Tensor) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Lost("gone")
+        # As if the other one had the same.
+        tensor.mul_(2)
+
+
+@pytest.mark.parametrize("name", ["moving-average", "relax", "igr", "capacities"])
+@pytest.mark.parametrize("sums", range(5, 11))
+def test_a_checkpoint_knows_nothing_of_a_step_that_was_not_taken(
+    name: str, sums: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in a step the other process ends, the state is that after the last whole one."""
+    config = dataclasses.replace(CONFIGS[name], tensorboard=False).resolved()
+    dataset = loop.load_data(config)
+
+    def loop_of(folder: str, processes: Processes) -> loop.Loop:
+        found = loop.Loop(RunFolder(tmp_path / folder), config, dataset, processes=processes)
+        found.folder.path.mkdir()
+        return found
+
+    broken = loop_of("broken", Gone(sums))
+    whole = loop_of("whole", Gone(10**6))
+    with pytest.raises(TrainingFailure), broken.folder.locked():
+        broken.run(Watcher())
+    for batch in whole.batches()[: broken.step]:
+        whole._step(whole._part_of(batch), len(batch))
+    assert whole.step == broken.step
+    if broken.step % broken.steps_per_epoch == 0:
+        whole.sums.zero_()
+    for name, tensor in whole.tensors().items():
+        torch.testing.assert_close(broken.tensors()[name], tensor, rtol=0, atol=0)
+
+
 def test_what_says_that_there_are_several() -> None:
     whole = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
     assert are_several(whole)
@@ -248,6 +294,30 @@ def test_the_end_of_one_is_the_end_of_all_with_one_message_and_a_checkpoint(
     loop.resume(match[3])
     loop.train(LONG, tmp_path / "one")
     assert_same_run(tmp_path / "run", tmp_path / "one")
+
+
+def children_of(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs the processes of Linux under /proc")
+@pytest.mark.parametrize("repetition", range(4))
+def test_torchrun_ends_the_others_after_they_have_spoken(repetition: int, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *command(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_epochs(run, 3)
+    os.kill(children_of(launcher.pid)[1], signal.SIGKILL)
+    _, said = launcher.communicate(timeout=240)
+    lines = [line for line in said.splitlines() if line.startswith("igr train: ")]
+    assert len(lines) == 1, said
+    assert "got the end of one before; stopped at step" in lines[0]
+    assert RunFolder(run).latest_checkpoint() is not None
 
 
 @pytest.mark.slow
