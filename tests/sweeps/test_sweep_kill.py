@@ -86,6 +86,7 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
     return {f"{path}/{name}": stamp for path in done for name, stamp in files(path).items()}
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_parent_is_killed_leaves_no_process_and_goes_on(tmp_path):
     grid = {**GRID, "seed": [0, 1]}
     process = launch(tmp_path / "a", grid, workers=2)

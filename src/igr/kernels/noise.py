@@ -7,7 +7,8 @@ drawn anew from a uniform of its own, so that the grain there is 2^-35.
 
 Many numbers at once on the CPU, normal ones too, are made of 31 bits each from numpy's SFC64, seeded by
 the generator: it gives them faster than torch's Mersenne Twister. The grain is then 2^-31 at zero and 2^-42
-at one.
+at one, and of normal numbers, whose middle is made of what float32 holds of these bits, 2^-24 of
+probability where the tails begin.
 """
 
 from __future__ import annotations
