@@ -31,8 +31,10 @@ from igr.errors import UserError
 from igr.evaluation.compared_runs import read_runs, runs_to_csv
 from igr.evaluation.evaluation import stored_evaluation
 from igr.fitting import Fit, fit, priors, uniform_prior
-from igr.sweeps import grid, group, record
+from igr.sweeps import grid, group, read_slurm_settings, record
 from igr.sweeps.job import EvaluationSettings
+from igr.sweeps.ledger import LEDGER, Ledger
+from igr.sweeps.slurm_task import read_endings
 from igr.training import checkpoints
 from igr.training.build import build_latent
 from igr.training.config import TrainConfig
@@ -42,6 +44,7 @@ from igr.training.runs import RunFolder, load_run
 from igr.training.sop_config import SOPConfig
 from mutations import (
     deflated_zeros,
+    hostile_value,
     mutated_bytes,
     mutated_gzip,
     mutated_json,
@@ -573,7 +576,84 @@ def grids(folder: Path) -> Reader:
     return Reader(json.dumps(values[0]).encode(), make, read)
 
 
+ATTEMPTS = {
+    "failures": {"igr/a-s0": "expected finite numbers; got a step"},
+    "tasks": {"12_0": ["igr/a-s1"], "12_1": ["igr/b-s0", "igr/b-s1"]},
+    "last_tasks": {"igr/a-s1": "12_0", "igr/b-s0": "12_1", "igr/b-s1": "12_1"},
+}
+
+
+def attempts(folder: Path) -> Reader:
+    """What a sweep notes of failures and tasks, gone on with."""
+    write = written(folder / LEDGER)
+
+    def read(file: bytes) -> None:
+        write(file)
+        ledger = Ledger(folder)
+        ledger.ended([*ledger.tasks])
+        ledger.failed(Path("igr/a-s0"), "once more")
+        assert {*ledger.failures} == {*Ledger(folder).failures}
+
+    return Reader(json.dumps(ATTEMPTS).encode(), lambda random: mutated_json(random, ATTEMPTS), read)
+
+
+def endings(folder: Path) -> Reader:
+    """How the two runs of a task of a cluster ended."""
+    value = {
+        "endings": [
+            {"interrupted": False, "failure": None, "traceback": None},
+            {"failure": "it broke", "traceback": "of", "may_pass": True, "was_taken_away": False},
+        ]
+    }
+    write = written(folder / "ending.json")
+
+    def read(file: bytes) -> None:
+        for ending in read_endings(write(file), 2) or ():
+            assert isinstance(ending.failure, str | None)
+            assert all(type(flag) is bool for flag in (ending.interrupted, ending.may_pass))
+
+    return Reader(json.dumps(value).encode(), lambda random: mutated_json(random, value), read)
+
+
+SETTINGS = b"""partition = "gpu"
+time_limit = 120
+gpus = 1
+memory = "8G"
+setup = ["module load cuda", "ulimit -n 4096"]
+
+[options]
+nice = 100
+mail-type = "FAIL"
+exclusive = true
+"""
+
+
+def cluster(folder: Path) -> Reader:
+    """What is asked of a cluster, as TOML; what is read is what sbatch can be asked."""
+    write = written(folder / "cluster.toml")
+
+    def make(random: Random) -> bytes:
+        if random.random() < 0.5:
+            return mutated_bytes(random, SETTINGS)
+        lines = SETTINGS.decode().splitlines()
+        place = random.randrange(len(lines))
+        name = lines[place].partition(" = ")[0]
+        lines[place] = f"{name} = {json.dumps(hostile_value(random), default=str)}"
+        return "\n".join(lines).encode(errors="surrogatepass")
+
+    def read(file: bytes) -> None:
+        found = read_slurm_settings(write(file))
+        assert not any(
+            "\n" in str(value) for value in (found.partition, found.memory, *found.options.values())
+        )
+
+    return Reader(SETTINGS, make, read)
+
+
 READERS = {
+    "attempts": attempts,
+    "endings": endings,
+    "cluster": cluster,
     "idx": idx,
     "trusted idx": trusted_idx,
     "omniglot": omniglot,

@@ -51,8 +51,8 @@ def test_a_file_of_settings_is_read(tmp_path: Path) -> None:
         ("setup = [1]", "expected setup of the cluster to be lines of shell"),
         ("setup = 1", "expected setup of the cluster to be lines of shell"),
         ("options = 3", "expected a table of options in "),
-        ("[options]\na = [1]", "expected the option a of sbatch to be text, a number or true"),
-        ("[options]\narray = '0-3'", "expected options of sbatch other than array, .*; got array"),
+        ("[options]\na = [1]", "expected the option 'a' of sbatch to be text, a number or true"),
+        ("[options]\narray = '0-3'", "expected options of sbatch other than array, .*; got 'array'"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(text: str, message: str | None, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from igr.errors import UserError, unknown_name
+from igr.errors import UserError, cut, shown, unknown_name
 from igr.sweeps.job import Bundle, Ending, Job, evaluation_in
 from igr.sweeps.ledger import LEDGER, Ledger
 from igr.sweeps.slurm_task import AGAIN, SlurmTask, read_endings
@@ -92,26 +92,28 @@ class SlurmSettings:
             if (name, value) != ("at_once", None) and (type(value) is not int or value < lowest):
                 raise UserError(
                     f"expected {name} of the cluster to be a whole number of at least {lowest}; got "
-                    f"{value!r}; change {name}"
+                    f"{shown(value)}; change {name}"
                 )
         for name in ("partition", "memory", "account", "qos", "constraint", "container"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value or "\n" in value):
-                raise UserError(f"expected {name} of the cluster to be text; got {value!r}; change {name}")
+                raise UserError(
+                    f"expected {name} of the cluster to be text; got {shown(value)}; change {name}"
+                )
         if not all(isinstance(line, str) for line in self.setup):
             raise UserError(
-                f"expected setup of the cluster to be lines of shell; got {self.setup!r}; change it"
+                f"expected setup of the cluster to be lines of shell; got {shown(self.setup)}; change it"
             )
         for name, value in self.options.items():
             if name.replace("_", "-") in _OWN_OPTIONS:
                 raise UserError(
-                    f"expected options of sbatch other than {', '.join(sorted(_OWN_OPTIONS))}; got {name}, "
-                    "which igr sets; leave it out"
+                    f"expected options of sbatch other than {', '.join(sorted(_OWN_OPTIONS))}; got "
+                    f"{shown(name)}, which igr sets; leave it out"
                 )
             if not isinstance(value, str | int | bool) or "\n" in f"{name}{value}":
                 raise UserError(
-                    f"expected the option {name} of sbatch to be text, a number or true; got {value!r}; "
-                    "change it"
+                    f"expected the option {shown(name)} of sbatch to be text, a number or true; got "
+                    f"{shown(value)}; change it"
                 )
 
 
@@ -124,13 +126,17 @@ def read_slurm_settings(path: Path) -> SlurmSettings:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"expected a TOML file at {path}; got {error}; name a file of settings") from error
+        raise UserError(
+            f"expected a TOML file at {path}; got {cut(error)}; name a file of settings"
+        ) from error
     known = [field.name for field in dataclasses.fields(SlurmSettings)]
     for name in values:
         if name not in known:
             raise UserError(f"{unknown_name('a setting of a cluster', name, known)} (in {path})")
     if not isinstance(values.get("options", {}), dict):
-        raise UserError(f"expected a table of options in {path}; got {values['options']!r}; write [options]")
+        raise UserError(
+            f"expected a table of options in {path}; got {shown(values['options'])}; write [options]"
+        )
     setup = values.get("setup", [])
     settings = SlurmSettings(**values | {"setup": tuple(setup) if isinstance(setup, list) else (setup,)})
     settings.check()

@@ -139,6 +139,12 @@ def read_endings(path: Path, count: int) -> list[Ending] | None:
     endings: list[Ending] = []
     with suppress(KeyError, TypeError):
         endings = [Ending(**fields) for fields in read_json(path)["endings"]]
-    if len(endings) != count:
+    if len(endings) != count or not all(map(_is_typed, endings)):
         raise UserError(f"expected how {count} runs ended in {path}; got something else; remove the file")
     return endings
+
+
+def _is_typed(ending: Ending) -> bool:
+    texts = (ending.failure, ending.traceback)
+    flags = (ending.interrupted, ending.may_pass, ending.was_taken_away)
+    return all(isinstance(text, str | None) for text in texts) and all(type(flag) is bool for flag in flags)
