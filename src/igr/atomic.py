@@ -71,7 +71,17 @@ def _is_alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _is_zombie(process)
+
+
+def _is_zombie(process: int) -> bool:
+    """Whether a process has ended, and nobody has asked how: in a container there may be nobody who does."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    # After the name, which stands in brackets and may hold anything.
+    return stat.rpartition(")")[2].split()[:1] == ["Z"]
 
 
 def _sync_folder(folder: Path) -> None:

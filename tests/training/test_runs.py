@@ -302,3 +302,17 @@ def test_a_checkpoint_of_other_settings_is_refused(folder):
     checkpoints.write(folder.checkpoints, 3, 1, parameter_tensors(model))
     with pytest.raises(UserError, match="with the config it was trained with"):
         load_run(folder.path)
+
+
+def test_what_a_zombie_has_left_is_removed(tmp_path: Path) -> None:
+    """A process that has ended keeps its number until someone asks how, which in a container may be never."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    left, kept = (tmp_path / f".unfinished-{process.pid}-a.json" for process in (ended, living))
+    for path in (left, kept):
+        path.touch()
+    atomic.remove_unfinished(tmp_path)
+    assert (left.exists(), kept.exists()) == (False, True)
+    living.communicate(b"\n")
+    ended.wait()
