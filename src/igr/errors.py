@@ -16,7 +16,11 @@ class UserError(ValueError):
 
 def shown(value: object) -> str:
     """Its repr, cut so that an error stays a sentence."""
-    return cut(repr(value), 80)
+    try:
+        return cut(repr(value), 80)
+    except ValueError:
+        # Python does not write out whole numbers of thousands of digits.
+        return "a number of thousands of digits"
 
 
 def cut(text: object, most: int = 240) -> str:

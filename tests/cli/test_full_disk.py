@@ -258,3 +258,28 @@ def test_replicas_whose_ends_cannot_be_written_fail_one_by_one():
         assert isinstance(failure, TrainingFailure)
         assert f"expected to write {path}/result.json" in str(failure)
     assert all(isinstance(found, dict) for found in train_replicas(runs))
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        (["--help"], "closed"),
+        (["data", "list", "--json"], "closed"),
+        (["data", "list", "--json"], "read no more"),
+    ],
+)
+def test_output_that_nobody_wants_is_no_failure(command, output):
+    """Daemons have none, and who pipes into head has seen enough."""
+    program = [sys.executable, "-m", "igr", *command]
+    if output == "closed":
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" >&-', "sh", *program], stderr=subprocess.PIPE, text=True, check=False
+        )
+        code, said = done.returncode, done.stderr
+    else:
+        process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.close()
+        said = process.stderr.read()
+        process.stderr.close()
+        code = process.wait()
+    assert (code, said) == (0, "")

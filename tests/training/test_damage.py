@@ -1,12 +1,16 @@
 """What a disk or a user does to the folder of a run: it goes on to the same bits, or says what to do."""
 
 import dataclasses
+import errno
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from igr.cli import main
 from igr.errors import UserError
@@ -181,3 +185,66 @@ def test_an_evaluation_sees_no_numbers_of_a_damaged_checkpoint(run):
     flip(run / "checkpoints/step-00000010.safetensors")
     with pytest.raises(checkpoints.BrokenCheckpoint):
         evaluate(load_run(run))
+
+
+def of_a_type_that_is_never_written(path: Path) -> None:
+    """With a checksum that is right for no type that numpy knows."""
+    step = checkpoints.step_of(path)
+    record = {"format": 1, "step": step, "epoch": 5, "crc32": {"model.a": 0}}
+    save_file({"model.a": torch.zeros(3, dtype=torch.bfloat16)}, path, {"igr": json.dumps(record)})
+
+
+def test_a_type_that_is_never_written_is_damage(run, unbroken, capsys):
+    of_a_type_that_is_never_written(run / "checkpoints/step-00000010.safetensors")
+    assert main(["train", "--resume", "run"]) == 0
+    assert "model.a has the type BF16, which is never written" in capsys.readouterr().err
+    assert state(run) == state(unbroken)
+
+
+@pytest.mark.parametrize(
+    "which", [["step-00000010"], ["step-00000008", "step-00000010"]], ids=["newest", "all"]
+)
+@pytest.mark.parametrize(
+    "command", [["train", "--resume", "run"], ["evaluate", "run"]], ids=["train", "evaluate"]
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_checkpoint_that_cannot_be_read_is_not_made_anew(
+    run, unbroken, which, command, finished, capsys, monkeypatch
+):
+    """It may be whole, and what cannot be read for want of permission must not be replaced."""
+    if finished:
+        shutil.copy(unbroken / "result.json", run)
+    usual = Path.open
+
+    def refuse(self: Path, *arguments: Any, **settings: Any) -> Any:
+        if self.suffix == ".safetensors" and self.stem in which:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return usual(self, *arguments, **settings)
+
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        assert main(command) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "expected a checkpoint that can be read at run/checkpoints/step-00000010.safetensors" in said[-1]
+    assert "Permission denied" in said[-1]
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == {path: data for path, data in before.items() if path.name != ".lock"}
+
+
+@pytest.mark.parametrize("training", [{}, 5, [], {"step": "x"}, {"step": 10}, {"step": 10, "epoch": None}])
+def test_a_result_that_says_nothing_of_training_is_refused(run, training, capsys):
+    (run / "result.json").write_text(json.dumps({"training": training}))
+    assert main(["train", "--resume", "run"]) == 2
+    said = capsys.readouterr().err
+    assert "expected what training found, with its step and epoch, in run/result.json; got " in said
+
+
+def test_lines_that_cannot_be_read_lose_no_checkpoint(run):
+    """The newer checkpoint is damaged and would go; not before it is known that the rest fits."""
+    flip(run / "checkpoints/step-00000010.safetensors")
+    (run / "metrics.jsonl").write_text("{\n")
+    before = sorted((run / "checkpoints").iterdir())
+    with pytest.raises(UserError, match="expected one JSON object on each line"):
+        loop.resume(run)
+    assert sorted((run / "checkpoints").iterdir()) == before

@@ -32,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     code = 0
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
+        # A daemon may have none.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError as error:
         # Or the interpreter would try it once more at its end, and print what it thinks of that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

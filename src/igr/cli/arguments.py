@@ -55,6 +55,9 @@ def run(command: str, body: Callable[[list[str]], int], argv: list[str]) -> int:
         return 130 if error.is_interrupt else 1
     except SystemExit as exit_:
         return int(exit_.code or 0)
+    except BrokenPipeError:
+        # Of who reads the output, which is no failure of the command.
+        raise
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in argv:
             traceback.print_exception(error)

@@ -120,9 +120,12 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     for path in reversed(every(folder)):
         try:
             with _opened(path) as file:
-                _verify(path, file, file.keys())
+                for name in file.keys():  # noqa: SIM118 (no mapping)
+                    # One at a time: a file may be larger than the memory.
+                    _verify(path, file, [name])
         except BrokenCheckpoint as error:
-            broken.append(error)
+            # With its traceback it would hold what was read.
+            broken.append(error.with_traceback(None))
             continue
         except FileNotFoundError:
             # Training goes on meanwhile, and has removed it.
@@ -138,11 +141,24 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 def _opened(path: Path) -> Iterator[Any]:
     """A checkpoint to be read, whose errors are those of :func:`read`."""
     try:
+        # safetensors takes whatever it cannot open for a file that is not there.
+        path.open("rb").close()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        # A file that is gone is not broken; a link that leads nowhere is.
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
+        raise _broken(path, error.strerror or cut(error)) from error
+    except OSError as error:
+        # It may be whole, so nothing is to be made in its place.
+        raise UserError(
+            f"expected a checkpoint that can be read at {path}; got an error ({error.strerror or error}); "
+            "check its permissions and the disk"
+        ) from error
+    try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (OSError, SafetensorError) as error:
-        # A file that is gone is not broken; a link that leads nowhere is.
-        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+        if isinstance(error, FileNotFoundError) and not path.exists():
             raise
         raise _broken(path, cut(error)) from error
 
@@ -152,9 +168,12 @@ def _verify(path: Path, file: Any, names: Iterable[str]) -> tuple[int, int, dict
     step, epoch, checksums = _progress(path, file.metadata() or {})
     if checksums is not None and checksums.keys() != set(file.keys()):
         raise _broken(path, "its header names other tensors than were written")
-    tensors = {name: file.get_tensor(name) for name in names}
-    for name, tensor in tensors.items():
-        if checksums is not None and _checksum(tensor) != checksums[name]:
+    tensors = {}
+    for name in names:
+        if (kind := file.get_slice(name).get_dtype()) not in _TYPES.values():
+            raise _broken(path, f"{name} has the type {kind}, which is never written")
+        tensors[name] = file.get_tensor(name)
+        if checksums is not None and _checksum(tensors[name]) != checksums[name]:
             raise _broken(path, f"the numbers of {name} are not those that were written")
     return step, epoch, tensors
 

@@ -180,7 +180,7 @@ class TrainConfig(RunConfig):
         outputs = own + cast(int, self.continuous_dim)
         # That network is as wide as what the encoder puts out.
         within = outputs**2 if self.network == "dense_relax" else 0
-        return within + 64 * (outputs + (self.flow_layers or 0))
+        return within + 64 * outputs + 3 * (self.flow_layers or 0)
 
     @property
     def trained_kl(self) -> str:

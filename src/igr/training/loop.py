@@ -163,7 +163,7 @@ class Loop:
             self.validation_images = evaluation_images(config, dataset, "validation")
         else:
             self.train_images, self.validation_images = like.train_images, like.validation_images
-        self.steps_per_epoch = math.ceil(len(self.train_images) / config.batch_size)
+        self.steps_per_epoch = -(-len(self.train_images) // config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
         self.task = task_of(config, dataset, self.steps_per_epoch)
         self.model = self.task.model

@@ -173,6 +173,13 @@ class RunFolder:
         """Whether training has reached its end, and its last checkpoint, if any was kept, is whole."""
         training = self.result().get("training")
         latest = self.latest_checkpoint()
+        if training is not None and not (
+            isinstance(training, dict) and all(type(training.get(key)) is int for key in ("step", "epoch"))
+        ):
+            raise UserError(
+                f"expected what training found, with its step and epoch, in {self._result}; got "
+                f"{shown(training)}; restore the file, or remove it to have the end of training made again"
+            )
         if training is None or latest is None:
             return training is not None
         with suppress(BrokenCheckpoint):
@@ -215,7 +222,12 @@ class RunFolder:
             TrainingFailure: It was moved or removed, and what was written now would be lost, or go into a
                 folder that is another's.
         """
-        if self._held is not None and _identity(self.path) != self._held:
+        try:
+            is_other = self._held is not None and _identity(self.path) != self._held
+        except OSError:
+            # What is written will tell.
+            return
+        if is_other:
             raise TrainingFailure(
                 f"expected the folder of the run to stay in its place; got {self.path}, which was moved, "
                 "removed or replaced meanwhile; move it back, if you have it, and go on with igr train "
@@ -284,18 +296,19 @@ class RunFolder:
             UserError: A file of lines is broken.
             TrainingFailure: It cannot be written; it is then as it was.
         """
+        files = [path for path in (self._metrics, self._timings) if path.exists()]
+        # Before anything goes, since one that is broken has to be restored first.
+        kept = [[line for line in _read_lines(path) if line["step"] <= step] for path in files]
         for folder in (self.path, self.checkpoints):
             atomic.remove_unfinished(folder)
         for path in checkpoints.every(self.checkpoints):
             if checkpoints.step_of(path) > step:
                 path.unlink()
-        for path in (self._metrics, self._timings):
-            if path.exists():
-                kept = [line for line in _read_lines(path) if line["step"] <= step]
-                text = "".join(json.dumps(line) + "\n" for line in kept)
-                if text.encode() != path.read_bytes():
-                    with writing(path, self.path):
-                        atomic.write_text(path, text)
+        for path, lines in zip(files, kept, strict=True):
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            if text.encode() != path.read_bytes():
+                with writing(path, self.path):
+                    atomic.write_text(path, text)
 
     def append(self, metrics: Mapping[str, Any], seconds: float) -> None:
         """Adds the lines of a finished epoch.
@@ -525,7 +538,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     """Which folder has a name; ``None`` for none."""
     try:
         status = folder.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
 

@@ -82,7 +82,7 @@ class SOPConfig(RunConfig):
     @property
     def least_parameters(self) -> int:
         # Between two layers of units, and from and to at least 32 pixels.
-        return self.num_units**2 + 64 * (self.num_units + (self.flow_layers or 0))
+        return self.num_units**2 + 64 * self.num_units + 3 * (self.flow_layers or 0)
 
     def resolved(self) -> Self:
         self._check()
