@@ -20,6 +20,7 @@ from igr.errors import UserError, cut, shown, unknown_name
 from igr.sweeps.job import Bundle, Ending, Job, evaluation_in
 from igr.sweeps.ledger import LEDGER, Ledger
 from igr.sweeps.slurm_task import AGAIN, SlurmTask, read_endings
+from igr.sweeps.workers import Queue
 from igr.training.runs import RunFolder
 
 # What submitit writes, and how tasks ended, below the folder of a sweep.
@@ -143,23 +144,14 @@ def read_slurm_settings(path: Path) -> SlurmSettings:
     return settings
 
 
-class Queue(Protocol):
-    """Where jobs come from, and where their endings go."""
-
-    def take(self) -> Bundle | None:
-        """The next jobs, to be done together; ``None`` where none can be done now."""
+class ClusterQueue(Queue, Protocol):
+    """Where jobs come from and their endings go, for tasks that may have been submitted before."""
 
     def take_of(self, paths: Sequence[str]) -> Bundle | None:
         """The jobs of those of these runs that wait, if any does."""
 
     def submitted(self, tasks: Sequence[str]) -> None:
         """What was taken are tasks of a cluster now, with these numbers."""
-
-    def end(self, bundle: Bundle, endings: Sequence[Ending]) -> None:
-        """Jobs have ended, after which there may be others."""
-
-    def advance(self, bundle: Bundle, share: float) -> None:
-        """So much of the training of these jobs is done."""
 
 
 @dataclass
@@ -186,7 +178,7 @@ class _Going:
 
 
 def work_on_slurm(
-    queue: Queue,
+    queue: ClusterQueue,
     settings: SlurmSettings,
     folder: Path,
     ledger: Ledger,
