@@ -170,6 +170,9 @@ def test_without_a_cluster_or_submitit_that_is_said(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="expected the commands of Slurm on the PATH; got no sbatch, squeue"):
         run_sweep(groups, tmp_path / "sweep", slurm=SlurmSettings())
+    with pytest.raises(UserError, match=r"expected an Apptainer image at nowhere.sif; got no such file"):
+        run_sweep(groups, tmp_path / "sweep", slurm=SlurmSettings(container="nowhere.sif"))
+    assert not (tmp_path / "sweep").exists()
     for name in ("sbatch", "squeue", "scontrol", "srun"):
         fake(tmp_path, name, "exit 0")
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)

@@ -57,7 +57,7 @@ class SweepArguments(CommonArguments):
 
     Runs that differ in no more than the seed, the temperatures and the learning rate make one group, in which
     the best on the validation images is chosen. A sweep that was stopped goes on if it is started again, and
-    what is finished is not run twice.
+    what is finished is not run twice. `igr sweep status FOLDER` tells how each run is.
     """
 
     out: Path | None = None

@@ -23,7 +23,7 @@ from igr.sweeps.job import (
 )
 from igr.sweeps.ledger import Ledger
 from igr.sweeps.record import Sweep
-from igr.sweeps.slurm import SlurmSettings, work_on_slurm
+from igr.sweeps.slurm import SlurmSettings, check_reach, work_on_slurm
 from igr.sweeps.watcher import SweepWatcher
 from igr.sweeps.workers import work_here, work_in_processes
 from igr.training.build import available_device, build_latent
@@ -155,6 +155,8 @@ def run_sweep(
     evaluation = evaluation or EvaluationSettings()
     retries = (0 if slurm is None else 2) if retries is None else retries
     _check(groups, workers, retries, evaluation)
+    if slurm is not None:
+        check_reach(slurm)
     # Before the lock, which would leave a file in a folder that is no sweep's.
     record.check_free(folder, groups)
     with held(folder, "sweep"):

@@ -144,6 +144,26 @@ def read_slurm_settings(path: Path) -> SlurmSettings:
     return settings
 
 
+def check_reach(settings: SlurmSettings) -> None:
+    """Checks, before anything is written, that there is what a sweep on a cluster needs.
+
+    Raises:
+        UserError: A setting cannot be used, or the image or Slurm's commands are not there.
+    """
+    settings.check()
+    if settings.container is not None and not Path(settings.container).is_file():
+        raise UserError(
+            f"expected an Apptainer image at {settings.container}; got no such file; build it as "
+            "docs/containers.md says, or leave --container out"
+        )
+    missing = [name for name in ("sbatch", "squeue", "scontrol", "srun") if shutil.which(name) is None]
+    if missing:
+        raise UserError(
+            f"expected the commands of Slurm on the PATH; got no {', '.join(missing)}; run this on a machine "
+            "that submits jobs, or use --executor local"
+        )
+
+
 class ClusterQueue(Queue, Protocol):
     """Where jobs come from and their endings go, for tasks that may have been submitted before."""
 
@@ -239,18 +259,6 @@ class _Cluster:
     """The cluster that ``sbatch`` and ``squeue`` reach."""
 
     def __init__(self, settings: SlurmSettings, folder: Path, known: Collection[str]) -> None:
-        settings.check()
-        if settings.container is not None and not Path(settings.container).is_file():
-            raise UserError(
-                f"expected an Apptainer image at {settings.container}; got no such file; build it as "
-                "docs/containers.md says, or leave --container out"
-            )
-        missing = [name for name in ("sbatch", "squeue", "scontrol", "srun") if shutil.which(name) is None]
-        if missing:
-            raise UserError(
-                f"expected the commands of Slurm on the PATH; got no {', '.join(missing)}; run this on a "
-                "machine that submits jobs, or use --executor local"
-            )
         self._folder = folder.resolve() / FOLDER
         self._name = name_of(folder)
         states = states_of(self._name)
