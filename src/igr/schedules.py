@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
-from igr.validation import check_values, real_number, shown, whole_number
+from igr.errors import shown
+from igr.validation import check_values, real_number, whole_number
 
 __all__ = [
     "ConstantSchedule",

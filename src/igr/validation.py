@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-from igr.errors import shown as shown
+from igr.errors import shown
 from igr.kernels.tracing import is_traced
 
 

@@ -175,6 +175,18 @@ def test_a_task_that_came_on_before_its_time_was_over_may_go_on(
     assert cluster.num_submitted == 5
 
 
+def test_what_comes_on_each_time_may_be_taken_away_as_often_as_it_takes(
+    cluster: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("igr.sweeps.run.MOST_TAKEN_AWAY", 3)
+    # A checkpoint later each time, up to the eighth.
+    monkeypatch.setattr(RunFolder, "latest_step", lambda self: min(cluster.num_submitted, 8))
+    cluster.say({str(number): "PREEMPTED" for number in range(1, 30)})
+    group = Group("igr", (TINY,), (0,))
+    run_sweep([group], tmp_path / "sweep", slurm=SlurmSettings(), retries=0)
+    assert cluster.num_submitted == 8 + 3
+
+
 def test_an_evaluation_that_is_asked_for_since_is_made(cluster: Scripts, tmp_path: Path) -> None:
     submit_and_leave(tmp_path / "sweep")
     for task in tasks_of(tmp_path / "sweep"):

@@ -48,8 +48,9 @@ def test_states_are_those_of_the_runs(
     failed = next(one for one in found.values() if one.run.config.temperature == 0.9)
     assert (failed.state, failed.failure, failed.epoch, failed.bound) == ("failed", "it broke", 0, None)
     others = [one for one in found.values() if one is not failed]
-    # The chosen one with both seeds.
-    assert [one.state for one in others] == ["finished", "finished"] or len(others) == 1
+    # The other one is chosen, and has both seeds.
+    assert [one.run.config.seed for one in others] == [0, 1]
+    assert [one.state for one in others] == ["finished", "finished"]
     last = RunFolder(folder / others[0].run.path).metrics()[-1]
     assert (others[0].epoch, others[0].num_epochs, others[0].bound) == (2, 2, last["validation_bound"])
     with RunFolder(folder / failed.run.path).locked():

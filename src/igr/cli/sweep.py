@@ -5,7 +5,6 @@ import json
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from igr import studies
+from igr.cli import sweep_status
 from igr.cli.arguments import CommonArguments, Flag, flag_value, parse, run
 from igr.cli.terminal import quoted, say
 from igr.errors import UserError, unknown_name
@@ -36,12 +36,9 @@ from igr.sweeps import (
     read_grid,
     read_slurm_settings,
     run_sweep,
-    status,
 )
 from igr.sweeps.grid import takes_lists
 from igr.sweeps.group import varying
-from igr.sweeps.slurm import log_of
-from igr.sweeps.status import STATES
 from igr.training.kinds import DEFAULT, config_class
 from igr.training.run_config import RunConfig
 from igr.training.watchers import SECONDS_BETWEEN_DRAWS
@@ -127,42 +124,8 @@ class SweepArguments(CommonArguments):
 def main(argv: list[str]) -> int:
     """Runs ``igr sweep`` and returns the exit code."""
     if argv[:1] == ["status"]:
-        return run("sweep status", _status, argv[1:])
+        return sweep_status.main(argv[1:])
     return run("sweep", _sweep, argv)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatusArguments(CommonArguments):
-    """How each run of a sweep is: its state, its last validation and its log."""
-
-    sweep: Annotated[Path, tyro.conf.Positional]
-    """The folder of the sweep, or of a study."""
-
-
-def _status(argv: list[str]) -> int:
-    arguments = parse(StatusArguments, argv, "sweep status")
-    folder = arguments.sweep / studies.RUNS if (arguments.sweep / studies.RUNS).is_dir() else arguments.sweep
-    found = status(folder)
-    if arguments.json:
-        print(json.dumps([one.to_json() for one in found], indent=2))
-        return 0
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in ("run", "state", "epoch", "validation", "task"):
-        is_number = title in ("epoch", "validation")
-        table.add_column(title, overflow="fold", justify="right" if is_number else "left")
-    for one in found:
-        bound = "-" if one.bound is None else f"{one.bound:.2f}"
-        epoch = f"{one.epoch}/{one.num_epochs}"
-        table.add_row(*map(Text, [str(one.run.path), one.state, epoch, bound, one.task or "-"]))
-    Console().print(table)
-    for one in found:
-        if one.failure is not None:
-            say(f"{one.run.path}: {one.failure}")
-    if any(one.log is not None for one in found):
-        say(f"logs of tasks: {log_of(folder, 'TASK')}")
-    counts = Counter(one.state for one in found)
-    say(f"{len(found)} runs: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}")
-    return 0
 
 
 def _slurm_settings(arguments: SweepArguments) -> SlurmSettings | None:

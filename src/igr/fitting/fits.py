@@ -7,20 +7,14 @@ import time
 import torch
 from torch import Generator, Tensor
 
+from igr.errors import shown
 from igr.fitting.families import FAMILIES, start_parameters
 from igr.fitting.objectives import OBJECTIVES
 from igr.fitting.result import Fit
 from igr.fitting.solvers import by_adam, by_newton, discrete_law, exact_law, positive, relaxed_mean
 from igr.fitting.targets import Target, as_target
 from igr.kernels.tracing import is_traced
-from igr.validation import (
-    check_name,
-    check_number_or_tensor,
-    check_values,
-    real_number,
-    shown,
-    whole_number,
-)
+from igr.validation import check_name, check_number_or_tensor, check_values, real_number, whole_number
 
 __all__ = ["fit"]
 

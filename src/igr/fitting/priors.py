@@ -15,12 +15,13 @@ from torch import Generator, Tensor
 
 from igr import atomic
 from igr.distributions import GumbelSoftmax, InvertibleGaussian, SimplexRelaxation
+from igr.errors import shown
 from igr.fitting.families import FAMILIES, relaxation
 from igr.fitting.fits import fit
 from igr.fitting.result import Fit
 from igr.fitting.targets import Target
 from igr.kernels.tracing import is_traced
-from igr.validation import check_name, check_number_or_tensor, check_values, real_number, shown, whole_number
+from igr.validation import check_name, check_number_or_tensor, check_values, real_number, whole_number
 
 __all__ = ["PLANAR_ITERATIONS", "fit_uniform_prior", "uniform_prior"]
 

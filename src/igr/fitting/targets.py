@@ -15,8 +15,9 @@ from torch.distributions import (
     OneHotCategorical,
 )
 
+from igr.errors import shown
 from igr.fitting.integer_laws import IntegerLaw, in_double, is_from_scipy, scipy_law, torch_law
-from igr.validation import check_probabilities, real_number, shown, whole_number
+from igr.validation import check_probabilities, real_number, whole_number
 
 __all__ = ["MAX_CATEGORIES", "Target", "as_target"]
 

@@ -5,7 +5,7 @@ from igr.sweeps.group import Group, Run
 from igr.sweeps.job import EvaluationSettings
 from igr.sweeps.record import Sweep, read_sweep
 from igr.sweeps.run import Failure, SweepOutcome, run_sweep
-from igr.sweeps.slurm import SlurmSettings, read_slurm_settings
+from igr.sweeps.slurm_settings import SlurmSettings, read_slurm_settings
 from igr.sweeps.status import RunStatus, status
 from igr.sweeps.watcher import SweepWatcher
 

@@ -23,7 +23,8 @@ from igr.sweeps.job import (
 )
 from igr.sweeps.ledger import Ledger
 from igr.sweeps.record import Sweep
-from igr.sweeps.slurm import SlurmSettings, check_reach, work_on_slurm
+from igr.sweeps.slurm import work_on_slurm
+from igr.sweeps.slurm_settings import SlurmSettings, check_reach
 from igr.sweeps.watcher import SweepWatcher
 from igr.sweeps.workers import work_here, work_in_processes
 from igr.training.build import available_device, build_latent
@@ -31,7 +32,7 @@ from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.folders import held
 from igr.training.replicas import shared_settings
-from igr.training.runs import load_data, with_data_at_hand
+from igr.training.runs import RunFolder, load_data, with_data_at_hand
 from igr.training.stopping import stop_signals
 
 # A cluster that takes a run away so often, and lets it come no further, has something against it.
@@ -256,7 +257,9 @@ class _Work:
         self._ledger = ledger
         self._is_elsewhere = is_elsewhere
         self._num_failed: Counter[Path] = Counter()
+        # Since it came on last, with the step that it came to.
         self._num_taken_away: Counter[Path] = Counter()
+        self._steps: dict[Path, int | None] = {}
         self._workers = workers
         self._replicas = replicas
         # So many processes have something to do.
@@ -353,6 +356,10 @@ class _Work:
 
     def _is_tried_again(self, run: Run, ending: Ending) -> bool:
         """Whether a run that has failed is tried again; what the cluster took away is no try of the run."""
+        step = RunFolder(self._sweep.folder / run.path).latest_step()
+        if step != self._steps.get(run.path):
+            self._steps[run.path] = step
+            self._num_taken_away[run.path] = 0
         if ending.was_taken_away and self._num_taken_away[run.path] < MOST_TAKEN_AWAY:
             self._num_taken_away[run.path] += 1
             return True

@@ -76,15 +76,17 @@ def status(folder: str | Path) -> list[RunStatus]:
             sweep, run, splits, ledger.failures, ledger.last_tasks.get(str(run.path)), states, is_going
         )
         for group in sweep.groups
-        for run, splits in _runs_of(sweep, group).items()
+        for run, splits in _runs_of(sweep, group, ledger.failures).items()
     ]
 
 
-def _runs_of(sweep: Sweep, group: Group) -> dict[Run, tuple[str, ...]]:
+def _runs_of(sweep: Sweep, group: Group, failures: Mapping[str, str]) -> dict[Run, tuple[str, ...]]:
     """The runs of a group, and the splits on which each is evaluated; the chosen one's once it is chosen."""
     tuned = ("validation", "test") if group.tune_all and group.tested else ("validation",)
     runs: dict[Run, tuple[str, ...]] = dict.fromkeys(group.tuning_runs, tuned)
-    is_chosen = all(_is_finished(sweep, run, splits) for run, splits in runs.items())
+    is_chosen = all(
+        str(run.path) in failures or _is_finished(sweep, run, splits) for run, splits in runs.items()
+    )
     chosen = sweep.chosen(group) if is_chosen else None
     if chosen is not None:
         test = ("test",) if group.tested else ()
