@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := runs/demo
+HTML := docs/_build/html
 
-.PHONY: help setup demo test test-slurm lint bench clean
+.PHONY: help setup demo test test-slurm lint docs linkcheck bench clean
 
 help:
 	@echo "make demo    train IGR and Gumbel-Softmax on scikit-learn's digits and compare them"
 	@echo "make test    lint, types, tests, doctests"
 	@echo "make test-slurm  tests on a Slurm cluster that they start on this machine (Debian: apt-get install munge slurmctld slurmd slurm-client)"
+	@echo "make docs    the documentation, its tutorials run, under $(HTML)"
+	@echo "make linkcheck  asks every address that the documentation names"
 	@echo "make lint    ruff and mypy alone"
 	@echo "make bench   every benchmark of speed, with JSON under benchmarks/results/ and docs/benchmarks.md (DATA_DIR=FOLDER if MNIST is there, DEVICE=cuda)"
 	@echo "make clean   remove .venv, caches and the demo's runs"
@@ -32,6 +35,14 @@ lint: $(READY)
 test: lint
 	$(BIN)/python -m pytest tests src/igr --doctest-modules --durations=10 -n auto --maxprocesses 4 --dist loadfile
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html --fail-on-warning --keep-going --quiet docs $(HTML)
+	@echo "$(HTML)/index.html"
+
+# Asks every address that the documentation names; needs a network.
+linkcheck: $(READY)
+	$(BIN)/python -m sphinx -b linkcheck -D plot_gallery=0 --quiet docs docs/_build/linkcheck
+
 # Not part of CI: it needs Slurm's daemons, and waits for their clocks.
 test-slurm: $(READY)
 	@$(BIN)/python tests/slurm_cluster.py --check
@@ -44,4 +55,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(DEVICE),--device "$(DEVICE)")
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) docs/_build docs/auto_tutorials docs/sg_execution_times.rst .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -57,7 +57,7 @@ class DiscreteLaw(OneHotCategorical):
 
     @classmethod
     def from_counts(cls, counts: Tensor, total: int, dtype: torch.dtype) -> Self:
-        """The shares of the categories among draws, from how often each came up, [*B, K]."""
+        """The shares of the categories among draws, from how often each came up, :math:`(*B, K)`."""
         share = counts / total
         standard_error = torch.sqrt(share * (1.0 - share) / total)
         return cls(torch.log(share), standard_error, dtype)

@@ -141,7 +141,7 @@ class Estimator(nn.Module, ABC):
         return self._drawn(law.relaxation, self._checked_count(num_samples), generator)
 
     def objective(self, values: Tensor) -> Tensor:
-        """What the estimate is of, given the values [S, *B] of one draw of all samples: their mean."""
+        """What the estimate is of, given the values :math:`(S, *B)` of one draw of all samples: their mean."""
         return values.mean(0)
 
     def learned(self) -> dict[str, float]:

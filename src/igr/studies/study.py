@@ -141,7 +141,7 @@ Config = TypeVar("Config", bound=StudyConfig)
 
 @dataclass(frozen=True)
 class Study(Generic[Config]):
-    """One table or figure: ``STUDY`` of a module in :mod:`igr.studies`.
+    """One table or figure: ``STUDY`` of a module in ``igr.studies``.
 
     Attributes:
         name: The name of the study, as in ``igr study run NAME``.

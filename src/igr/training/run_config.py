@@ -26,7 +26,7 @@ class RunConfig(ABC):
     """
 
     model: ClassVar[str]
-    """The kind of model, by which the class is found; see :mod:`igr.training.kinds`."""
+    """The kind of model, by which the class is found; see ``igr.training.kinds``."""
 
     told: ClassVar[tuple[str, ...]] = ("latent",)
     """Settings that tell what a row of a comparison is of, whether or not others differ in them."""

@@ -179,7 +179,7 @@ class PlanarTransform(_PlanarModule):
 
     The inverse multiplies the rounding of y by as much as 1 / p near the knee, but misses x by no more than a
     few times the cube root of eps. With :math:`|w| = 1`, K = 10 and all else standard normal that is
-    (relative to 1 + max |x|)
+    (relative to :math:`1 + \max |x|`)
 
     ============= ===== ===== ===== =====
     w.u           -2    -5    -10   -20

@@ -358,7 +358,7 @@ class DiscreteLatent(Latent):
         return (log_q.exp() * (log_q - log_p)).sum((-2, -1))
 
     def features(self, points: Tensor) -> Tensor:
-        """Points as a decoder takes them; vertices may be given by their categories, int64 [*, V]."""
+        """Points as a decoder takes them; vertices may be given by their categories, int64 :math:`(*, V)`."""
         return (points if points.is_floating_point() else self._one_hot(points)).flatten(-2)
 
     def parts_of(self, posterior: SimplexRelaxation) -> tuple[SimplexRelaxation, None]:
