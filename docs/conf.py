@@ -2,9 +2,7 @@
 
 import os
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
 # sphinx-gallery draws with pyplot; nobody is there to look at a window.
 os.environ["MPLBACKEND"] = "agg"
@@ -71,17 +69,6 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-def strict(_settings: object, _script: str, when: str) -> None:
-    """Makes every warning of a tutorial an error."""
-    if when == "before":
-        _filters[:] = warnings.filters
-        warnings.simplefilter("error")
-    else:
-        warnings.filters[:] = _filters  # type: ignore[index]
-
-
-_filters: list[Any] = []
-
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "auto_tutorials",
@@ -89,7 +76,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
-    "reset_modules": ("matplotlib", strict),
+    "reset_modules": ("matplotlib", "strict_tutorials.strict"),
     "reset_modules_order": "both",
     "min_reported_time": 1e9,
     "remove_config_comments": True,
