@@ -1,6 +1,7 @@
 """Settings of Sphinx; ``make docs`` builds the documentation with them."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -114,8 +115,14 @@ def public_bases(_app: Sphinx, _name: str, _value: object, _options: object, bas
         ]
 
 
+def link_tutorials(_app: Sphinx, _page: str, content: list[str]) -> None:
+    """A link to the script of a tutorial, as pages have it on a forge, leads to the page made of it."""
+    content[0] = re.sub(r"\]\(((?:\.\./)*)tutorials/(\w+)\.py\)", r"](\1auto_tutorials/\2.rst)", content[0])
+
+
 def setup(app: Sphinx) -> None:
     """Adds what is ours to Sphinx."""
+    app.connect("source-read", link_tutorials)
     app.connect("autodoc-process-docstring", keep_field, priority=400)
     app.connect("autodoc-process-docstring", restore_field, priority=600)
     app.connect("autodoc-process-bases", public_bases)
