@@ -16,7 +16,7 @@ __all__ = ["CORNERS", "TernaryGrid", "log_density", "ternary_grid", "to_plane"]
 # An equilateral triangle with sides of length one: category 1 at the left, 2 at the right, 3 above.
 CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.5, math.sqrt(0.75)))
 
-RESOLUTION = 120
+RESOLUTION = 200
 
 
 def to_plane(points: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def log_density(law: SimplexRelaxation, points: Tensor) -> Tensor:
     Example:
         >>> from igr import GumbelSoftmax
         >>> grid = ternary_grid()
-        >>> density = log_density(GumbelSoftmax(1.0, torch.tensor([0.5, 0.0, -0.5])), grid.points)
+        >>> density = log_density(GumbelSoftmax(2.0, torch.tensor([0.5, 0.0, -0.5])), grid.points)
         >>> density.exp().sum() * grid.cell
         tensor(1.0000)
     """

@@ -26,7 +26,7 @@ class _Shares(NamedTuple):
     """How often each category came up, and among how many samples."""
 
     frequencies: NDArray[np.float64]
-    count: int
+    number: int
 
 
 def discrete_law(
@@ -92,7 +92,7 @@ def discrete_law(
         error = ERRORS * discrete.standard_error.detach().double().cpu().numpy()
         axes.errorbar(places - (0.15 if shares else 0.0), probs, error, fmt="none", ecolor=GREY)
     if shares is not None:
-        error = ERRORS * np.sqrt(shares.frequencies * (1.0 - shares.frequencies) / shares.count)
+        error = ERRORS * np.sqrt(shares.frequencies * (1.0 - shares.frequencies) / shares.number)
         handles.append(
             axes.errorbar(
                 places + (0.15 if discrete.standard_error is not None else 0.0),
@@ -103,7 +103,7 @@ def discrete_law(
                 markersize=5 if separate else 2,
                 linewidth=1.3 if separate else 0.7,
                 capsize=3 if separate else 0,
-                label=f"{shares.count:,} sample{'s' if shares.count > 1 else ''}, ± {ERRORS:g} s.e.",
+                label=f"{shares.number:,} sample{'s' if shares.number > 1 else ''}, ± {ERRORS:g} s.e.",
             )
         )
     axes.set_xlim(0.5, size + 0.5)
