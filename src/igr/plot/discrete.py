@@ -76,36 +76,39 @@ def discrete_law(
     discrete, said = _discrete(law)
     separate = size <= MOST_SEPARATE_BARS
     places = np.arange(1, size + 1)
-    probs = discrete.probs.detach().double().cpu().numpy()
+    probs = torch.exp(discrete.exact_logits).detach().double().cpu().numpy()
+    apart = 0.15 if shares is not None and discrete.standard_error is not None else 0.0
+    style: dict[str, Any] = {"linewidth": 1.3 if separate else 0.6, "capsize": 3 if separate else 0}
     handles: list[Any] = [
-        axes.bar(
-            places,
-            probs,
-            width=0.8 if separate else 1.0,
-            color="#C8C8C8",
-            edgecolor=GREY if separate else None,
-            linewidth=0.8,
-            label=said,
-        )
+        axes.bar(places, probs, width=0.8 if separate else 1.0, color="#C8C8C8", label=said)
     ]
+    if not separate:
+        # What is hidden behind many error bars is still seen by its outline.
+        axes.stairs(probs, np.arange(size + 1) + 0.5, color=GREY, linewidth=0.8, zorder=3)
     if discrete.standard_error is not None:
-        error = ERRORS * discrete.standard_error.detach().double().cpu().numpy()
-        axes.errorbar(places - (0.15 if shares else 0.0), probs, error, fmt="none", ecolor=GREY)
+        error = discrete.standard_error.detach().double().cpu().numpy()
+        axes.errorbar(places - apart, probs, _bars(probs, error), fmt="none", ecolor=GREY, **style)
+    mask = None if isinstance(law, DiscreteLaw) else law.mask
+    masked = np.zeros(size, dtype=bool) if mask is None else mask.cpu().numpy()
     if shares is not None:
-        error = ERRORS * np.sqrt(shares.frequencies * (1.0 - shares.frequencies) / shares.number)
+        shown = np.where(masked & (shares.frequencies == 0), np.nan, shares.frequencies)
         handles.append(
             axes.errorbar(
-                places + (0.15 if discrete.standard_error is not None else 0.0),
-                shares.frequencies,
-                error,
+                places + apart,
+                shown,
+                _bars(shown, np.sqrt(shown * (1.0 - shown) / shares.number)),
                 fmt="o",
                 color=COLOURS[0],
                 markersize=5 if separate else 2,
-                linewidth=1.3 if separate else 0.7,
-                capsize=3 if separate else 0,
+                # Whole where they lie on the axis, too.
+                clip_on=False,
                 label=f"{shares.number:,} sample{'s' if shares.number > 1 else ''}, ± {ERRORS:g} s.e.",
+                **style,
             )
         )
+    if masked.any():
+        style = {"marker": "x", "color": "black", "linestyle": "none", "clip_on": False, "label": "masked"}
+        handles += axes.plot(places[masked], np.zeros(masked.sum()), **style)
     axes.set_xlim(0.5, size + 0.5)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("category")
@@ -116,8 +119,13 @@ def discrete_law(
     else:
         axes.set_xticks(places, labels)
     plain_frame(axes)
-    legend_below(axes, handles, columns=2)
+    legend_below(axes, handles, columns=3)
     return axes
+
+
+def _bars(probs: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lengths of error bars downward and upward; none goes below zero."""
+    return np.stack([np.minimum(ERRORS * error, probs), ERRORS * error])
 
 
 def _discrete(law: SimplexRelaxation | DiscreteLaw) -> tuple[DiscreteLaw, str]:

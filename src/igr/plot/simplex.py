@@ -18,7 +18,7 @@ from igr.distributions import SimplexRelaxation
 from igr.plot.style import COLOURS, GREY, MARKERS
 
 LABELS = ("1", "2", "3")
-# Nats below the highest density at which colours end.
+# Nats from the highest colour to the lowest.
 SPAN = 12.0
 # What marks the frame that a picture has already.
 _FRAME = "igr-simplex"
@@ -89,9 +89,10 @@ def ternary_density(
 ) -> Axes:
     """The log-density of a law with three categories over the triangle, with a colour bar.
 
-    Densities are by Lebesgue measure on the first two weights, in nats. Toward the corners they grow without
-    bound at low temperature, and at high temperature they fall to nothing at the edges: colours end 12 nats
-    below the highest density that is drawn. White is what the law does not reach.
+    Densities are by Lebesgue measure on the first two weights, in nats. At low temperature they grow without
+    bound toward the corners, and at high temperature they fall to nothing at the edges. So the highest colour
+    is that of the densest 0.5 % of the area that the law reaches, and the lowest that of all that is 12 nats
+    or more below; the colour bar has an arrow where values go on. White is what the law does not reach.
 
     Arguments:
         axes: Where to draw.
@@ -113,28 +114,51 @@ def ternary_density(
     grid = ternary.ternary_grid(resolution)
     density = ternary.log_density(law, grid.points).double().numpy()
     reached = np.isfinite(density)
-    highest = float(density[reached].max(initial=-np.inf)) if reached.any() else 0.0
-    lowest = max(highest - SPAN, float(density[reached].min(initial=highest)))
+    if not reached.any():
+        # Stick lengths at a high temperature stay within a region smaller than a triangle.
+        axes.text(
+            0.5,
+            0.3,
+            "the law reaches less\nthan a cell of the grid",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=GREY,
+        )
+        return axes
+    values = density[reached]
+    # The few triangles at the corners would take most of the colours for themselves.
+    highest = float(np.quantile(values, 1.0 - _SHARE_ABOVE))
+    lowest = max(highest - SPAN, float(values.min()))
     x, y = ternary.to_plane(grid.nodes).T.numpy()
     drawn = axes.tripcolor(
         Triangulation(x, y, grid.triangles.numpy()[reached]),
-        facecolors=density[reached],
+        facecolors=values,
         cmap="viridis",
         norm=Normalize(lowest, highest),
         rasterized=True,
         zorder=0,
     )
-    clipped = bool((density[reached] < lowest).any())
+    beyond = bool(values.min() < lowest), bool(values.max() > highest)
     axes.figure.colorbar(
         drawn,
         ax=axes,
         label="log-density (nats), by Lebesgue\nmeasure on the first two weights",
-        extend="min" if clipped else "neither",
+        extend=_EXTENSIONS[beyond],
         shrink=0.85,
     )
     return axes
 
 
+# Of the triangles, those whose density is so high that all have one colour.
+_SHARE_ABOVE = 0.005
+# The ends of a colour bar, by whether there is more below and above.
+_EXTENSIONS: dict[tuple[bool, bool], Any] = {
+    (False, False): "neither",
+    (True, False): "min",
+    (False, True): "max",
+    (True, True): "both",
+}
 # Of the sum of weights; those of half precision are off by so much.
 _TOLERANCE = 0.02
 
