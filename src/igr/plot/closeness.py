@@ -70,6 +70,11 @@ def distances_by_temperature(
                 f"{owner}: expected {label!r} to be a SimplexRelaxation; got {type(law).__name__}; take "
                 "as_simplex() of a binary law."
             )
+        if law.batch_shape.numel() == 0:
+            raise ValueError(
+                f"{owner}: expected {label!r} to have a point at least; got an empty batch of shape "
+                f"{tuple(law.batch_shape)}; leave it out."
+            )
         rows = _quantiles(law, grid, count, Generator(law.device).manual_seed(seed))
         bands.append(Band(label, grid, *zip(*rows, strict=True)))
     quantile_bands(axes, bands, xlabel="temperature", ylabel="Euclidean distance\nto the nearest vertex")
