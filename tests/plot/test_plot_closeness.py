@@ -51,7 +51,8 @@ def test_the_centre_is_dotted_for_each_number_of_categories(axes: Axes) -> None:
         assert set(line.get_ydata()) == {math.sqrt(1 - 1 / size)}
         assert line.get_linestyle() == ":"
     said = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert said == ["GS", "IGR-I", "centre of the simplex, K = 3", "centre of the simplex, K = 10"]
+    centres = ["centre of the simplex, K = 3", "centre of the simplex, K = 10"]
+    assert said == ["GS", "IGR-I", "median and middle half", *centres]
 
 
 def test_all_temperatures_see_the_same_noise(axes: Axes) -> None:

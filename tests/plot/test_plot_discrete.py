@@ -73,6 +73,19 @@ def test_samples_may_be_points_or_categories(axes: Axes, kind: str) -> None:
     assert dots(axes)[0][1] == [0.5, 0.25, 0.0, 0.25]
 
 
+def test_several_sets_stand_side_by_side_with_their_names(axes: Axes) -> None:
+    sets = {"A": torch.tensor([0, 1]), "B": torch.tensor([3, 3, 3])}
+    plot.discrete_law(axes, LAW, sets)
+    (left, a, *_), (right, b, *_) = dots(axes)
+    assert (a, b) == ([0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0])
+    np.testing.assert_allclose(np.array([left, right]).mean(0), [1, 2, 3, 4])
+    assert all(0.2 < y - x < 0.3 for x, y in zip(left, right, strict=True))
+    assert texts(axes) == ["exact law", "A: 2 samples, ± 2 s.e.", "B: 3 samples, ± 2 s.e."]
+    first, second = (container.lines[0] for container in axes.containers[1:])
+    assert first.get_color() != second.get_color()
+    assert first.get_marker() != second.get_marker()
+
+
 def test_an_error_bar_ends_at_zero(axes: Axes) -> None:
     plot.discrete_law(axes, LAW, torch.tensor([0] * 9 + [1]))
     assert min(dots(axes)[0][2]) == 0.0

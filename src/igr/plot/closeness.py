@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from torch import Generator, Tensor
 
 from igr.diagnostics import vertex_distance
@@ -79,6 +80,7 @@ def distances_by_temperature(
         bands.append(Band(label, grid, *zip(*rows, strict=True)))
     quantile_bands(axes, bands, xlabel="temperature", ylabel="Euclidean distance\nto the nearest vertex")
     handles = list(axes.get_legend_handles_labels()[0])
+    handles.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="median and middle half"))
     for size in sorted({law.num_categories for law in laws.values()}):
         label = f"centre of the simplex, K = {size}"
         centre = math.sqrt(1.0 - 1.0 / size)
