@@ -16,10 +16,10 @@ ROOT = Path(igr.__file__).parent
 # Each room imports from the levels before its own; within a level, from one another but not in a circle.
 LEVELS = [
     {"kernels"},
-    {"errors", "atomic", "validation"},
+    {"errors", "atomic", "validation", "reprs"},
     {"transforms"},
     {"distributions"},
-    {"functional", "estimators", "fitting", "diagnostics", "schedules"},
+    {"functional", "estimators", "fitting", "diagnostics", "schedules", "ternary"},
     {"progress", "models", "tables"},
     {"data", "training", "evaluation"},
     {"sweeps"},
