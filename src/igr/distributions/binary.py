@@ -230,9 +230,14 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         )
 
     def pre_image(self, noise: Tensor) -> Tensor:
-        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, with shape :math:`(*S, *B)`.
+        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, in float32 for half-precision parameters.
 
-        float32 for half-precision parameters.
+        Shapes:
+            Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         return self._pre_image(self._noise((), None, noise))
 

@@ -194,9 +194,13 @@ class InvertibleGaussian(SimplexRelaxation):
             delta: :math:`\delta`.
             validate_args: Whether to check the values of arguments.
 
+        Returns:
+            The law with batch shape :math:`(*)`, or what the scale makes of it, in the dtype of probs.
+
         Raises:
-            ValueError: for probabilities that are not positive or do not sum to one, or a scale that does
-                not broadcast.
+            TypeError: unless probs is a floating-point tensor, and scale a number or a tensor.
+            ValueError: for probabilities that are not positive or do not sum to one, a scale, temperature or
+                delta that is not positive and finite, or one that does not broadcast.
             NotImplementedError: under a tracer.
             RuntimeError: if Newton's method does not reach the law.
 
@@ -257,13 +261,14 @@ class InvertibleGaussian(SimplexRelaxation):
 
         Arguments:
             num_categories: K, at least 2.
-            temperature: :math:`\tau`.
+            temperature: :math:`\tau`, a float or a tensor of the shape of the batch.
             scale: :math:`\sigma`, one number for all categories.
-            delta: :math:`\delta`.
+            delta: :math:`\delta`, a float or a tensor that broadcasts against the temperature.
             dtype: The dtype of the parameters; torch's default one if ``None``.
             device: The device of the parameters.
 
         Raises:
+            TypeError: unless temperature and delta are numbers or tensors.
             ValueError: for fewer than two categories, or numbers that are not positive and finite.
 
         Example:
@@ -303,8 +308,12 @@ class InvertibleGaussian(SimplexRelaxation):
 
         The threshold :math:`c = \tau \log\delta` stays, so delta becomes another one.
 
+        Arguments are those of :meth:`with_temperature`.
+
         Raises:
-            ValueError: that delta is no number above zero in the floating-point type of the law.
+            TypeError: unless the temperature is a number or a tensor.
+            ValueError: for a temperature that :meth:`with_temperature` does not take, or beside which that
+                delta is no number above zero in the floating-point type of the law.
         """
         if not isinstance(self.delta, Tensor) and self.delta == 1.0:
             return self._with(temperature, self.delta)
@@ -332,9 +341,16 @@ class InvertibleGaussian(SimplexRelaxation):
         return self._expanded(batch_shape, _instance, "loc", "scale")
 
     def pre_image(self, noise: Tensor) -> Tensor:
-        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, with shape :math:`(*S, *B, K - 1)`.
+        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, in float32 for half-precision parameters.
 
-        float32 for half-precision parameters; masked coordinates mean nothing.
+        Masked coordinates mean nothing.
+
+        Shapes:
+            Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B, K - 1)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         noise = self._noise((), None, noise)
         return torch.addcmul(self.loc.to(noise.dtype), self.scale.to(noise.dtype), noise)
@@ -411,7 +427,14 @@ class InvertibleGaussian(SimplexRelaxation):
         return batch == self.batch_shape and not trained
 
     def threshold(self, dtype: torch.dtype) -> float | Tensor:
-        r"""The number :math:`c = \tau \log\delta` that the last category is held at beside the others."""
+        r"""The number :math:`c = \tau \log\delta` that the last category is held at beside the others.
+
+        Arguments:
+            dtype: The dtype of the result where it is a tensor.
+
+        Returns:
+            A float, or where the temperature or delta is a tensor one that broadcasts against :math:`(*B)`.
+        """
         return _threshold(self._temperature, self.delta, dtype)
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
