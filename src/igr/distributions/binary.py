@@ -42,7 +42,7 @@ class BinaryConcrete(BinaryRelaxation):
     Raises:
         ValueError: unless exactly one of logits and probs is given, shapes broadcast, logits are finite,
             probabilities between zero and one and the temperature is positive.
-        TypeError: unless logits or probs is a floating-point tensor.
+        TypeError: unless logits or probs is a floating-point tensor, and the temperature a number or a tensor.
 
     References:
         The Concrete Distribution (Maddison, Mnih and Teh, 2017), appendix B
@@ -150,7 +150,7 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
     Raises:
         ValueError: for values that are not finite (or not positive where they must be), shapes that do not
             broadcast, or a transform that is no such map, stick-breaking among them.
-        TypeError: unless loc is a floating-point tensor.
+        TypeError: unless loc is a floating-point tensor, and scale and temperature are numbers or tensors.
 
     References:
         Invertible Gaussian Reparameterization: Revisiting the Gumbel-Softmax

@@ -81,7 +81,8 @@ class InvertibleGaussian(SimplexRelaxation):
         ValueError: for values that are not finite (or not positive where they must be), shapes that do
             not broadcast, a transform that does not map K - 1 numbers to K - 1 numbers one to one, or a
             mask beside a transform or of category K.
-        TypeError: unless loc is a floating-point tensor, and a mask one of ``torch.bool``.
+        TypeError: unless loc is a floating-point tensor, scale, temperature and delta are numbers or tensors,
+            and a mask is a tensor of ``torch.bool``.
 
     References:
         Invertible Gaussian Reparameterization: Revisiting the Gumbel-Softmax
@@ -198,7 +199,8 @@ class InvertibleGaussian(SimplexRelaxation):
             The law with batch shape :math:`(*)`, or what the scale makes of it, in the dtype of probs.
 
         Raises:
-            TypeError: unless probs is a floating-point tensor, and scale a number or a tensor.
+            TypeError: unless probs is a floating-point tensor, and scale, temperature and delta are numbers or
+                tensors.
             ValueError: for probabilities that are not positive or do not sum to one, a scale, temperature or
                 delta that is not positive and finite, or one that does not broadcast.
             NotImplementedError: under a tracer.
@@ -216,7 +218,8 @@ class InvertibleGaussian(SimplexRelaxation):
                 "torch.compile, torch.export or torch.func, and pass its loc in."
             )
         validation.check_float_tensor(owner, "probs", probs)
-        validation.check_number_or_tensor(owner, "scale", scale)
+        for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
+            validation.check_number_or_tensor(owner, name, value)
         if probs.dim() == 0 or probs.shape[-1] < 2:
             raise ValueError(
                 f"{owner}: expected probs with at least 2 categories in the last dimension; "
@@ -268,17 +271,19 @@ class InvertibleGaussian(SimplexRelaxation):
             device: The device of the parameters.
 
         Raises:
-            TypeError: unless temperature and delta are numbers or tensors.
+            TypeError: unless num_categories is an int, and scale, temperature and delta are numbers or tensors.
             ValueError: for fewer than two categories, or numbers that are not positive and finite.
 
         Example:
             >>> InvertibleGaussian.uniform(4, temperature=0.1).discrete().probs
             tensor([0.2500, 0.2500, 0.2500, 0.2500])
         """
-        if num_categories < 2:
-            raise ValueError(
-                f"{cls.__name__}.uniform: expected num_categories of at least 2; got {num_categories}."
-            )
+        owner = f"{cls.__name__}.uniform"
+        num_categories = validation.whole_number(owner, "num_categories", num_categories, 2)
+        for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
+            validation.check_number_or_tensor(owner, name, value)
+            if not isinstance(value, Tensor):
+                validation.check_values(owner, name, value, positive=True)
         dtype = dtype or torch.get_default_dtype()
         loc = torch.full(
             (num_categories - 1,),
@@ -317,6 +322,10 @@ class InvertibleGaussian(SimplexRelaxation):
         """
         if not isinstance(self.delta, Tensor) and self.delta == 1.0:
             return self._with(temperature, self.delta)
+        # Before it is divided by.
+        validation.check_number_or_tensor(type(self).__name__, "temperature", temperature)
+        if not isinstance(temperature, Tensor):
+            validation.check_values(type(self).__name__, "temperature", temperature, positive=True)
         log_delta = self.threshold(torch.float64) / temperature
         if isinstance(log_delta, Tensor):
             delta: float | Tensor = torch.exp(log_delta).to(self.dtype)
