@@ -46,7 +46,7 @@ def gumbel_softmax(
         Tensor with the shape and dtype of logits; sums to one along ``dim``.
 
     Raises:
-        TypeError: unless logits is a floating-point tensor.
+        TypeError: unless logits is a floating-point tensor, and tau a number or a tensor.
         ValueError: for a temperature that is a number and not positive and finite (values of tensors are
             not read), a tensor that does not broadcast, noise of another shape, or ``fused=True`` for what
             no kernel can do.
@@ -108,7 +108,7 @@ def invertible_gaussian(
         Tensor with the dtype of loc and its shape, but K entries along ``dim``; sums to one along it.
 
     Raises:
-        TypeError: unless loc is a floating-point tensor.
+        TypeError: unless loc is a floating-point tensor, and scale, tau and delta are numbers or tensors.
         ValueError: for a temperature, scale or delta that is a number and not positive and finite (values
             of tensors are not read), a tensor that does not broadcast, noise of another shape, or
             ``fused=True`` for what no kernel can do.
@@ -158,8 +158,8 @@ def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> 
         Tensor with K entries along ``dim``, the last of which belongs to :math:`\delta`.
 
     Raises:
-        TypeError: unless x is a floating-point tensor.
-        ValueError: if delta is a number that is not positive and finite.
+        TypeError: unless x is a floating-point tensor, and delta a number or a tensor.
+        ValueError: if delta is a number that is not positive and finite, or a tensor that does not broadcast.
 
     References:
         Invertible Gaussian Reparameterization (Potapczynski et al., 2020), equation 5

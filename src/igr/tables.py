@@ -36,6 +36,9 @@ class Table:
         rows: One cell for each column. Numbers are given unrounded, ``None`` where there is none.
         notes: Sentences below it.
         in_terminal: Whether it is printed too; one too wide for that stands in the files alone.
+
+    Raises:
+        ValueError: for a row that has not one cell for each column.
     """
 
     name: str

@@ -1,17 +1,17 @@
 """Every public name stands in the API pages, and its docstring has arguments, shapes and errors."""
 
-import ast
 import importlib
 import inspect
-import re
-import textwrap
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pytest
+from torch import Tensor
 
-PAGES = Path(__file__).parents[2] / "docs" / "api"
+import igr
+from api_pages import CALLABLES, PAGE_OF, WRITTEN, page_of, problems, value_of
+from igr.errors import unknown_name
+from igr.validation import whole_number
+
 # Whatever these export is public.
 MODULES = (
     "igr",
@@ -30,27 +30,6 @@ MODULES = (
     "igr.transforms",
 )
 NAMESPACES = {"igr.estimators", "igr.fitting", "igr.functional", "igr.schedules", "igr.__version__"}
-
-
-def written() -> list[str]:
-    """What the pages document, by its full name."""
-    found = []
-    for page in sorted(PAGES.glob("*.rst")):
-        module = ""
-        for line in page.read_text(encoding="utf-8").splitlines():
-            if match := re.match(r"\.\. currentmodule:: (\S+)", line):
-                module = match[1]
-            elif match := re.match(r"\.\. (?:autoclass|autofunction|py:data):: (\S+)", line):
-                found.append(f"{module}.{match[1]}")
-    return found
-
-
-WRITTEN = written()
-
-
-def value_of(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def public_names(module: str) -> list[str]:
@@ -79,65 +58,87 @@ def test_no_name_is_written_about_twice():
     assert len(set(values)) == len(values)
 
 
-def callables() -> Iterator[tuple[str, Any, str]]:
-    """Public functions, classes and their methods, each with its docstring and that of its class."""
-    for name in WRITTEN:
-        value = value_of(name)
-        if inspect.isclass(value):
-            of_class = inspect.getdoc(value) or ""
-            yield name, value, of_class
-            for key, member in vars(value).items():
-                member = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-                if inspect.isfunction(member) and not key.startswith("_"):
-                    yield f"{name}.{key}", member, inspect.getdoc(getattr(value, key)) or ""
-        elif inspect.isfunction(value):
-            yield name, value, inspect.getdoc(value) or ""
+@pytest.mark.parametrize("page", sorted({*PAGE_OF.values()}))
+def test_docstrings(page):
+    names = [name for name in CALLABLES if page_of(name) == page]
+    assert names
+    found = {name: list(problems(name, *CALLABLES[name])) for name in names}
+    assert not {name: problems for name, problems in found.items() if problems}
 
 
-CALLABLES = {name: (value, text) for name, value, text in callables()}
+def log_prob(self: object, value: Tensor, size: int, *rest: int) -> Tensor:
+    """The log-density, in nats.
+
+    Arguments:
+        value: Points, with shape :math:`(*B, K)`.
+        size: How many.
+        rest: Others.
+
+    Raises:
+        TypeError: unless the size is an int.
+        ValueError: for none.
+        UserError: for too many.
+    """
+    whole_number("log_prob", "size", size)
+    if size < 1:
+        raise ValueError("none")
+    if size > 9:
+        raise unknown_name("size", str(size), ["1"])
+    return value
 
 
-@pytest.mark.parametrize("name", CALLABLES)
-def test_docstring(name):
-    value, text = CALLABLES[name]
-    first = text.partition("\n\n")[0]
-    assert first.rstrip().endswith((".", ":")), first
-    if inspect.isfunction(value):
-        for problem in problems_of_function(value, text):
-            pytest.fail(f"{name}: {problem}")
+# A docstring of which something is changed, and what is to be found.
+CHANGES = [
+    ("", "", None),
+    ("The log-density, in nats.", "The log-density, in nats", "begins with no sentence"),
+    ("in nats", "in bits", "tells no unit"),
+    ("size: How", "sizes: How", "tells of an argument sizes"),
+    ("        size: How many.\n", "", "tells nothing of size"),
+    ("with shape :math:`(*B, K)`", "of the simplex", "tells no shape"),
+    ("TypeError: ", "It stops ", "raises TypeError"),
+    ("ValueError: ", "It stops ", "raises ValueError"),
+    ("UserError: ", "It stops ", "raises UserError"),
+    ("Raises:", "Stops:", "raises ValueError"),
+]
 
 
-def problems_of_function(function: Any, text: str) -> Iterator[str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    raised = {
-        node.exc.func.id
-        for node in ast.walk(body)
-        if isinstance(node, ast.Raise)
-        and isinstance(node.exc, ast.Call)
-        and isinstance(node.exc.func, ast.Name)
-        and node.exc.func.id.endswith(("Error", "Failure"))
-    }
-    for error in raised:
-        if error not in text:
-            yield f"raises {error}, which its docstring does not tell"
-    tensors = [
-        parameter.name
-        for parameter in inspect.signature(function).parameters.values()
-        if re.match(r"(torch\.)?Tensor\b", str(parameter.annotation).removeprefix("<class '"))
+@pytest.mark.parametrize(("old", "new", "problem"), CHANGES)
+def test_a_gap_is_found(old, new, problem):
+    text = inspect.cleandoc(log_prob.__doc__.replace(old, new))
+    found = list(problems("igr.SimplexRelaxation.log_prob", log_prob, text))
+    assert (problem is None and not found) or any(one.startswith(problem) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ("The log-density at a value, of that size, in nats: shape :math:`(*B)`, with the rest.", True),
+        ("The log-density at a value, of that size, in nats: shape :math:`(*B)`.", False),
+        ("In nats. Arguments and errors are those of :meth:`rsample`.", False),
+    ],
+)
+def test_arguments_are_told_in_prose_or_elsewhere(text, is_told):
+    found = list(problems("igr.SimplexRelaxation.log_prob", log_prob, text))
+    assert ("tells nothing of rest" not in found) == is_told
+
+
+class Fields(NamedTuple):
+    """What is there."""
+
+    told: Tensor
+    """The first, with shape :math:`(N)`."""
+    untold: Tensor
+
+
+def test_a_field_is_told_of():
+    assert list(problems("igr.fitting.Fit", Fields, "What is there.")) == ["tells nothing of untold"]
+
+
+def test_arguments_of_a_constructor_are_told():
+    text = inspect.getdoc(igr.InvertibleGaussian)
+    without = text.replace("    delta: ", "    epsilon: ").replace("    TypeError: ", "    Also: ")
+    assert list(problems("igr.InvertibleGaussian", igr.InvertibleGaussian, without)) == [
+        "tells of an argument epsilon, which it has not",
+        "tells nothing of delta",
+        "raises TypeError, which its docstring does not tell",
     ]
-    if tensors and not re.search(r"shape|:math:`\(", text):
-        yield f"tells no shape, and takes {tensors}"
-    parameters = [
-        name for name in inspect.signature(function).parameters if name not in ("self", "cls", "_instance")
-    ]
-    if len(parameters) > 1 and not re.search(r"Arguments( are|:)", text):
-        yield f"tells nothing of its arguments {parameters}"
-
-
-if __name__ == "__main__":
-    for name, (value, text) in CALLABLES.items():
-        if inspect.isfunction(value):
-            for p in problems_of_function(value, text):
-                print(name, p)
-        if not text.partition("\n\n")[0].rstrip().endswith((".", ":")):
-            print(name, "FIRST", repr(text[:80]))

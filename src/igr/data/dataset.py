@@ -39,6 +39,12 @@ class Dataset:
     """Three fixed, disjoint splits of one set of images.
 
     Models are fitted to ``train``, choices made on ``validation``, figures reported on ``test``.
+
+    Arguments:
+        name: The name of the set.
+        train: What models are fitted to.
+        validation: What choices are made on.
+        test: What figures are reported on.
     """
 
     name: str
@@ -170,7 +176,13 @@ class Source(ABC):
         """
 
     def split(self, images: Tensor, labels: Tensor) -> Dataset:
-        """The data set whose splits are consecutive pieces of these arrays."""
+        """The data set whose splits are consecutive pieces of these arrays.
+
+        Arguments:
+            images: All images, uint8 with shape :math:`(N, C, H, W)`, those to train on first, then those of
+                validation, then those of test.
+            labels: Their classes, with shape :math:`(N)`.
+        """
         pieces = zip(
             torch.split(images, list(self.sizes)), torch.split(labels, list(self.sizes)), strict=True
         )

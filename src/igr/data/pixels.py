@@ -9,7 +9,11 @@ BINARIZATIONS = ("fixed", "stochastic")
 
 
 def cut(images: Tensor) -> Tensor:
-    """Fixed binarization: which pixels have at least half of the full intensity, as Booleans."""
+    """Fixed binarization: which pixels have at least half of the full intensity, as Booleans.
+
+    Shapes:
+        Images, uint8, and the result of any one shape.
+    """
     return images >= 128
 
 

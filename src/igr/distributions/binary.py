@@ -42,7 +42,7 @@ class BinaryConcrete(BinaryRelaxation):
     Raises:
         ValueError: unless exactly one of logits and probs is given, shapes broadcast, logits are finite,
             probabilities between zero and one and the temperature is positive.
-        TypeError: unless logits or probs is a floating-point tensor.
+        TypeError: unless logits or probs is a floating-point tensor, and the temperature a number or a tensor.
 
     References:
         The Concrete Distribution (Maddison, Mnih and Teh, 2017), appendix B
@@ -159,7 +159,7 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
     Raises:
         ValueError: for values that are not finite (or not positive where they must be), shapes that do not
             broadcast, or a transform that is no such map, stick-breaking among them.
-        TypeError: unless loc is a floating-point tensor.
+        TypeError: unless loc is a floating-point tensor, and scale and temperature are numbers or tensors.
 
     References:
         Invertible Gaussian Reparameterization: Revisiting the Gumbel-Softmax
@@ -239,9 +239,14 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         )
 
     def pre_image(self, noise: Tensor) -> Tensor:
-        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, with shape :math:`(*S, *B)`.
+        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, in float32 for half-precision parameters.
 
-        float32 for half-precision parameters.
+        Shapes:
+            Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         return self._pre_image(self._noise((), None, noise))
 

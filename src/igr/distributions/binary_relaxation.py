@@ -35,6 +35,12 @@ class BinaryRelaxation(Reparameterized):
         2. Implement every abstract member, in the precision of the noise or the logits that come.
         3. Register closed-form KL divergences in :mod:`igr.distributions.kl`.
         4. Add instances to ``BINARY`` of ``tests/cases.py``.
+
+    Arguments:
+        batch_shape: The batch shape :math:`(*B)`.
+        temperature: :math:`\tau`, a float or a tensor that broadcasts against the batch.
+        validate_args: Whether values given to methods are checked; those given to the constructor are its own
+            to check.
     """
 
     support = constraints.unit_interval
@@ -81,8 +87,17 @@ class BinaryRelaxation(Reparameterized):
     ) -> Tensor:
         r"""Logits of the points of :meth:`rsample`, which tell points apart that round to zero or one.
 
+        Arguments:
+            sample_shape: The shape :math:`(*S)` of independent draws; not needed where noise is given.
+            generator: The source of randomness where no noise is given.
+            noise: Base noise as :meth:`draw_noise` returns it.
+
         Shapes:
             Result :math:`(*S, *B)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         return self._logits(self._noise(sample_shape, generator, noise)).to(self.dtype)
 
@@ -94,8 +109,17 @@ class BinaryRelaxation(Reparameterized):
     ) -> Tensor:
         r"""Logarithms of the points of :meth:`rsample`, finite wherever those underflow.
 
+        Arguments:
+            sample_shape: The shape :math:`(*S)` of independent draws; not needed where noise is given.
+            generator: The source of randomness where no noise is given.
+            noise: Base noise as :meth:`draw_noise` returns it.
+
         Shapes:
             Result :math:`(*S, *B)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         return binary.log_weight(self._logits(self._noise(sample_shape, generator, noise))).to(self.dtype)
 
@@ -107,8 +131,17 @@ class BinaryRelaxation(Reparameterized):
     ) -> tuple[Tensor, Tensor]:
         r"""Points and their log-density, computed from the pre-image: exact at every temperature.
 
+        Arguments:
+            sample_shape: The shape :math:`(*S)` of independent draws; not needed where noise is given.
+            generator: The source of randomness where no noise is given.
+            noise: Base noise as :meth:`draw_noise` returns it.
+
         Shapes:
             Both :math:`(*S, *B)`, the densities in nats.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         scores, density = self._scores_and_density(self._noise(sample_shape, generator, noise))
         logit = scores / self._number(scores.dtype)
@@ -121,6 +154,10 @@ class BinaryRelaxation(Reparameterized):
 
         Shapes:
             Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         with torch.no_grad():
             return (self._scores(self._noise((), None, noise)) >= 0).to(self.dtype)
@@ -134,6 +171,7 @@ class BinaryRelaxation(Reparameterized):
             Value :math:`(*S, *B)`, result the same.
 
         Raises:
+            TypeError: unless it is a floating-point tensor.
             ValueError: if the value has a shape that does not broadcast, or is not between zero and one.
         """
         value = self._checked("value", value)
@@ -154,6 +192,7 @@ class BinaryRelaxation(Reparameterized):
         normal number.
 
         Raises:
+            TypeError: unless it is a floating-point tensor.
             ValueError: if it has a shape that does not broadcast, or is not finite or above zero.
         """
         log_value = self._checked("log_value", log_value)
@@ -171,6 +210,7 @@ class BinaryRelaxation(Reparameterized):
             Value :math:`(*S, *B)`, result the same.
 
         Raises:
+            TypeError: unless it is a floating-point tensor.
             ValueError: if it has a shape that does not broadcast, or is not finite.
         """
         logit = self._checked("logit", logit)

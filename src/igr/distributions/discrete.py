@@ -58,7 +58,13 @@ class DiscreteLaw(OneHotCategorical):
 
     @classmethod
     def from_counts(cls, counts: Tensor, total: int, dtype: torch.dtype) -> Self:
-        """The shares of the categories among draws, from how often each came up, :math:`(*B, K)`."""
+        """The shares of the categories among draws, with their standard errors.
+
+        Arguments:
+            counts: How often each category came up, with shape :math:`(*B, K)`.
+            total: The number of draws of each law.
+            dtype: The dtype of results.
+        """
         share = counts / total
         standard_error = torch.sqrt(share * (1.0 - share) / total)
         return cls(torch.log(share), standard_error, dtype)
@@ -79,7 +85,10 @@ class DiscreteLaw(OneHotCategorical):
 
     @property
     def exact_logits(self) -> Tensor:
-        """Normalized log-probabilities in the precision of the computation, at least float32."""
+        """Normalized log-probabilities in the precision of the computation, at least float32.
+
+        With shape :math:`(*B, K)`.
+        """
         return self._exact_logits
 
     @property
@@ -88,7 +97,7 @@ class DiscreteLaw(OneHotCategorical):
         return self._event_shape[0]
 
     def entropy(self) -> Tensor:
-        r""":math:`-\sum_k P(k) \log P(k)`, in nats."""
+        r""":math:`-\sum_k P(k) \log P(k)`, in nats, with shape :math:`(*B)`."""
         log_p = torch.where(self._exact_logits == -torch.inf, 0.0, self._exact_logits)
         return -(torch.exp(log_p) * log_p).sum(-1).to(self.log_probs.dtype)
 
@@ -107,7 +116,7 @@ class DiscreteLaw(OneHotCategorical):
         return reprs.call(name, [f"probs={reprs.numbers(probs)}", how], whole)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        """A view with another batch shape, as for every torch distribution."""
+        """A view with another batch shape, to which the batch shape broadcasts, as for every distribution."""
         new = self._get_checked_instance(DiscreteLaw, _instance)
         shape = Size(batch_shape) + self._event_shape
         error = self.standard_error

@@ -81,7 +81,8 @@ class InvertibleGaussian(SimplexRelaxation):
         ValueError: for values that are not finite (or not positive where they must be), shapes that do
             not broadcast, a transform that does not map K - 1 numbers to K - 1 numbers one to one, or a
             mask beside a transform or of category K.
-        TypeError: unless loc is a floating-point tensor, and a mask one of ``torch.bool``.
+        TypeError: unless loc is a floating-point tensor, scale, temperature and delta are numbers or tensors,
+            and a mask is a tensor of ``torch.bool``.
 
     References:
         Invertible Gaussian Reparameterization: Revisiting the Gumbel-Softmax
@@ -194,9 +195,14 @@ class InvertibleGaussian(SimplexRelaxation):
             delta: :math:`\delta`.
             validate_args: Whether to check the values of arguments.
 
+        Returns:
+            The law with batch shape :math:`(*)`, or what the scale makes of it, in the dtype of probs.
+
         Raises:
-            ValueError: for probabilities that are not positive or do not sum to one, or a scale that does
-                not broadcast.
+            TypeError: unless probs is a floating-point tensor, and scale, temperature and delta are numbers or
+                tensors.
+            ValueError: for probabilities that are not positive or do not sum to one, a scale, temperature or
+                delta that is not positive and finite, or one that does not broadcast.
             NotImplementedError: under a tracer.
             RuntimeError: if Newton's method does not reach the law.
 
@@ -212,7 +218,8 @@ class InvertibleGaussian(SimplexRelaxation):
                 "torch.compile, torch.export or torch.func, and pass its loc in."
             )
         validation.check_float_tensor(owner, "probs", probs)
-        validation.check_number_or_tensor(owner, "scale", scale)
+        for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
+            validation.check_number_or_tensor(owner, name, value)
         if probs.dim() == 0 or probs.shape[-1] < 2:
             raise ValueError(
                 f"{owner}: expected probs with at least 2 categories in the last dimension; "
@@ -257,23 +264,26 @@ class InvertibleGaussian(SimplexRelaxation):
 
         Arguments:
             num_categories: K, at least 2.
-            temperature: :math:`\tau`.
+            temperature: :math:`\tau`, a float or a tensor of the shape of the batch.
             scale: :math:`\sigma`, one number for all categories.
-            delta: :math:`\delta`.
+            delta: :math:`\delta`, a float or a tensor that broadcasts against the temperature.
             dtype: The dtype of the parameters; torch's default one if ``None``.
             device: The device of the parameters.
 
         Raises:
+            TypeError: unless num_categories is an int, and scale, temperature and delta are numbers or tensors.
             ValueError: for fewer than two categories, or numbers that are not positive and finite.
 
         Example:
             >>> InvertibleGaussian.uniform(4, temperature=0.1).discrete().probs
             tensor([0.2500, 0.2500, 0.2500, 0.2500])
         """
-        if num_categories < 2:
-            raise ValueError(
-                f"{cls.__name__}.uniform: expected num_categories of at least 2; got {num_categories}."
-            )
+        owner = f"{cls.__name__}.uniform"
+        num_categories = validation.whole_number(owner, "num_categories", num_categories, 2)
+        for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
+            validation.check_number_or_tensor(owner, name, value)
+            if not isinstance(value, Tensor):
+                validation.check_values(owner, name, value, positive=True)
         dtype = dtype or torch.get_default_dtype()
         loc = torch.full(
             (num_categories - 1,),
@@ -303,11 +313,19 @@ class InvertibleGaussian(SimplexRelaxation):
 
         The threshold :math:`c = \tau \log\delta` stays, so delta becomes another one.
 
+        Arguments are those of :meth:`with_temperature`.
+
         Raises:
-            ValueError: that delta is no number above zero in the floating-point type of the law.
+            TypeError: unless the temperature is a number or a tensor.
+            ValueError: for a temperature that :meth:`with_temperature` does not take, or beside which that
+                delta is no number above zero in the floating-point type of the law.
         """
         if not isinstance(self.delta, Tensor) and self.delta == 1.0:
             return self._with(temperature, self.delta)
+        # Before it is divided by.
+        validation.check_number_or_tensor(type(self).__name__, "temperature", temperature)
+        if not isinstance(temperature, Tensor):
+            validation.check_values(type(self).__name__, "temperature", temperature, positive=True)
         log_delta = self.threshold(torch.float64) / temperature
         if isinstance(log_delta, Tensor):
             delta: float | Tensor = torch.exp(log_delta).to(self.dtype)
@@ -332,9 +350,16 @@ class InvertibleGaussian(SimplexRelaxation):
         return self._expanded(batch_shape, _instance, "loc", "scale")
 
     def pre_image(self, noise: Tensor) -> Tensor:
-        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, with shape :math:`(*S, *B, K - 1)`.
+        r"""The Gaussian point :math:`y = \mu + \sigma\epsilon`, in float32 for half-precision parameters.
 
-        float32 for half-precision parameters; masked coordinates mean nothing.
+        Masked coordinates mean nothing.
+
+        Shapes:
+            Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B, K - 1)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         noise = self._noise((), None, noise)
         return torch.addcmul(self.loc.to(noise.dtype), self.scale.to(noise.dtype), noise)
@@ -411,7 +436,14 @@ class InvertibleGaussian(SimplexRelaxation):
         return batch == self.batch_shape and not trained
 
     def threshold(self, dtype: torch.dtype) -> float | Tensor:
-        r"""The number :math:`c = \tau \log\delta` that the last category is held at beside the others."""
+        r"""The number :math:`c = \tau \log\delta` that the last category is held at beside the others.
+
+        Arguments:
+            dtype: The dtype of the result where it is a tensor.
+
+        Returns:
+            A float, or where the temperature or delta is a tensor one that broadcasts against :math:`(*B)`.
+        """
         return _threshold(self._temperature, self.delta, dtype)
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:

@@ -55,6 +55,15 @@ class SimplexRelaxation(Reparameterized):
            and gives minus infinity as log z, score and log-probability of masked categories.
         3. Register closed-form KL divergences in :mod:`igr.distributions.kl`.
         4. Add instances to ``tests/cases.py``: every law of the test suite then applies.
+
+    Arguments:
+        batch_shape: The batch shape :math:`(*B)`.
+        num_categories: K.
+        temperature: :math:`\tau`, a float or a tensor that broadcasts against the batch.
+        validate_args: Whether values given to methods are checked; those given to the constructor are its own
+            to check.
+        mask: True where a category is not available, with shape :math:`(*B, K)` or one that broadcasts to it;
+            ``None`` if all are.
     """
 
     support = Simplex()
@@ -81,7 +90,10 @@ class SimplexRelaxation(Reparameterized):
     # What a relaxation states, beside what every law does.
 
     def with_point_temperature(self, temperature: float | Tensor) -> Self:
-        """With relaxed points at another temperature, and the same vertices from the same noise."""
+        """With relaxed points at another temperature, and the same vertices from the same noise.
+
+        Arguments and errors are those of :meth:`with_temperature`.
+        """
         return self.with_temperature(temperature)
 
     @abstractmethod
@@ -117,7 +129,7 @@ class SimplexRelaxation(Reparameterized):
 
     @property
     def mask(self) -> Tensor | None:
-        """True where a category is not available, as it was given; it broadcasts against the batch."""
+        """True where a category is not available, as it was given; it broadcasts against :math:`(*B, K)`."""
         return self._mask
 
     def rsample_log(
@@ -129,6 +141,18 @@ class SimplexRelaxation(Reparameterized):
         """Logarithms of the points of :meth:`rsample`, finite wherever those underflow.
 
         Those of masked categories are minus infinity.
+
+        Arguments:
+            sample_shape: The shape :math:`(*S)` of independent draws; not needed where noise is given.
+            generator: The source of randomness where no noise is given.
+            noise: Base noise as :meth:`draw_noise` returns it.
+
+        Shapes:
+            Result :math:`(*S, *B, K)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         return self._log_sample(self._noise(sample_shape, generator, noise)).to(self.dtype)
 
@@ -141,7 +165,7 @@ class SimplexRelaxation(Reparameterized):
     ) -> tuple[Tensor, Tensor]:
         r"""Points and their log-density, computed from the pre-image: exact at every temperature.
 
-        Arguments are those of :meth:`rsample`, and so is what is drawn by one kernel.
+        Arguments and errors are those of :meth:`rsample`, and so is what is drawn by one kernel.
 
         Shapes:
             Points :math:`(*S, *B, K)`, log-densities :math:`(*S, *B)`, in nats.
@@ -161,12 +185,22 @@ class SimplexRelaxation(Reparameterized):
 
         Shapes:
             Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B, K)`.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
         with torch.no_grad():
             return simplex.nearest_vertex(self._scores(self._noise((), None, noise))).to(self.dtype)
 
     def category(self, noise: Tensor) -> Tensor:
-        """The category of :meth:`vertex`, an int64 tensor with shape :math:`(*S, *B)`."""
+        """The category of :meth:`vertex`, counted from zero, as int64.
+
+        Errors are those of :meth:`vertex`.
+
+        Shapes:
+            Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B)`.
+        """
         with torch.no_grad():
             return self._scores(self._noise((), None, noise)).argmax(-1)
 
@@ -183,6 +217,7 @@ class SimplexRelaxation(Reparameterized):
             Value :math:`(*S, *B, K)`, result :math:`(*S, *B)`.
 
         Raises:
+            TypeError: unless the value is a floating-point tensor.
             ValueError: if the value has another shape or is not on the simplex.
         """
         if self._validate_args:
@@ -199,7 +234,15 @@ class SimplexRelaxation(Reparameterized):
         return density.masked_fill(((value != 0) & self._mask).any(-1), -torch.inf)
 
     def log_prob_of_log(self, log_value: Tensor) -> Tensor:
-        """The density that :meth:`log_prob` gives (of z, not of log z), from log z, in nats."""
+        """The density that :meth:`log_prob` gives (of z, not of log z), from log z, in nats.
+
+        Shapes:
+            Value :math:`(*S, *B, K)`, result :math:`(*S, *B)`.
+
+        Raises:
+            TypeError: unless the value is a floating-point tensor.
+            ValueError: if the value has another shape.
+        """
         if self._validate_args:
             self._check_shape("log_value", log_value)
         log_z = self._with_masked(log_value.to(self._common_dtype(log_value)), 0.0)

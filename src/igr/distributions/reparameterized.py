@@ -50,7 +50,7 @@ class Reparameterized(Distribution, ABC):
     @property
     @abstractmethod
     def noise_shape(self) -> Size:
-        """Shape of the noise of one draw of one variable."""
+        """The shape of the noise of one draw of one variable."""
 
     @property
     @abstractmethod
@@ -64,11 +64,26 @@ class Reparameterized(Distribution, ABC):
 
     @abstractmethod
     def with_temperature(self, temperature: float | Tensor) -> Self:
-        """The same distribution at another temperature."""
+        r"""The same distribution at another temperature.
+
+        Arguments:
+            temperature: :math:`\tau > 0`, a float or a tensor that broadcasts against the batch :math:`(*B)`.
+
+        Raises:
+            TypeError: unless the temperature is a number or a tensor.
+            ValueError: for a temperature that is not positive and finite, or does not broadcast.
+        """
 
     @abstractmethod
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        """A view with another batch shape, as for every torch distribution."""
+        """A view with another batch shape, as for every torch distribution.
+
+        Arguments:
+            batch_shape: The new batch shape, to which the batch shape :math:`(*B)` broadcasts.
+
+        Raises:
+            RuntimeError: if it does not.
+        """
 
     @abstractmethod
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
@@ -95,7 +110,7 @@ class Reparameterized(Distribution, ABC):
         """Draws base noise: the only random step.
 
         Arguments:
-            sample_shape: The shape :math:`S` of independent draws.
+            sample_shape: The shape :math:`(*S)` of independent draws.
             generator: The source of randomness; torch's default one if ``None``.
 
         Returns:
@@ -119,7 +134,7 @@ class Reparameterized(Distribution, ABC):
         ``fused=False`` gives these.
 
         Arguments:
-            sample_shape: The shape :math:`S` of independent draws; not needed where noise is given.
+            sample_shape: The shape :math:`(*S)` of independent draws; not needed where noise is given.
             generator: The source of randomness where no noise is given.
             noise: Base noise as :meth:`draw_noise` returns it.
             fused: Whether one kernel draws; if ``None``, wherever it can and pays.
@@ -128,6 +143,7 @@ class Reparameterized(Distribution, ABC):
             Result :math:`(*S, *B)` and the event shape.
 
         Raises:
+            TypeError: unless the noise is a floating-point tensor.
             ValueError: if the noise does not have the shape that :meth:`draw_noise` gives, or for
                 ``fused=True`` where no kernel can draw.
         """
@@ -142,7 +158,13 @@ class Reparameterized(Distribution, ABC):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """:meth:`rsample` without gradient."""
+        """:meth:`rsample` without gradient.
+
+        Arguments and errors are those of :meth:`rsample`.
+
+        Shapes:
+            Result :math:`(*S, *B)` and the event shape.
+        """
         with torch.no_grad():
             return self.rsample(sample_shape, generator, noise)
 

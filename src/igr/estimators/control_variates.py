@@ -187,6 +187,9 @@ class REBAR(_Controlled):
         coefficient: :math:`\eta`.
         baseline: b.
 
+    Raises:
+        ValueError: for a temperature that is not positive and finite, or another number that is not finite.
+
     References:
         | REBAR: Low-Variance, Unbiased Gradient Estimates for Discrete Latent Variable Models
           (Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, 2017), section 3 and appendix C
@@ -290,7 +293,8 @@ class ControlNetwork(nn.Module):
         Points :math:`(*, V, K)` to numbers :math:`(*)`.
 
     Raises:
-        ValueError: for points of another number of variables and categories.
+        TypeError: for a number of units that is no int.
+        ValueError: for fewer than one unit, or points of another number of variables and categories.
     """
 
     def __init__(
@@ -306,6 +310,14 @@ class ControlNetwork(nn.Module):
         self.layers = nn.Sequential(layers[0], nn.ReLU(), layers[1])
 
     def forward(self, points: Tensor) -> Tensor:
+        """The numbers of points.
+
+        Shapes:
+            Points :math:`(*, V, K)`, result :math:`(*)`.
+
+        Raises:
+            ValueError: for points of another number of variables and categories.
+        """
         inputs = (2.0 * points - 1.0).flatten(-2)
         expected = cast(nn.Linear, self.layers[0]).in_features
         # Zero before the first call.
@@ -338,6 +350,9 @@ class RELAX(REBAR):
         temperature: :math:`\tau`, where its training starts.
         coefficient: :math:`\eta`, likewise; ``None`` for no such term.
         baseline: b, likewise; ``None`` for no such term.
+
+    Raises:
+        ValueError: for a temperature that is not positive and finite, or another number that is not finite.
 
     References:
         Backpropagation through the Void: Optimizing Control Variates for Black-Box Gradient Estimation

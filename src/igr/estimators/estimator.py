@@ -61,6 +61,7 @@ class Estimator(nn.Module, ABC):
     and returns a :class:`Surrogate`.
 
     Raises:
+        TypeError: for a distribution that is none of those, or a number of samples that is no int.
         ValueError: for fewer samples than the estimator needs, noise or values of the function of another
             shape, values without a gradient where the estimator passes one on, or a distribution without a
             dimension for variables.
@@ -96,7 +97,22 @@ class Estimator(nn.Module, ABC):
         noise: Tensor | None = None,
         generator: Generator | None = None,
     ) -> Surrogate:
-        """See the class."""
+        """The estimate, and a loss to take its gradient from; the class has more on the arguments.
+
+        Arguments:
+            function: Maps points :math:`(S, *B, V, K)` to numbers :math:`(S, *B)`.
+            distribution: The law, with batch shape :math:`(*B, V)`.
+            num_samples: The number S of samples.
+            noise: The noise, with the shape that :meth:`draw_noise` gives it.
+            generator: The source of randomness where no noise is given; torch's default one if ``None``.
+
+        Raises:
+            TypeError: for a distribution that is none of those, or a number of samples that is no int.
+            ValueError: for fewer samples than the estimator needs, noise or values of the function of another
+                shape, values without a gradient where the estimator passes one on, or a distribution without
+                a dimension for variables.
+            NotImplementedError: where the estimator does not exist for the law; the message says why.
+        """
         owner = type(self).__name__
         law = law_of(owner, distribution)
         count = self._checked_count(num_samples)
@@ -137,15 +153,29 @@ class Estimator(nn.Module, ABC):
     ) -> Tensor:
         """The noise of S samples: the only random step.
 
+        Arguments:
+            distribution: The law, with batch shape :math:`(*B, V)`.
+            num_samples: The number S of samples.
+            generator: The source of randomness; torch's default one if ``None``.
+
         Shapes:
             Result :math:`(S, *B, V, n)`, n being K or K - 1, with a leading dimension where the estimator
             needs several draws for each sample.
+
+        Raises:
+            TypeError: for a distribution that no estimator takes, or a number of samples that is no int.
+            ValueError: for fewer samples than the estimator needs, or a distribution without a dimension for
+                variables.
         """
         law = law_of(type(self).__name__, distribution)
         return self._drawn(law.relaxation, self._checked_count(num_samples), generator)
 
     def objective(self, values: Tensor) -> Tensor:
-        """What the estimate is of, given the values :math:`(S, *B)` of one draw of all samples: their mean."""
+        """What the estimate is of, given the values of one draw of all samples: their mean.
+
+        Shapes:
+            Values :math:`(S, *B)`, result :math:`(*B)`.
+        """
         return values.mean(0)
 
     def learned(self) -> dict[str, float]:

@@ -39,7 +39,12 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
 def by_name(name: str, **options: Any) -> Estimator:
     """The estimator of that name, with options of its class.
 
+    Arguments:
+        name: A key of :data:`~igr.estimators.ESTIMATORS`.
+        options: What the class takes, by name.
+
     Raises:
+        TypeError: The class has no such option.
         ValueError: There is none; the message lists them.
 
     Example:

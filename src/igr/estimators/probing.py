@@ -45,8 +45,8 @@ class ProbedEstimator:
         relative_error: The standard error of that norm, as the same share: what sampling alone would give.
         variance: The variance of one estimate (from ``num_samples`` samples), summed over coordinates.
         seconds: The median time of one estimate, forward and backward, for the distribution as it was given.
-        mean: The mean gradient, all parameters in one vector.
-        standard_error: Of each coordinate.
+        mean: The mean gradient, all P parameters in one vector of shape :math:`(P)`.
+        standard_error: Of each coordinate of the mean, with the same shape.
     """
 
     name: str
@@ -128,7 +128,7 @@ def probe(
     Arguments:
         function: As an :class:`~igr.estimators.Estimator` takes it; it is called with points that have one
             more batch dimension, in front of the others.
-        distribution: The law.
+        distribution: The law, with batch shape :math:`(*B, V)`.
         estimators: Estimators, with names; a list takes those of their classes. In a list, the name of one of
             :data:`~igr.estimators.ESTIMATORS` stands for it.
         num_samples: Samples of one estimate.
@@ -136,6 +136,7 @@ def probe(
         generator: The source of randomness; torch's default one if ``None``.
 
     Raises:
+        TypeError: for numbers that are no int, or a distribution that no estimator takes.
         ValueError: for no estimator, a name that there is none of, or numbers that are too small.
 
     Example:
@@ -263,12 +264,12 @@ def _exact(
 
 
 class GradientMoments(NamedTuple):
-    """Moments of the estimates of a gradient, all parameters in one vector.
+    """Moments of the estimates of a gradient, all P parameters in one vector of shape :math:`(P)`.
 
     Arguments:
         mean: Their mean.
-        standard_error: Of the mean.
-        variance: Of one estimate.
+        standard_error: Of each coordinate of the mean.
+        variance: Of each coordinate of one estimate.
     """
 
     mean: Tensor
@@ -291,8 +292,14 @@ def gradient_moments(
 ) -> GradientMoments:
     """Mean and variance of independent estimates of a gradient, at the present parameters.
 
-    Arguments are those of :func:`probe`; ``parameters`` names those of the distribution that count, ``None``
-    for all of them.
+    Arguments:
+        estimator: The estimator, which is left as it is.
+        function: As for :func:`probe`.
+        distribution: The law, with batch shape :math:`(*B, V)`.
+        num_samples: Samples of one estimate.
+        num_gradients: Estimates, at least two.
+        parameters: The names of the parameters of the distribution that count; ``None`` for all of them.
+        generator: The source of randomness; torch's default one if ``None``.
 
     Raises:
         ValueError: The distribution has no parameter of a name.

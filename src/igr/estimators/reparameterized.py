@@ -51,6 +51,9 @@ class Pathwise(_Relaxed):
     Arguments:
         temperature: Of the relaxation; that of the law if ``None``. The vertices stay those of the law.
 
+    Raises:
+        ValueError: for a temperature that is not positive and finite.
+
     References:
         | Auto-Encoding Variational Bayes (Kingma and Welling, 2014)
         | The Concrete Distribution (Maddison, Mnih and Teh, 2017)
@@ -73,6 +76,9 @@ class GumbelStraightThrough(_Relaxed):
 
     Arguments:
         temperature: Of the relaxation; that of the law if ``None``. The vertices stay those of the law.
+
+    Raises:
+        ValueError: for a temperature that is not positive and finite.
 
     References:
         Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), section 2.2
@@ -100,6 +106,10 @@ class RaoBlackwellStraightThrough(_Relaxed):
     Arguments:
         num_conditional: The number M of draws of the noise given the vertex.
         temperature: Of the relaxation; that of the law if ``None``. The vertices stay those of the law.
+
+    Raises:
+        TypeError: for a number of draws that is no int.
+        ValueError: for fewer than one draw, or a temperature that is not positive and finite.
 
     References:
         Rao-Blackwellizing the Straight-Through Gumbel-Softmax Gradient Estimator
@@ -194,6 +204,9 @@ class ReinMax(_OverLaw):
     Arguments:
         temperature: Of the probabilities :math:`p_\tau` in the average.
 
+    Raises:
+        ValueError: for a temperature that is not positive and finite.
+
     References:
         Bridging Discrete and Backpropagation: Straight-Through and Beyond (Liu et al., 2023), algorithm 2
     """
@@ -233,6 +246,9 @@ class GappedStraightThrough(_OverLaw):
         gap: :math:`\gamma`; ``None`` for :math:`-\log(1 - p_d) / p_d`, p_d being the probability of the drawn
             category.
         temperature: :math:`\tau`.
+
+    Raises:
+        ValueError: for a gap or a temperature that is not positive and finite.
 
     References:
         Training Discrete Deep Generative Models via Gapped Straight-Through Estimator

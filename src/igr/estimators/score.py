@@ -42,7 +42,10 @@ class ScoreFunction(Estimator):
         baseline: b: ``"none"``; ``"moving_average"`` of the function's mean over all earlier calls, the state
             of the module, which changes at each call while it is in training mode (not under ``torch.func``
             or a tracer); or ``"leave_one_out"``, the mean over the other samples of the call, at least two.
-        decay: Of the moving average.
+        decay: Of the moving average, from 0 up to 1.
+
+    Raises:
+        ValueError: for another baseline, or a decay out of its range.
 
     References:
         | Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning
@@ -116,7 +119,11 @@ class VIMCO(Estimator):
     least_samples = 2
 
     def objective(self, values: Tensor) -> Tensor:
-        """The logarithm of the mean of their exponentials."""
+        """What the estimate is of, given the values of one draw: the log of the mean of their exponentials.
+
+        Shapes:
+            Values :math:`(S, *B)`, result :math:`(*B)`, in nats.
+        """
         return torch.logsumexp(values, 0) - math.log(len(values))
 
     def _estimate(self, function: Function, law: Law, noise: Tensor) -> Surrogate:

@@ -39,7 +39,13 @@ from igr.models.vae import VAE
 
 @dataclass(frozen=True)
 class BoundKind:
-    """One kind of figure: its key in ``result.json``, its plain name and what it bounds."""
+    """One kind of figure.
+
+    Arguments:
+        key: Its key in ``result.json``.
+        name: Its plain name.
+        meaning: What it bounds.
+    """
 
     key: str
     name: str
@@ -81,6 +87,10 @@ class Estimate:
     The standard error is the standard deviation of the per-datum figures over the square root of
     their number. It covers the choice of the data and the sampling of the latents, which is
     independent between data; it does not cover the training seed. It is ``None`` for one datum.
+
+    Arguments:
+        value: The mean.
+        standard_error: Of the mean.
     """
 
     value: float

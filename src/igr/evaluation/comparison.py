@@ -29,10 +29,12 @@ LAW_AND_KL = ("latent", "kl", "temperature", "prior_temperature", "scale")
 class Comparison:
     """Runs, and what may be said about them.
 
-    ``best`` holds, for each key of :data:`igr.evaluation.BOUND_KINDS` that at least two runs have,
-    the name of the run with the highest figure, followed by those whose figures are within two
-    standard errors of the difference. It is empty where ``obstacle`` says why figures of these runs
-    cannot be ranked.
+    Arguments:
+        runs: The runs.
+        obstacle: Why their figures cannot be ranked; ``None`` where they can.
+        best: For each key of :data:`igr.evaluation.BOUND_KINDS` that at least two runs have, the name of the
+            run with the highest figure, followed by those whose figures are within two standard errors of the
+            difference. It is empty where there is an obstacle.
     """
 
     runs: tuple[ComparedRun, ...]

@@ -40,11 +40,15 @@ RECORDS = {"test": "evaluation", "validation": "validation_evaluation"}
 class Components:
     """What the components of a mixture model are used for.
 
-    ``weights`` are their mean weights over the images, and ``num_active`` is how many of these are above one
-    per cent; ``active_per_image`` is how many of the mean weights of a single image are. ``shares`` and
-    ``shares_per_image`` are the same of their posterior probabilities. ``neighbour_errors``
-    has, by the number of neighbours, the share of images whose class a vote of their nearest neighbours among
-    the first training images tells wrong, by the means of the posteriors; ``num_known`` counts those.
+    Arguments:
+        weights: Their mean weights over the images.
+        num_active: How many of these are above one per cent.
+        active_per_image: How many of the mean weights of a single image are.
+        shares: Their mean posterior probabilities over the images.
+        shares_per_image: How many of the posterior probabilities of a single image are above one per cent.
+        neighbour_errors: By the number of neighbours, the share of images whose class a vote of their nearest
+            neighbours among the first training images tells wrong, by the means of the posteriors.
+        num_known: How many training images these are.
     """
 
     weights: list[float]
@@ -60,12 +64,23 @@ class Components:
 class Evaluation:
     """What an evaluation found and what makes it repeatable.
 
-    ``bounds`` holds, for each key of :data:`igr.evaluation.BOUND_KINDS`, an estimate in nats per datum, or
-    ``None`` where the latent has no such bound; ``discrete_kl`` is the KL from the discrete posterior to the
-    prior, ``None`` where no exact law is known. ``legacy_estimate`` is the number that the paper's
-    experiments report, which is no bound, where it was asked for. ``by_samples`` has, of models of structured
-    output prediction, the importance-weighted bound by the first so many samples, and ``components`` is of
-    mixture models. ``step`` and ``epoch`` are those of the checkpoint that was evaluated.
+    Arguments:
+        split: The split of the data.
+        num_data: How many of its images.
+        num_samples: Samples of the latents for each of them.
+        seed: The seed of the samples.
+        step: That of the checkpoint that was evaluated.
+        epoch: Likewise.
+        seconds: The time that it took.
+        bounds: For each key of :data:`igr.evaluation.BOUND_KINDS` an estimate in nats per datum; ``None``
+            where the latent has no such bound.
+        discrete_kl: The KL from the discrete posterior to the prior, in nats; ``None`` where no exact law is
+            known.
+        legacy_estimate: The number that the paper's experiments report, which is no bound, where it was asked
+            for.
+        by_samples: Of models of structured output prediction, the importance-weighted bound by the first so
+            many samples.
+        components: Of mixture models, how they use their components.
     """
 
     split: str
@@ -166,7 +181,12 @@ def temperature_of(run: LoadedRun[Any, Any]) -> float:
 
 
 def num_passed(run: LoadedRun[Any, Any], num_images: int) -> int:
-    """How many data an evaluation of so many images goes through; neighbours are looked for among others."""
+    """How many data an evaluation goes through; neighbours are looked for among others.
+
+    Arguments:
+        run: The run that is evaluated.
+        num_images: How many images of the split are.
+    """
     return 2 * num_images + len(_known(run)) if isinstance(run.model, DLGMM) else num_images
 
 

@@ -111,7 +111,12 @@ class Section:
         return _all_single(self.rows)
 
     def figure(self, position: int, kind: BoundKind) -> Measured | None:
-        """A figure of a row with the standard error that it is ranked by."""
+        """A figure of a row with the standard error that it is ranked by; ``None`` where it has none.
+
+        Arguments:
+            position: The place of the row, counted from zero.
+            kind: The kind of the figure.
+        """
         found = _shown(self.rows, self.rows[position], kind)
         if found is None:
             return None
@@ -275,7 +280,12 @@ def words(label: Mapping[str, Any]) -> list[str]:
 
 
 def in_words(heading: str, value: Any) -> str:
-    """A setting as it stands in a line."""
+    """A setting as it stands in a line.
+
+    Arguments:
+        heading: Its heading in a table.
+        value: Its value; ``None`` where it has none.
+    """
     if value is True:
         return heading
     if heading in ("latent", "data"):

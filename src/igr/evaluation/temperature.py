@@ -28,11 +28,22 @@ SAMPLES_PER_IMAGE = 10
 class CalibratedTemperature:
     """The temperature at which a share of posterior samples lies within a distance of a vertex.
 
-    Samples of all variables of all images count together. ``temperature`` is the highest at which the
-    share ``quantile`` of them lies within ``distance``. At ``trained_temperature``, that of the run,
-    ``trained_share`` lies within it, and the share ``quantile`` within ``trained_distance``. The
-    standard error of ``trained_share`` is over images. ``step`` and ``epoch`` are those of the
-    checkpoint.
+    Samples of all variables of all images count together.
+
+    Arguments:
+        split: The split of the data.
+        num_data: How many of its images.
+        num_samples: Samples of each variable of each image.
+        seed: The seed of the samples.
+        step: That of the checkpoint.
+        epoch: Likewise.
+        seconds: The time that it took.
+        distance: The distance to a vertex.
+        quantile: The share of the samples.
+        temperature: The highest at which the share ``quantile`` lies within ``distance``.
+        trained_temperature: That of the run.
+        trained_distance: The distance within which the share ``quantile`` lies at ``trained_temperature``.
+        trained_share: The share that lies within ``distance`` there; its standard error is over images.
     """
 
     split: str

@@ -86,7 +86,8 @@ def uniform_prior(
     Arguments:
         num_categories: K, an int of at least 2, and of at least 3 for ``"igr-sb"``.
         family: ``"gumbel-softmax"``, ``"igr"``, ``"igr-planar"``, ``"igr-sb"`` or ``"igr-sb-log"``.
-        temperature: :math:`\tau`, which has no part in the discrete law.
+        temperature: :math:`\tau`, a float or a tensor, whose shape is the batch shape; it has no part in the
+            discrete law.
         scale: :math:`\sigma`, the same for all categories; of the planar flow, whose scales are fitted too,
             the start. Gumbel-Softmax has none.
         seed: Fixes the samples and the start of the planar flow; nothing else is random.

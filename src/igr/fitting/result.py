@@ -79,27 +79,32 @@ class Fit:
     def kl(self) -> Tensor:
         r""":math:`KL(p \| q)` from the target, normalized over the categories, to the law reached, in nats.
 
-        Of an estimated law, in which a category may never have come up, half a draw is added to each.
+        With shape :math:`(*B)`. Of an estimated law, in which a category may never have come up, half a draw
+        is added to each.
         """
         return OBJECTIVES["kl"](self.target.probs, self._smoothed()).clamp_min(0.0)
 
     @property
     def reverse_kl(self) -> Tensor:
-        r""":math:`KL(q \| p)`, in nats; infinite where the law reaches a category that the target has not."""
+        r""":math:`KL(q \| p)`, in nats; infinite where the law reaches a category that the target has not.
+
+        With shape :math:`(*B)`.
+        """
         return OBJECTIVES["reverse_kl"](self.target.probs, self._smoothed()).clamp_min(0.0)
 
     @property
     def total_variation(self) -> Tensor:
         r""":math:`\frac{1}{2} \sum_k |p_k - q_k|` with the whole of the given law, its tail included.
 
-        Of an estimated law that is too large by about half the sum of the standard errors.
+        With shape :math:`(*B)`. Of an estimated law that is too large by about half the sum of the standard
+        errors.
         """
         kept = (1.0 - self.tail).unsqueeze(-1) * self.target.probs
         return 0.5 * ((kept - self.probs).abs().sum(-1) + self.tail)
 
     @property
     def standard_error(self) -> Tensor | None:
-        """Of :attr:`probs` where they are an estimate; ``None`` where they are exact."""
+        """Of :attr:`probs` where they are an estimate, in their shape; ``None`` where they are exact."""
         return (
             None if self.num_draws is None else torch.sqrt(self.probs * (1.0 - self.probs) / self.num_draws)
         )
@@ -118,9 +123,14 @@ class Fit:
         """The relaxation that was fitted.
 
         Arguments:
-            temperature: Its temperature, which has no part in the discrete law.
+            temperature: Its temperature, a float or a tensor that broadcasts against :math:`(*B)`; it has no
+                part in the discrete law.
             dtype: The dtype of its parameters; torch's default one if ``None``.
             device: The device of its parameters; the CPU if ``None``.
+
+        Raises:
+            TypeError: unless the temperature is a number or a tensor.
+            ValueError: for a temperature that is not positive and finite, or does not broadcast.
         """
         dtype = dtype or torch.get_default_dtype()
         values = {name: value.to(device, dtype) for name, value in self.parameters.items()}

@@ -156,11 +156,21 @@ class FixedSamples:
         return self._of_each(temperature, vertex_distance)
 
     def quantile(self, temperature: float, quantile: float) -> float:
-        """The smallest distance within which that share of all samples lies."""
+        """The smallest distance within which a share of all samples lies.
+
+        Arguments:
+            temperature: The temperature of all laws.
+            quantile: The share, above 0 and at most 1.
+        """
         return self.quantiles(temperature, (quantile,))[0]
 
     def quantiles(self, temperature: float, quantiles: Sequence[float]) -> list[float]:
-        """For each share the smallest distance within which it lies of all samples."""
+        """For each share the smallest distance within which it lies of all samples.
+
+        Arguments:
+            temperature: The temperature of all laws.
+            quantiles: The shares, each above 0 and at most 1.
+        """
         values = _pooled(self.vertex_distances(temperature))
         return [_ordered(values, _rank(len(values), quantile)) for quantile in quantiles]
 
@@ -170,6 +180,9 @@ class FixedSamples:
 
         Scores are what the temperature divides. They are read from log z at a very low temperature. A lead
         over masked categories is infinite, and does not count among the latter.
+
+        Raises:
+            ValueError: for samples that are NaN.
         """
         lead = _pooled(self._of_each(_COLDEST, _lead)) * _COLDEST
         spread = _pooled(self._of_each(_COLDEST, _spread)) * _COLDEST

@@ -48,7 +48,7 @@ class MixturePosterior(NamedTuple):
         return self.loc.shape[-2]
 
     def kl_of_components(self) -> Tensor:
-        """The KL from each component to that of the prior, in closed form, with shape :math:`(B, k)`."""
+        """The KL from each component to that of the prior, in closed form, in nats: shape :math:`(B, k)`."""
         return kl_from_standard(self.loc - self.prior_loc, self.scale)
 
 
@@ -70,8 +70,10 @@ class ComponentDraws(NamedTuple):
 
     @property
     def log_terms(self) -> Tensor:
-        """The logarithms of what each component adds to the likelihood of an image; their softmax is what
-        each has a share of."""
+        """The logarithms of what each component adds to the likelihood of an image: shape :math:`(S, B, k)`.
+
+        Their softmax is what each has a share of.
+        """
         return self.log_weights + self.log_likelihood + self.log_ratio
 
 
@@ -194,7 +196,15 @@ class DLGMM(nn.Module):
     # Of a draw for an image: the sticks, the pilot, then all components.
 
     def draw_noise(self, sample_shape: Sequence[int], generator: Generator | None = None) -> Tensor:
-        """The noise of a pass, with shape :math:`(*S, N)`; S being that of samples and images."""
+        """The noise of a pass: the only random step.
+
+        Arguments:
+            sample_shape: The shape :math:`(*S)` of samples and of images together, such as :math:`(S, B)`.
+            generator: The source of randomness; torch's default one if ``None``.
+
+        Shapes:
+            Result :math:`(*S, N)`, N being 2 (K - 1) + K D.
+        """
         parts = [self.sticks.draw_noise(sample_shape, generator, self.prior_loc) for _ in range(2)]
         parts.append(self._normal((*sample_shape, self.prior_loc.numel()), generator))
         return torch.cat(parts, dim=-1)
@@ -282,14 +292,22 @@ class DLGMM(nn.Module):
         )
 
     def bound(self, posterior: MixturePosterior, drawn: ComponentDraws) -> Tensor:
-        """The bound that is trained, of each draw, with shape :math:`(S, B)`."""
+        """The bound that is trained, of each draw, in nats.
+
+        Arguments:
+            posterior: That of the images.
+            drawn: Its draws, as :meth:`draw` gives them.
+
+        Shapes:
+            Result :math:`(S, B)`.
+        """
         _, log_likelihood, kl_components = self._divided(posterior, drawn)
         return log_likelihood - kl_components - posterior.kl_sticks
 
     def shares(self, x: Tensor, posterior: MixturePosterior, noise: Tensor) -> Tensor:
         """The posterior probabilities of the components, as the bound has them, with shape :math:`(S, B, k)`.
 
-        Arguments as those of :meth:`draw`; nothing is decoded where the shares are the weights.
+        Arguments are those of :meth:`draw`; nothing is decoded where the shares are the weights.
         """
         if self.sums_out:
             return self.draw(x, posterior, noise).log_terms.softmax(-1)

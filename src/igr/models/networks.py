@@ -16,9 +16,10 @@ from igr.errors import UserError
 class Networks(NamedTuple):
     """An encoder and a decoder that belong together.
 
-    The encoder takes images with shape :math:`(*, C, H, W)` to outputs with shape
-    :math:`(*, O)`, the decoder features with shape :math:`(*, F)` to the parameters of the pixels
-    with shape :math:`(*, P, C, H, W)`.
+    Arguments:
+        encoder: From images with shape :math:`(*, C, H, W)` to outputs with shape :math:`(*, O)`.
+        decoder: From features with shape :math:`(*, F)` to the parameters of the pixels with shape
+            :math:`(*, P, C, H, W)`.
     """
 
     encoder: nn.Module
@@ -139,6 +140,7 @@ class Autocast(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the network makes of a tensor of the shape that it takes, in the dtype of that tensor."""
         if not self.training:
             found: Tensor = self.network(x)
             return found
@@ -286,9 +288,12 @@ NETWORKS: dict[str, Architecture] = {
 class MixtureNetworks(NamedTuple):
     """The networks of a mixture model, but for the heads of the encoder, which are its own.
 
-    The trunk takes images with shape :math:`(*, C, H, W)` to H hidden units, the decoder points of the
-    latent with shape :math:`(*, D)` to the parameters of the pixels with shape :math:`(*, P, C, H, W)`;
-    ``widest`` is how many numbers the largest tensor has that it makes of a point.
+    Arguments:
+        trunk: From images with shape :math:`(*, C, H, W)` to hidden units.
+        num_hidden: How many these are.
+        decoder: From points of the latent with shape :math:`(*, D)` to the parameters of the pixels with
+            shape :math:`(*, P, C, H, W)`.
+        widest: How many numbers the largest tensor has that the decoder makes of a point.
     """
 
     trunk: nn.Module
@@ -338,9 +343,16 @@ MIXTURE_NETWORKS: dict[str, MixtureArchitecture] = {
 
 
 def resized(images: Tensor, side: int) -> Tensor:
-    """Images, uint8 with shape :math:`(N, C, H, W)`, brought to a height and width, in the same form.
+    """Images brought to a height and width, in the same form.
 
     Bilinear, without a look at the corners; images of that size are left as they are, and not read.
+
+    Arguments:
+        images: uint8, with shape :math:`(N, C, H, W)`.
+        side: The height and width of the result, in pixels.
+
+    Shapes:
+        Result :math:`(N, C, H, W)`, H and W being ``side``.
     """
     if images.shape[-2:] == (side, side):
         return images

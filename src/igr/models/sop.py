@@ -66,11 +66,20 @@ class BinaryLatent(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, outputs: Tensor, temperature: Tensor | float) -> BinaryRelaxation:
-        """The law of the units, with batch shape :math:`(*, U)`, from outputs :math:`(*, N)`."""
+        """The law of the units, with batch shape :math:`(*, U)`.
+
+        Arguments:
+            outputs: What the layer before puts out, with shape :math:`(*, N)`, N being ``num_outputs``.
+            temperature: The temperature.
+        """
 
 
 class BinaryConcreteLatent(BinaryLatent):
-    """Gumbel-Softmax over two categories; the outputs are its logits."""
+    """Gumbel-Softmax over two categories; the outputs are its logits.
+
+    Arguments:
+        num_units: The number U of units.
+    """
 
     def forward(self, outputs: Tensor, temperature: Tensor | float) -> BinaryConcrete:
         return BinaryConcrete(temperature, outputs, validate_args=False)
@@ -220,7 +229,15 @@ class SOP(nn.Module):
         return x[..., :height, :], x[..., height:, :]
 
     def draw_noise(self, sample_shape: Sequence[int], generator: Generator | None = None) -> Tensor:
-        """The noise of all layers, with shape :math:`(*S, L, U)`."""
+        """The noise of all layers: the only random step.
+
+        Arguments:
+            sample_shape: The shape :math:`(*S)` of samples and of images together, such as :math:`(S, B)`.
+            generator: The source of randomness; torch's default one if ``None``.
+
+        Shapes:
+            Result :math:`(*S, L, U)`.
+        """
         parameter = next(self.parameters())
         kind = parameter.dtype, parameter.device
         kept = self._noise_law
@@ -266,8 +283,17 @@ class SOP(nn.Module):
     def log_likelihood(
         self, x: Tensor, noise: Tensor, temperature: Tensor | float, form: str = "relaxed"
     ) -> Tensor:
-        r""":math:`\log p(x_l \mid h_L)` of each sample, with shape :math:`(S, B)`; arguments as those of
-        :meth:`units`, but for whole images."""
+        r""":math:`\log p(x_l \mid h_L)` of each sample, in nats.
+
+        Arguments:
+            x: Whole images, with shape :math:`(B, C, H, W)`.
+            noise: As :meth:`draw_noise` gives it for :math:`(S, B)`.
+            temperature: The temperature of all layers.
+            form: That of the units, as for :meth:`units`.
+
+        Shapes:
+            Result :math:`(S, B)`.
+        """
         known, wanted = self.split(x)
         return self.pixels(self.units(known, noise, temperature, form)).log_prob(wanted)
 

@@ -43,7 +43,7 @@ class StickLaw(ABC):
 
     @abstractmethod
     def log_ratio(self, noise: Tensor) -> Tensor:
-        """The log-density of the prior less that of this law at the draws, with shape :math:`(*S, *B)`."""
+        """The log-density of the prior less that of this law at the draws, in nats: :math:`(*S, *B)`."""
 
     @abstractmethod
     def first(self, count: int) -> StickLaw:
@@ -76,11 +76,26 @@ class Sticks(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, outputs: Tensor, temperature: Tensor | float = 1.0) -> StickLaw:
-        """The law for outputs :math:`(*B, 2 (K - 1))`."""
+        """The law for the outputs of an encoder.
+
+        Arguments:
+            outputs: Any real numbers, with shape :math:`(*B, 2 (K - 1))`; where all are zero the law is the
+                prior.
+            temperature: That of logit-normal fractions; it has no part in others.
+        """
 
     @abstractmethod
     def draw_noise(self, sample_shape: Sequence[int], generator: Generator | None, like: Tensor) -> Tensor:
-        """Noise with the shape :math:`(*S, K - 1)`, and with dtype and device of a tensor."""
+        """The noise of draws: the only random step.
+
+        Arguments:
+            sample_shape: The shape :math:`(*S)` of draws and of data together.
+            generator: The source of randomness; torch's default one if ``None``.
+            like: A tensor that has the dtype and the device of the noise.
+
+        Shapes:
+            Result :math:`(*S, K - 1)`.
+        """
 
 
 class KumaraswamyLaw(StickLaw):
@@ -120,6 +135,8 @@ class KumaraswamyLaw(StickLaw):
 
 class KumaraswamySticks(Sticks):
     r"""Kumaraswamy fractions, whose prior is that of a Dirichlet process, GEM(:math:`\alpha`).
+
+    Arguments are those of :class:`Sticks`.
 
     References:
         Stick-Breaking Variational Autoencoders (Nalisnick and Smyth, 2017)
@@ -176,6 +193,8 @@ class LogitNormalSticks(Sticks):
     The logit of a variable with the law Beta(1, :math:`\alpha`) has the mean
     :math:`\psi(1) - \psi(\alpha)` and the variance :math:`\psi'(1) + \psi'(\alpha)`; of all Gaussians the
     one with the same mean and variance has the smallest KL from it.
+
+    Arguments are those of :class:`Sticks`.
     """
 
     options = frozenset({"temperature"})

@@ -186,8 +186,16 @@ class VAE(nn.Module):
     def pass_through(
         self, x: Tensor, noise: Tensor, temperature: Tensor | float
     ) -> tuple[Tensor, LatentSample]:
-        r""":math:`\log p(x \mid z)`, with shape :math:`(S, B)`, and the points z with what the latent says of
-        them; arguments as those of the model."""
+        r"""The log-likelihoods :math:`\log p(x \mid z)`, and the points z with what the latent says of them.
+
+        Arguments:
+            x: Images in the form that the likelihood needs, with shape :math:`(B, C, H, W)`.
+            noise: The noise of the latent for the sample shape :math:`(S, B)`.
+            temperature: The temperature of the posterior.
+
+        Returns:
+            Log-likelihoods in nats, with shape :math:`(S, B)`, and the draw of the latent.
+        """
         posterior = self.encode(x, temperature)
         drawn = self.latent.sample(posterior, noise, temperature, self.kl, self.straight_through)
         return self.decode(drawn.points).log_prob(x), drawn

@@ -74,13 +74,25 @@ class Machine:
 
 
 def default_folder(name: str, budget: str = "full", smoke: bool = False) -> Path:
-    """Where a study is run if no other folder is named."""
+    """Where a study is run if no other folder is named.
+
+    Arguments:
+        name: The name of the study.
+        budget: One of :data:`~igr.studies.BUDGETS`.
+        smoke: Whether its settings are the smallest.
+    """
     ending = "-smoke" if smoke else "" if budget == "full" else f"-{budget}"
     return Path("studies") / f"{name}{ending}"
 
 
 def groups_of(study: Study[Config], config: Config, machine: Machine) -> list[Group]:
-    """The groups of a study, to be trained on a machine."""
+    """The groups of a study, to be trained on a machine.
+
+    Arguments:
+        study: The study.
+        config: Its settings.
+        machine: Where its runs are trained.
+    """
 
     def placed(candidate: RunConfig) -> RunConfig:
         there = dataclasses.replace(candidate, device=machine.device, data_dir=machine.data_dir)
@@ -186,8 +198,17 @@ def sweep_study(
 ) -> SweepOutcome:
     """Trains the runs of a study in its folder, or goes on with them, and leaves the rest for later.
 
-    Arguments and errors are those of :func:`run_study`; ``command`` is what an interrupt names to go on, and
-    ``slurm`` and ``retries`` are those of :func:`igr.sweeps.run_sweep`.
+    Errors are those of :func:`run_study`.
+
+    Arguments:
+        study: The study.
+        config: Its settings.
+        out: The folder of the study.
+        machine: Where to work; the defaults of :class:`Machine` if ``None``.
+        slurm: The cluster that trains, as for :func:`igr.sweeps.run_sweep`; this machine if ``None``.
+        retries: How often a run that fails is tried again, as there.
+        watcher: Is told how the runs go.
+        command: What an interrupt names to go on.
 
     Raises:
         UserError: The study has no runs.

@@ -40,7 +40,16 @@ class StudyConfig:
         self.require("seed", 0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1")
 
     def require(self, key: str, good: bool, expected: str) -> None:
-        """Raises the error of a setting unless its value is good."""
+        """Raises the error of a setting unless its value is good.
+
+        Arguments:
+            key: The name of the setting.
+            good: Whether its value is.
+            expected: What it should be, as it follows "expected ... to be".
+
+        Raises:
+            UserError: It is not.
+        """
         if not good:
             given = getattr(self, key)
             got = " ".join(map(str, given)) or "none" if isinstance(given, tuple) else given
@@ -168,8 +177,13 @@ class Study(Generic[Config]):
     def preset(self, budget: str, smoke: bool = False) -> Config:
         """The settings of a budget.
 
+        Arguments:
+            budget: One of :data:`~igr.studies.BUDGETS`.
+            smoke: Whether to take the smallest settings that there are, which show that all works; beside the
+                budget ``"full"`` only.
+
         Raises:
-            UserError: There is no such budget.
+            UserError: There is no such budget, or another one beside ``smoke``.
         """
         if budget not in BUDGETS:
             raise unknown_name("budget", budget, BUDGETS)

@@ -70,7 +70,12 @@ class EvaluationSettings:
                 )
 
     def samples(self, config: RunConfig, split: str) -> int:
-        """The latent samples for each image of a split."""
+        """The latent samples for each image of a split.
+
+        Arguments:
+            config: The config of a run, which says how many where these settings do not.
+            split: The name of the split.
+        """
         chosen = self.validation_samples if split == "validation" else None
         for value in (chosen, self.num_samples):
             if value is not None:
@@ -78,7 +83,12 @@ class EvaluationSettings:
         return config.num_eval_samples
 
     def num_images(self, config: RunConfig, split: str) -> int:
-        """The images of a split that are evaluated."""
+        """The number of images of a split that are evaluated.
+
+        Arguments:
+            config: The config of a run, which names the data set and may limit it.
+            split: The name of the split.
+        """
         sizes = dict(zip(("train", "validation", "test"), data.source(config.data).sizes, strict=True))
         limits = (sizes[split], config.max_images, self.max_images)
         return min(limit for limit in limits if limit is not None)

@@ -136,8 +136,8 @@ def run_sweep(
             its own; all compute with one thread, so that figures do not depend on the number of workers.
         replicas: Train runs that differ in seed, temperature, learning rate, warm-up of the KL or capacities
             alone as one stacked model, as many at once as there is memory for, see
-            :func:`~igr.training.replicas.train_replicas`; others, and those that cannot be stacked, are trained one by one.
-            The figures of replicas are those of single runs but for rounding.
+            :func:`~igr.training.replicas.train_replicas`; others, and those that cannot be stacked, are
+            trained one by one. The figures of replicas are those of single runs but for rounding.
         slurm: What is asked of a Slurm cluster, on which the runs are then tasks of job arrays; ``None`` for
             processes of this machine.
         retries: How often a run is tried again whose failure may pass: its process died, memory or the disk

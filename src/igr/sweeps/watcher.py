@@ -10,7 +10,12 @@ class SweepWatcher:
     """Is told how a sweep goes, and here says nothing."""
 
     def begin(self, num_done: int, num_runs: int) -> None:
-        """So many runs of all are there already."""
+        """A sweep begins, or goes on.
+
+        Arguments:
+            num_done: How many runs have ended before.
+            num_runs: How many there are.
+        """
 
     def advance(self, running: Mapping[Path, float]) -> None:
         """These runs are going on, with the share of their training that is done."""
@@ -19,7 +24,19 @@ class SweepWatcher:
         """Runs of the sweep in that folder are tasks of a cluster now, with these numbers."""
 
     def retried(self, run: Run, failure: str) -> None:
-        """A run has failed with a sentence, and is tried again."""
+        """A run has failed and is tried again.
+
+        Arguments:
+            run: The run.
+            failure: The sentence that it failed with.
+        """
 
     def finished(self, run: Run, failure: str | None, num_done: int, num_runs: int) -> None:
-        """A run has ended, where it failed with a sentence; so many of all have now."""
+        """A run has ended.
+
+        Arguments:
+            run: The run.
+            failure: The sentence that it failed with; ``None`` where it did not.
+            num_done: How many runs have ended now.
+            num_runs: How many there are.
+        """

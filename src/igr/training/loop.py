@@ -101,9 +101,13 @@ def resume(
 ) -> dict[str, Any]:
     """Goes on with a run from its latest checkpoint, or from the start where it has none.
 
-    A run that has finished is left as it is, unless its last checkpoint is damaged. Arguments, result and
-    errors are those of :func:`train`; ``data_dir`` is where the files of data sets are now, if not where
-    they were.
+    A run that has finished is left as it is, unless its last checkpoint is damaged. Result and errors are
+    those of :func:`train`.
+
+    Arguments:
+        path: The folder of the run.
+        watcher: Is told how training goes.
+        data_dir: Where the files of data sets are now, if not where they were.
     """
     folder = RunFolder(path)
     with joined() as processes, ExitStack() as stack:

@@ -170,7 +170,11 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether training has reached its end, and its last checkpoint, if any was kept, is whole."""
+        """Whether training has reached its end, and its last checkpoint, if any was kept, is whole.
+
+        Raises:
+            UserError: The file of results does not say what it should, or cannot be read.
+        """
         training = self.result().get("training")
         latest = self.latest_checkpoint()
         if training is not None and not (
@@ -313,6 +317,10 @@ class RunFolder:
     def append(self, metrics: Mapping[str, Any], seconds: float) -> None:
         """Adds the lines of a finished epoch.
 
+        Arguments:
+            metrics: Its figures by name, ``epoch`` and ``step`` among them.
+            seconds: The time that it took, which stands in a file of its own.
+
         Raises:
             TrainingFailure: They cannot be written, whole or in part.
         """
@@ -339,7 +347,16 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class LoadedRun(Generic[Config, Model]):
-    """A run that can be evaluated: its model, in evaluation mode, as of one checkpoint."""
+    """A run that can be evaluated: its model, in evaluation mode, as of one checkpoint.
+
+    Arguments:
+        folder: The folder of the run.
+        config: Its config.
+        dataset: The data that it was trained on.
+        model: The model.
+        step: That of the checkpoint.
+        epoch: Likewise.
+    """
 
     folder: RunFolder
     config: Config

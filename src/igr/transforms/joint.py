@@ -13,6 +13,6 @@ class JointTransform(Transform):
         """The mapped points and the log-determinants, for little more than the price of the points.
 
         Shapes:
-            x and the points :math:`(*, K - 1)`, the log-determinants :math:`(*)`.
+            x and the points :math:`(*, K - 1)`, the log-determinants :math:`(*)`, in nats.
         """
         raise NotImplementedError

@@ -50,10 +50,23 @@ class _Planar(JointTransform):
 
     @property
     def batch_shape(self) -> Size:
-        """The shape of the batch of maps, ``()`` if all vectors share one."""
+        """The shape of the batch of maps, ``()`` if all vectors share one.
+
+        Raises:
+            ValueError: where u, w and b, which can be replaced, do not broadcast against each other.
+        """
         return _batch_shape(self._owner, self._layers())
 
     def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The mapped points and the log-determinants, for little more than the price of the points.
+
+        Shapes:
+            x and the points :math:`(*, K - 1)`, the log-determinants :math:`(*)`, in nats.
+
+        Raises:
+            TypeError: for points that are no floating-point tensor.
+            ValueError: for points of another shape.
+        """
         self._check_points(x)
         dtype = compute_dtype(x.dtype)
         y, terms = x.to(dtype), []
@@ -63,7 +76,17 @@ class _Planar(JointTransform):
         return y.to(x.dtype), sum(terms[1:], start=terms[0]).to(x.dtype)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """From x alone, which is exact; shape :math:`(*)`."""
+        """The log-determinant from x alone, which is exact.
+
+        Errors are those of :meth:`call_and_log_det`.
+
+        Arguments:
+            x: Points, with shape :math:`(*, K - 1)`.
+            y: Their images, which nothing is read of.
+
+        Returns:
+            Tensor with shape :math:`(*)`, in nats.
+        """
         return self.call_and_log_det(x)[1]
 
     def _call(self, x: Tensor) -> Tensor:
@@ -90,6 +113,11 @@ class _Planar(JointTransform):
         return self
 
     def forward_shape(self, shape: Any) -> Size:
+        """The shape itself.
+
+        Raises:
+            ValueError: unless it ends with K - 1.
+        """
         self._check_size("a shape", shape)
         return Size(shape)
 
@@ -151,7 +179,15 @@ class _PlanarModule(nn.Module, _Planar):
         return {**state_of_module(), "_inv": None}
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map; calling the transform runs the hooks of the module too."""
+        """The map; calling the transform runs the hooks of the module too.
+
+        Shapes:
+            x and the result :math:`(*, K - 1)`, or :math:`(*, V, K - 1)`.
+
+        Raises:
+            TypeError: for points that are no floating-point tensor.
+            ValueError: for points of another shape.
+        """
         return self._call(x)
 
 
@@ -210,7 +246,8 @@ class PlanarTransform(_PlanarModule):
 
     Raises:
         ValueError: for fewer than two categories or one variable, and for points of another shape.
-        TypeError: for points that are no floating-point tensor.
+        TypeError: for numbers of categories or variables that are no int, and for points that are no
+            floating-point tensor.
 
     References:
         Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015), equations 10 to 12 and
@@ -315,7 +352,8 @@ class PlanarFlow(_PlanarModule):
 
     Raises:
         ValueError: for fewer than two categories, one layer or one variable, and for points of another shape.
-        TypeError: for points that are no floating-point tensor.
+        TypeError: for numbers of categories, layers or variables that are no int, and for points that are no
+            floating-point tensor.
 
     References:
         | Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015), equations 10 to 13

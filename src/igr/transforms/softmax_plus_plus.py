@@ -79,6 +79,7 @@ class SoftmaxPlusPlusTransform(Transform):
         return reprs.call(type(self).__name__, settings)
 
     def with_cache(self, cache_size: int = 1) -> SoftmaxPlusPlusTransform:
+        """The same transform, with or without the cache of its last point that torch's transforms have."""
         if self._cache_size == cache_size:
             return self
         return SoftmaxPlusPlusTransform(self.temperature, self.delta, cache_size=cache_size)
@@ -87,6 +88,11 @@ class SoftmaxPlusPlusTransform(Transform):
         return Size((*shape[:-1], shape[-1] + 1))
 
     def inverse_shape(self, shape: Any) -> Size:
+        """The shape :math:`(*, K - 1)` for one of points, :math:`(*, K)`.
+
+        Raises:
+            ValueError: for fewer than two categories.
+        """
         if shape[-1] < 2:
             raise ValueError(f"SoftmaxPlusPlusTransform: expected at least 2 categories; got {shape[-1]}.")
         return Size((*shape[:-1], shape[-1] - 1))
@@ -103,5 +109,13 @@ class SoftmaxPlusPlusTransform(Transform):
         return x * column(self.temperature, y.dtype)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """From x alone, which has lost nothing where y has underflowed; shape :math:`(*)`."""
+        """The log-determinant from x alone, which has lost nothing where y has underflowed.
+
+        Arguments:
+            x: Points, with shape :math:`(*, K - 1)`.
+            y: Their images, with shape :math:`(*, K)`, which nothing is read of.
+
+        Returns:
+            Tensor with shape :math:`(*)`, in nats.
+        """
         return self._log_softmax(x).sum(-1) - x.shape[-1] * log_number(self.temperature, x.dtype)

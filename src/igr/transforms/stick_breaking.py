@@ -107,6 +107,7 @@ class LogisticStickBreakingTransform(JointTransform):
         return f"LogisticStickBreakingTransform({self.space!r})"
 
     def with_cache(self, cache_size: int = 1) -> LogisticStickBreakingTransform:
+        """The same transform, with or without the cache of its last point that torch's transforms have."""
         if self._cache_size == cache_size:
             return self
         return LogisticStickBreakingTransform(self.space, cache_size=cache_size)
@@ -126,7 +127,15 @@ class LogisticStickBreakingTransform(JointTransform):
         return stick_breaking.logits_of_lengths(y)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """From x alone, which has lost nothing where y has rounded; shape :math:`(*)`."""
+        """The log-determinant from x alone, which has lost nothing where y has rounded.
+
+        Arguments:
+            x: Points, with shape :math:`(*, K - 1)`.
+            y: Their images, with shape :math:`(*, K - 1)`, which nothing is read of.
+
+        Returns:
+            Tensor with shape :math:`(*)`, in nats.
+        """
         return self.call_and_log_det(x)[1]
 
     def call_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:

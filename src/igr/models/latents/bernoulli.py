@@ -15,6 +15,9 @@ class BernoulliLatent(GumbelSoftmaxLatent):
     The encoder gives one number for each variable, its logit less that of the prior, and the decoder takes
     one, the weight of the second category. Points are those of the simplex all the same, with shape
     :math:`(*, V, 2)`. Arguments are those of :class:`GumbelSoftmaxLatent`.
+
+    Raises:
+        ValueError: for another number of categories than two.
     """
 
     fixed_categories = 2

@@ -14,7 +14,12 @@ CONTINUOUS_KL = "kl_continuous"
 
 
 class GaussianPosterior(NamedTuple):
-    """Independent Gaussians, with shape :math:`(*, D)`."""
+    """Independent Gaussians.
+
+    Arguments:
+        loc: Means, with shape :math:`(*, D)`.
+        scale: Standard deviations, of the same shape.
+    """
 
     loc: Tensor
     scale: Tensor
@@ -24,7 +29,7 @@ class GaussianPosterior(NamedTuple):
 
     @property
     def mean(self) -> Tensor:
-        """The mean."""
+        """The mean, with shape :math:`(*, D)`."""
         return self.loc
 
 
@@ -70,7 +75,15 @@ class GaussianLatent(ContinuousLatent):
         return self
 
     def forward(self, outputs: Tensor, temperature: Tensor | float) -> GaussianPosterior:
-        """The posterior, whose loc and scale have the shape :math:`(*, D)`."""
+        """The posterior for the outputs of an encoder.
+
+        Arguments:
+            outputs: Means and logarithms of standard deviations, with shape :math:`(*, 2 D)`.
+            temperature: Has no part in it.
+
+        Returns:
+            The posterior, whose loc and scale have the shape :math:`(*, D)`.
+        """
         loc, log_scale = outputs.chunk(2, dim=-1)
         return GaussianPosterior(loc, log_scale.exp())
 
@@ -81,7 +94,13 @@ class GaussianLatent(ContinuousLatent):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Standard normal numbers, with shape :math:`(*S, D)`."""
+        """Standard normal numbers.
+
+        Arguments are those of :meth:`Latent.draw_noise`.
+
+        Shapes:
+            Result :math:`(*S, D)`.
+        """
         device = self._zeros.device if device is None else device
         dtype = self._zeros.dtype if dtype is None else dtype
         return torch.randn((*sample_shape, self.dim), generator=generator, device=device, dtype=dtype)
@@ -118,12 +137,17 @@ class GaussianLatent(ContinuousLatent):
         return points
 
     def draw_prior_points(self, num_points: int, generator: Generator) -> Tensor:
-        """Points of the prior, with shape :math:`(N, D)`."""
         return self.draw_noise((num_points,), generator)
 
 
 class JointPoints(NamedTuple):
-    """Points of a joint latent: those of its parts."""
+    """Points of a joint latent: those of its parts.
+
+    Arguments:
+        discrete: Of V categorical variables, with shape :math:`(*, V, K)`, or vertices by their categories,
+            int64 with shape :math:`(*, V)`.
+        continuous: Of the Gaussian part, with shape :math:`(*, D)`.
+    """
 
     discrete: Tensor
     continuous: Tensor
@@ -133,7 +157,12 @@ class JointPoints(NamedTuple):
 
 
 class JointPosterior(NamedTuple):
-    """The posterior of a joint latent: those of its parts, which are independent given the datum."""
+    """The posterior of a joint latent: those of its parts, which are independent given the datum.
+
+    Arguments:
+        discrete: A relaxation with batch shape :math:`(*, V)`.
+        continuous: Gaussians with shape :math:`(*, D)`.
+    """
 
     discrete: Any
     continuous: GaussianPosterior
@@ -172,7 +201,13 @@ class JointLatent(Latent):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """The noise of the categorical part, made flat, followed by that of the Gaussian one."""
+        """The noise of the categorical part, made flat, followed by that of the Gaussian one.
+
+        Arguments are those of :meth:`Latent.draw_noise`.
+
+        Shapes:
+            Result :math:`(*S, V n + D)`, n being K - 1 or K.
+        """
         discrete = self.discrete.draw_noise(sample_shape, generator, device, dtype)
         continuous = self.continuous.draw_noise(sample_shape, generator, device, dtype)
         return torch.cat([discrete.flatten(-2), continuous], dim=-1)

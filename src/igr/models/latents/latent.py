@@ -60,9 +60,16 @@ class Latent(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, outputs: Tensor, temperature: Tensor | float) -> Any:
-        """The posterior for the outputs of an encoder, with shape :math:`(*, O)`, O being ``num_outputs``.
+        """The posterior for the outputs of an encoder.
 
-        Where all are zero it is the prior.
+        Arguments:
+            outputs: Any real numbers, with shape :math:`(*, O)`, O being ``num_outputs``. Where all are zero
+                the law is the prior's.
+            temperature: The temperature of the categorical variables, a float or a tensor of shape
+                :math:`()`.
+
+        Returns:
+            What the other methods take as a posterior, with batch shape :math:`(*)`.
         """
 
     @abstractmethod
@@ -73,7 +80,18 @@ class Latent(nn.Module, ABC):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """The noise that a posterior takes; ``sample_shape`` is that of samples and data."""
+        """The noise that a posterior takes: the only random step.
+
+        Arguments:
+            sample_shape: The shape :math:`(*S)` of samples and of data together, such as :math:`(S, B)`.
+            generator: The source of randomness; torch's default one if ``None``.
+            device: The device of the noise; that of the model if ``None``.
+            dtype: The dtype of the noise; that of the model if ``None``.
+
+        Shapes:
+            Result :math:`(*S)` and what one point takes: :math:`(V, n)` of V categorical variables, n being K
+            or K - 1; :math:`(D)` of D Gaussian coordinates; both, made flat, of a joint latent.
+        """
 
     @abstractmethod
     def sample(
@@ -130,10 +148,21 @@ class Latent(nn.Module, ABC):
 
     @abstractmethod
     def join(self, discrete: Any, continuous: Any) -> Any:
-        """Points made of those of the parts; ``None`` where it has no such part."""
+        """Points made of those of the parts.
+
+        Arguments:
+            discrete: Points of the categorical part, with shape :math:`(*, V, K)`; ``None`` where there is
+                none.
+            continuous: Points of the Gaussian part, with shape :math:`(*, D)`; ``None`` where there is none.
+        """
 
     def draw_prior(self, num_points: int, generator: Generator) -> Any:
-        """Points of the prior, categorical ones at vertices; the generator is on the device of the model."""
+        """Points of the prior, categorical ones at vertices.
+
+        Arguments:
+            num_points: The number N of points.
+            generator: The source of randomness, on the device of the model.
+        """
         parts = (
             None if part is None else part.draw_prior_points(num_points, generator)
             for part in (self.discrete, self.continuous)
@@ -154,7 +183,15 @@ class ContinuousLatent(Latent):
 
     @abstractmethod
     def draw_prior_points(self, num_points: int, generator: Generator) -> Tensor:
-        """Points of the prior."""
+        """Points of the prior.
+
+        Arguments:
+            num_points: The number N of points.
+            generator: The source of randomness, on the device of the model.
+
+        Shapes:
+            Result :math:`(N, D)`.
+        """
 
     @abstractmethod
     def divergence(self, posterior: Any) -> Tensor:
@@ -162,7 +199,15 @@ class ContinuousLatent(Latent):
 
     @abstractmethod
     def log_ratio(self, posterior: Any, points: Tensor) -> Tensor:
-        r""":math:`\log p(c) - \log q(c \mid x)` at points of the posterior, with shape :math:`(S, B)`."""
+        r""":math:`\log p(c) - \log q(c \mid x)` at points of a posterior, in nats.
+
+        Arguments:
+            posterior: As :meth:`forward` gives it, with batch shape :math:`(B)`.
+            points: Its points, with shape :math:`(S, B, D)`.
+
+        Shapes:
+            Result :math:`(S, B)`.
+        """
 
 
 class DiscreteLatent(Latent):
@@ -288,9 +333,10 @@ class DiscreteLatent(Latent):
     ) -> Tensor:
         """The noise that a posterior of any outputs takes.
 
-        Returns:
-            A tensor with shape :math:`(*S, V, n)`, where :math:`(*S)` is ``sample_shape`` (those
-            of samples and of data together) and n is K - 1 or K.
+        Arguments are those of :meth:`Latent.draw_noise`.
+
+        Shapes:
+            Result :math:`(*S, V, n)`, n being K - 1 or K.
         """
         device = self._zeros.device if device is None else device
         dtype = self._zeros.dtype if dtype is None else dtype
@@ -331,7 +377,11 @@ class DiscreteLatent(Latent):
 
         Returns:
             Points with shape :math:`(S, *, V, K)`, and the KL in closed form, with shape :math:`(*)`;
-            or, where there is none, its single-sample estimate at each point, with shape :math:`(S, *)`.
+            or, where there is none, its single-sample estimate at each point, with shape :math:`(S, *)`; in
+            nats.
+
+        Raises:
+            TypeError: for a posterior of another latent.
         """
 
     def exact_law(self, posterior: SimplexRelaxation) -> DiscreteLaw:
@@ -343,14 +393,22 @@ class DiscreteLatent(Latent):
         return posterior.discrete()
 
     def discrete_kl(self, posterior: SimplexRelaxation) -> Tensor:
-        r"""The exact KL of the discrete laws from the posterior to the prior, shape :math:`(*)`.
+        r"""The exact KL of the discrete laws from the posterior to the prior, in nats: shape :math:`(*)`.
 
         .. math:: \sum_v \sum_k q_{vk} (\log q_{vk} - \log p_{vk})
         """
         return self._kl_of_laws(posterior.discrete(), self.discrete_prior())
 
     def log_ratio(self, posterior: SimplexRelaxation, points: Tensor) -> Tensor:
-        r""":math:`\log p(d) - \log q(d \mid x)` of the discrete laws at vertices, shape :math:`(S, *)`."""
+        r""":math:`\log p(d) - \log q(d \mid x)` of the discrete laws at vertices, in nats.
+
+        Arguments:
+            posterior: A posterior with batch shape :math:`(*, V)`.
+            points: Vertices, with shape :math:`(S, *, V, K)`.
+
+        Shapes:
+            Result :math:`(S, *)`.
+        """
         log_q, log_p = posterior.discrete().exact_logits, self.discrete_prior().exact_logits
         # Chosen and not multiplied, since zero times minus infinity is no number.
         return torch.where(points > 0, log_p - log_q, 0.0).sum((-2, -1))
@@ -373,7 +431,15 @@ class DiscreteLatent(Latent):
         return points
 
     def draw_prior_points(self, num_points: int, generator: Generator) -> Tensor:
-        """Vertices, one for each variable, drawn from the prior: shape :math:`(N, V, K)`."""
+        """Vertices, one for each variable, drawn from the prior.
+
+        Arguments:
+            num_points: The number N of points.
+            generator: The source of randomness, on the device of the model.
+
+        Shapes:
+            Result :math:`(N, V, K)`.
+        """
         probs = self.discrete_prior().probs
         index = torch.multinomial(probs, num_points, replacement=True, generator=generator).T
         return self._one_hot(index)

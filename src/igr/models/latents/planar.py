@@ -36,7 +36,7 @@ class PlanarLatent(NormalLatent):
         scale: ``"free"``, or ``"fixed"`` at the prior's.
         stick_the_landing: Whether the sampled KL has no gradient through the parameters of the posterior's
             density, only through the points (Roeder, Wu and Duvenaud, 2017).
-        num_layers: The number of planar layers.
+        flow_layers: The number of planar layers.
         generator: The source of the initial flow.
     """
 

@@ -79,7 +79,10 @@ class StickBreakingLatent(NormalLatent):
 
 
 class LogStickBreakingLatent(StickBreakingLatent):
-    """:class:`StickBreakingLatent` in log space, where no lower temperature is needed than for IGR-I."""
+    """:class:`StickBreakingLatent` in log space, where no lower temperature is needed than for IGR-I.
+
+    Arguments are those of :class:`StickBreakingLatent`, but for the space; two categories are enough.
+    """
 
     prior_families = ("igr-sb-log",)
     least_categories = 2
@@ -149,7 +152,13 @@ class TruncatedStickBreakingLatent(StickBreakingLatent):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """The noise of the points, followed in the last dimension by that of the pilot draw."""
+        """The noise of the points, followed in the last dimension by that of the pilot draw.
+
+        Arguments are those of :meth:`Latent.draw_noise`.
+
+        Shapes:
+            Result :math:`(*S, V, 2 (K - 1))`.
+        """
         own = super().draw_noise(sample_shape, generator, device, dtype)
         return torch.cat([own, super().draw_noise(sample_shape, generator, device, dtype)], dim=-1)
 
@@ -180,7 +189,15 @@ class TruncatedStickBreakingLatent(StickBreakingLatent):
     def relaxed(
         self, posterior: SimplexRelaxation, noise: Tensor, temperature: Tensor | float
     ) -> tuple[Tensor, Tensor]:
-        """Of the whole law."""
+        """Points of the whole law, no stick of which is cut, and its KL.
+
+        Arguments and errors are those of :meth:`DiscreteLatent.relaxed`; the noise is that of the points and
+        of the pilot draw.
+
+        Returns:
+            Points with shape :math:`(S, *, V, K)`, and the KL in closed form, with shape :math:`(*)`, in
+            nats.
+        """
         return super().relaxed(posterior, noise.chunk(2, dim=-1)[0], temperature)
 
     def pre_image(self, posterior: SimplexRelaxation, noise: Tensor) -> tuple[Tensor, Tensor]:
