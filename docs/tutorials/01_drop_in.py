@@ -191,7 +191,7 @@ print(f"igr,   temperature {cold}: finite log-densities {float(log_density.isfin
 # Here are all four.
 
 uniform = {
-    "Gumbel-Softmax": igr.GumbelSoftmax(0.67, logits=torch.zeros(K)),
+    "Gumbel-Softmax": igr.GumbelSoftmax(0.5, logits=torch.zeros(K)),
     "IGR-I": igr.InvertibleGaussian.uniform(K, temperature=0.4),
 }
 
