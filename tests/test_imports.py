@@ -19,7 +19,7 @@ LEVELS = [
     {"errors", "atomic", "validation"},
     {"transforms"},
     {"distributions"},
-    {"functional", "estimators", "fitting", "diagnostics", "schedules"},
+    {"functional", "estimators", "fitting", "diagnostics", "schedules", "ternary"},
     {"progress", "models", "tables"},
     {"data", "training", "evaluation"},
     {"sweeps"},

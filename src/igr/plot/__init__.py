@@ -4,7 +4,9 @@ Nothing here touches ``matplotlib.pyplot``, so importing it changes no global st
 opens; :func:`new_figure` and :func:`save` are enough to get a picture into a file.
 """
 
+from igr.plot.closeness import distances_by_temperature
 from igr.plot.curves import Band, component_weights, loss_curves, quantile_bands
+from igr.plot.discrete import discrete_law
 from igr.plot.dots import DotPanel, dot_figure
 from igr.plot.gradients import estimator_biases, estimator_variances, probe_figure
 from igr.plot.images import (
@@ -26,6 +28,7 @@ from igr.plot.runs import (
     grouped_figure,
     validation_bands,
 )
+from igr.plot.simplex import ternary_density, ternary_samples
 from igr.plot.style import GREY, LINES, legend_below_all, new_figure, save
 
 __all__ = [
@@ -44,7 +47,9 @@ __all__ = [
     "comparison_figure",
     "completions",
     "component_weights",
+    "discrete_law",
     "distance_boxes",
+    "distances_by_temperature",
     "dot_figure",
     "estimator_biases",
     "estimator_variances",
@@ -60,6 +65,8 @@ __all__ = [
     "quantile_bands",
     "reconstructions",
     "save",
+    "ternary_density",
+    "ternary_samples",
     "traversals",
     "validation_bands",
 ]
