@@ -67,10 +67,21 @@ def train(numbers, loss, seed, num_epochs=30):
 # ----------------
 #
 # :func:`igr.functional.gumbel_softmax` takes what torch's function takes (but ``eps``, which does nothing
-# there any more). It draws from the same law with other random numbers, so curves differ as those of two
-# seeds do. The third sampler is another law, IGR-I: the softmax of K - 1 Gaussian variables and a zero. It
-# takes their means and their scale, so the encoder gives K - 1 numbers for each variable instead of K, and
-# its temperatures mean something else: begin with 0.4 where Gumbel-Softmax has 0.67.
+# there any more), and draws from the same law with other random numbers:
+
+logits = torch.zeros(2, K)
+z = functional.gumbel_softmax(logits, tau=0.67)  # before
+z = igr.functional.gumbel_softmax(logits, tau=0.67)  # after
+
+# %%
+# :func:`igr.functional.invertible_gaussian` is another law, IGR-I: the softmax of K - 1 Gaussian variables
+# and a zero. It takes their means and their scale, so a network gives K - 1 numbers for each variable instead
+# of K, and its temperatures mean something else: begin with 0.4 where Gumbel-Softmax has 0.67.
+
+z = igr.functional.invertible_gaussian(torch.zeros(2, K - 1), 1.0, tau=0.4)  # [2, K]
+
+# %%
+# In the model the three of them stand between encoder and decoder:
 
 samplers = {
     "torch, gumbel_softmax": (K, lambda a, **hard: functional.gumbel_softmax(a, tau=0.67, **hard)),
@@ -114,7 +125,7 @@ axes.set(
     ylim=(8, 32),
     title="the same loss, before and after",
 )
-axes.legend(frameon=False)
+_ = axes.legend(frameon=False)
 
 # %%
 # Torch's function and ours lie on one another. IGR-I is nearly two nats behind after these 300 steps, at a
@@ -162,8 +173,8 @@ for name, relaxation in (("Gumbel-Softmax", law), ("IGR-I", gaussian)):
     drawn = relaxation.rsample((20_000,), generator=generator)[:, 0, 0].argmax(-1)
     shares = drawn.bincount(minlength=K) / len(drawn)
     print(f"{name}: entropy of the first {float(exact.entropy()[0, 0]):.3f} nats")
-    print("  exact ", [f"{p:.3f}" for p in exact.probs[0, 0].tolist()])
-    print("  drawn ", [f"{p:.3f}" for p in shares.tolist()])
+    print("  exact", " ".join(f"{p:.3f}" for p in exact.probs[0, 0].tolist()))
+    print("  drawn", " ".join(f"{p:.3f}" for p in shares.tolist()))
 
 # %%
 # Densities stay finite where points round to vertices. Torch's own distribution of this law says NaN, or
@@ -262,14 +273,10 @@ law = igr.InvertibleGaussian(outputs[..., :-1], 1.0, temperature=0.4)
 noise = law.draw_noise(generator=generator)
 z, vertex, category = law.rsample(noise=noise), law.vertex(noise), law.category(noise)
 through = law.straight_through(noise)
-print("z        ", [f"{w:.3f}" for w in z[0, 0].tolist()])
-print("vertex   ", vertex[0, 0].int().tolist(), "category", int(category[0, 0]))
-print(
-    "straight-through has the value of the vertex:",
-    torch.equal(through, vertex),
-    "and a gradient:",
-    through.requires_grad,
-)
+print("z       ", " ".join(f"{w:.2f}" for w in z[0, 0].tolist()))
+print("vertex  ", vertex[0, 0].int().tolist(), "category", int(category[0, 0]))
+print("straight-through equals the vertex:", torch.equal(through, vertex))
+print("and has a gradient:", through.requires_grad)
 
 # %%
 # Without a relaxation, vertices come from the exact law: ``law.discrete().sample()``.
@@ -279,24 +286,25 @@ print(
 #
 # ``mask=`` takes categories out of the law, True where one is not available: exactly zero weight, exactly
 # zero probability, no gradient, and densities and divergences over the rest. Filling logits with minus
-# infinity by hand gives NaN in most of these.
+# infinity by hand is not the same: torch's divergence then has a value, and a gradient that is NaN.
 
 mask = torch.zeros(K, dtype=torch.bool)
 mask[:6] = True
 masked = igr.GumbelSoftmax(0.67, logits=outputs, mask=mask)
-print("probabilities", [f"{p:.2f}" for p in masked.discrete().probs[0, 0].tolist()])
-to_uniform = masked.discrete_kl(igr.GumbelSoftmax(0.67, logits=torch.zeros(K), mask=mask).discrete())
-(slope,) = torch.autograd.grad(to_uniform.sum(), outputs)
-print(
-    f"divergence at most log 4 = {torch.tensor(4.0).log():.3f}: {float(to_uniform.detach().max()):.3f};",
-    end=" ",
-)
-print(
-    "gradients are finite:",
-    bool(slope.isfinite().all()),
-    "and zero where masked:",
-    bool((slope[..., :6] == 0).all()),
-)
+even = igr.GumbelSoftmax(0.67, logits=torch.zeros(K), mask=mask)
+print("probabilities", " ".join(f"{p:.2f}" for p in masked.discrete().probs[0, 0].tolist()))
+by_hand = [
+    torch.distributions.OneHotCategorical(logits=numbers.masked_fill(mask, -torch.inf))
+    for numbers in (outputs, torch.zeros(K))
+]
+divergences = {
+    "igr": masked.discrete_kl(even.discrete()),
+    "torch, by hand": torch.distributions.kl_divergence(*by_hand),
+}
+for name, divergence in divergences.items():
+    (slope,) = torch.autograd.grad(divergence.sum(), outputs)
+    finite = bool(slope.isfinite().all())
+    print(f"{name:15} divergence {float(divergence[0, 0].detach()):.3f}, finite gradients: {finite}")
 
 # %%
 # torch.compile
@@ -315,7 +323,7 @@ def step(outputs, noise):
 
 compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
 slopes = [torch.autograd.grad(f(outputs, noise), outputs)[0] for f in (step, compiled)]
-print("largest difference of the gradients:", f"{float((slopes[0] - slopes[1]).abs().max()):.1e}")
+print(f"largest difference of the gradients: {float((slopes[0] - slopes[1]).abs().max()):.1e}")
 
 # %%
 # What to read next

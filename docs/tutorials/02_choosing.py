@@ -42,12 +42,12 @@ for row, temperature in zip(panels, (2.0, 0.5, 0.1), strict=True):
         points = found.distribution(temperature=temperature).sample((1000,), generator=generator)
         ternary_samples(axes, points, title=f"{name}\ntemperature {temperature:g}", position=position)
 
-print(f"{'':16}{'the law that was found':26}{'shares of the largest coordinate at 2, 0.5 and 0.1'}")
+print(f"{'':16}{'the law':18}shares of the largest coordinate at 2, 0.5 and 0.1")
 for name, found in fits.items():
     laws = [found.distribution(temperature=temperature) for temperature in (2.0, 0.5, 0.1)]
     shares = [law.sample((10_000,), generator=generator).argmax(-1).bincount() / 10_000 for law in laws]
     cells = [" ".join(f"{p:.2f}" for p in row.tolist()) for row in (found.probs, *shares)]
-    print(f"{name:16}{cells[0]:26}{'   '.join(cells[1:])}")
+    print(f"{name:16}{cells[0]:18}{'   '.join(cells[1:])}")
 
 # %%
 # A lower temperature moves points toward the corners, and moves none of them to another corner. The four laws
@@ -71,7 +71,7 @@ tens = {
     "IGR-SB, lengths": fitting.uniform_prior(10, "igr-sb", cache=False),
 }
 figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
-distances_by_temperature(axes, tens, torch.logspace(-2, 1, 25), generator=generator)
+_ = distances_by_temperature(axes, tens, torch.logspace(-2, 1, 25), generator=generator)
 
 # %%
 # Lengths of a stick lie between zero and one, and so do their differences, which the temperature divides. So
@@ -95,13 +95,15 @@ print(f"Gumbel-Softmax takes {ratio:.1f} times the temperature of IGR-I")
 # little. :func:`igr.diagnose` says how discrete the points of a law are, and how much gradient passes through
 # them:
 
-print(igr.diagnose(tens["Gumbel-Softmax"].with_temperature(0.1), generator=generator))
+law = tens["Gumbel-Softmax"].with_temperature(0.1)
+print(igr.diagnose(law, temperatures=[0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6], generator=generator))
 
 # %%
-# The last rows are the warning. From 0.1 down, the mean of the gradient's norm is a hundred times its median
-# and more: most points pass next to nothing, and a few pass all of it. The mean itself does not vanish at low
-# temperature, so on average nothing is lost. But it is carried by ever fewer samples, which is another word
-# for variance. (At high temperature all points lie in the middle, and both fall with the temperature.)
+# The table at its end is the warning. At 0.1 and below, the mean of the gradient's norm is about a hundred
+# times its median and more: most points pass next to nothing, and a few pass all of it. The mean does not
+# vanish at low temperature, so on average nothing is lost. But it is carried by ever fewer samples, which is
+# another word for variance. (At high temperature all points lie in the middle, and both fall as the
+# temperature rises.)
 
 temperatures = torch.logspace(-2, 1, 13).tolist()
 figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
@@ -111,7 +113,7 @@ for name, parameter, colour in (("Gumbel-Softmax", "logits", "C0"), ("IGR-I", "l
         norms = getattr(found, f"gradient_norm_{statistic}")[parameter]
         axes.loglog(temperatures, norms, line, color=colour, label=f"{name}, {statistic}")
 axes.set(xlabel="temperature", ylabel="norm of the gradient in the parameters", ylim=(1e-4, 2))
-axes.legend(frameon=False)
+_ = axes.legend(frameon=False)
 
 # %%
 # A problem whose gradient is known
@@ -213,8 +215,9 @@ for axes in panels:
 # Neither of the two errors is what you want to know; you want to know where training ends. So the hundred
 # problems are minimized from even odds by 400 steps of Adam with one sample a step, at eight temperatures at
 # once: a temperature may be a tensor. A ninth run anneals, from 2 to 0.06, by an
-# :class:`~igr.schedules.ExponentialSchedule`. What counts in the end is the exact loss of the discrete law,
-# as the share that is left of the way from the start to the best of the 64 outcomes.
+# :class:`~igr.schedules.ExponentialSchedule`. Two laws are tried once more with hard points and the
+# straight-through gradient. What counts in the end is the exact loss of the discrete law, as the share that
+# is left of the way from the start to the best of the 64 outcomes.
 
 num_steps = 400
 schedule = igr.schedules.ExponentialSchedule(2.0, 0.06, num_steps * 3 // 4)
@@ -249,18 +252,16 @@ runs = {
     "Gumbel-Softmax": left_after_training(gumbel_softmax, torch.zeros(K)),
     "IGR-I": left_after_training(igr_i, even["igr"]),
     "IGR-SB, log-ratios": left_after_training(igr_sb, even["igr-sb-log"]),
-    "Gumbel-Softmax, straight-through": left_after_training(gumbel_softmax, torch.zeros(K), hard=True),
-    "IGR-I, straight-through": left_after_training(igr_i, even["igr"], hard=True),
+    "Gumbel-Softmax, hard": left_after_training(gumbel_softmax, torch.zeros(K), hard=True),
+    "IGR-I, hard": left_after_training(igr_i, even["igr"], hard=True),
 }
 print("left of the way to the best outcome, per cent")
-print(f"{'temperature':34}" + "".join(f"{temperature:>7g}" for temperature in grid) + f"{'annealed':>11}")
+print(f"{'temperature':20}" + "".join(f"{temperature:>6g}" for temperature in grid) + "  annealed")
 for name, (left, _) in runs.items():
-    cells = [f"{100 * share:7.1f}" for share in left.tolist()]
-    print(f"{name:34}" + "".join(cells[:-1]) + f"    {cells[-1]}")
-of_each = torch.stack([error for _, error in runs.values()])
-print(
-    f"standard errors over the problems: {100 * float(of_each.min()):.1f} to {100 * float(of_each.max()):.1f}"
-)
+    cells = [f"{100 * share:6.1f}" for share in left.tolist()]
+    print(f"{name:20}" + "".join(cells[:-1]) + f"    {cells[-1]}")
+errors = 100 * torch.stack([error for _, error in runs.values()])
+print(f"standard errors over the problems: {float(errors.min()):.1f} to {float(errors.max()):.1f}")
 
 figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
 for (name, (left, error)), line in zip(runs.items(), LINES, strict=False):
@@ -268,21 +269,22 @@ for (name, (left, error)), line in zip(runs.items(), LINES, strict=False):
     axes.axhline(100 * left[-1], color=bars[0].get_color(), linestyle=":", linewidth=1)
 axes.set(xscale="log", xlabel="temperature", ylabel="left of the way, per cent", ylim=(0, None))
 axes.set_title("one temperature to the end, and (dotted) annealed from 2 to 0.06", fontsize=10)
-axes.legend(frameon=False, fontsize=8)
+_ = axes.legend(frameon=False, fontsize=8)
 
 # %%
 # Rules of thumb
 # --------------
 
+print(f"{'':20}{'best at':>9}{'left there':>13}{'at a quarter':>14}{'at 4 times':>12}{'annealed':>13}")
 for name in ("Gumbel-Softmax", "IGR-I", "IGR-SB, log-ratios"):
     left, error = (100 * numbers for numbers in runs[name])
     best = int(left[:-1].argmin())
-    print(f"{name}: best at {grid[best]:g}, {left[best]:.1f} ± {error[best]:.1f};", end=" ")
-    print(f"a quarter of that temperature {left[best - 2]:.1f}, four times {left[best + 2]:.1f};", end=" ")
-    print(f"annealed {left[-1]:.1f} ± {error[-1]:.1f}")
-for name in ("Gumbel-Softmax", "IGR-I"):
-    left, _ = runs[f"{name}, straight-through"]
-    print(f"{name}, straight-through: at its best {100 * float(left[:-1].min()):.1f}")
+    cells = [f"{left[i]:.1f} ± {error[i]:.1f}" for i in (best, -1)]
+    print(f"{name:20}{grid[best]:9g}{cells[0]:>13}", end="")
+    print(f"{left[best - 2]:14.1f}{left[best + 2]:12.1f}{cells[1]:>13}")
+for name in ("Gumbel-Softmax, hard", "IGR-I, hard"):
+    left = 100 * runs[name][0][:-1]
+    print(f"{name:20}{grid[int(left.argmin())]:9g}{float(left.min()):7.1f}")
 
 # %%
 # - **Temperatures of different laws are different numbers.** IGR-I and IGR-SB by log-ratios want about half
