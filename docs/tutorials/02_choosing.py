@@ -74,8 +74,8 @@ figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
 _ = distances_by_temperature(axes, tens, torch.logspace(-2, 1, 25), generator=generator)
 
 # %%
-# Lengths of a stick lie between zero and one, and so do their differences, which the temperature divides. So
-# they need by far the lowest.
+# Lengths of sticks differ by less than one, and the temperature divides these differences, so lengths need by
+# far the lowest.
 #
 # :func:`igr.fitting.calibrate_temperature` reads such a curve the other way: the highest temperature at which
 # three quarters of the points lie within 0.2 of a vertex. At these temperatures the laws are equally
