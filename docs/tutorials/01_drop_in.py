@@ -39,9 +39,8 @@ class Autoencoder(nn.Module):
     def minus_log_likelihood(self, x, z):
         """In nats for each image; z may have more dimensions in front."""
         logits = self.decoder(z)
-        return functional.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(
-            -1
-        )
+        of_each = functional.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
+        return of_each.sum(-1)
 
 
 def train(numbers, loss, seed, num_epochs=30):

@@ -92,8 +92,8 @@ print(f"Gumbel-Softmax takes {ratio:.1f} times the temperature of IGR-I")
 # ------------
 #
 # Why not take a very low temperature, then? Because a point in a corner stays there when parameters move a
-# little. :func:`igr.diagnose` says how discrete the points of a law are, and how much gradient passes through
-# them:
+# little. :func:`igr.diagnose <igr.diagnostics.diagnose>` says how discrete the points of a law are, and how
+# much gradient passes through them:
 
 law = tens["Gumbel-Softmax"].with_temperature(0.1)
 print(igr.diagnose(law, temperatures=[0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6], generator=generator))
@@ -281,7 +281,8 @@ for name in ("Gumbel-Softmax", "IGR-I", "IGR-SB, log-ratios"):
     best = int(left[:-1].argmin())
     cells = [f"{left[i]:.1f} ± {error[i]:.1f}" for i in (best, -1)]
     print(f"{name:20}{grid[best]:9g}{cells[0]:>13}", end="")
-    print(f"{left[best - 2]:14.1f}{left[best + 2]:12.1f}{cells[1]:>13}")
+    colder, hotter = (float(left[i]) if 0 <= i < len(grid) else float("nan") for i in (best - 2, best + 2))
+    print(f"{colder:14.1f}{hotter:12.1f}{cells[1]:>13}")
 for name in ("Gumbel-Softmax, hard", "IGR-I, hard"):
     left = 100 * runs[name][0][:-1]
     print(f"{name:20}{grid[int(left.argmin())]:9g}{float(left.min()):7.1f}")
@@ -294,8 +295,8 @@ for name in ("Gumbel-Softmax, hard", "IGR-I, hard"):
 #   times too low or too high, each leaves about twice as much of the way.
 # - **If you cannot tune, anneal**, from where points lie inside to where they are all but one-hot. Annealed
 #   runs end as well as the best constant temperature or a little better, and nothing had to be searched for.
-# - **Look before you train**: where :func:`igr.diagnose` shows a mean gradient far above its median, few
-#   samples carry the gradient, and training will need many steps or many samples.
+# - **Look before you train**: where :func:`igr.diagnose <igr.diagnostics.diagnose>` shows a mean gradient far
+#   above its median, few samples carry the gradient, and training will need many steps or many samples.
 # - **Straight-through is no gift.** It shows f one-hot vectors in training, which is needed where f cannot
 #   take anything else. Where f can, it leaves more than three times as much here, each at its best
 #   temperature.
