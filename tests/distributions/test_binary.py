@@ -99,6 +99,7 @@ def test_vertices_are_rounded_points_and_follow_the_discrete_law(case):
     law = case.law()
     noise = law.draw_noise((20_000,), generator=generator(2))
     hard = law.vertex(noise)
+    assert torch.equal(law.straight_through(noise), hard)
     assert torch.equal(hard, (law.rsample_logit(noise=noise) >= 0).to(hard))
     assert z_score(hard, law.discrete().probs[..., 0]).abs().max() < 5
 

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from igr import reprs
 from igr.kernels import fused as fused_draws
+from igr.kernels import simplex
 from igr.kernels.tracing import is_traced
 from igr.validation import check_float_tensor, compute_dtype
 
@@ -84,6 +85,10 @@ class Reparameterized(Distribution, ABC):
         Raises:
             RuntimeError: if it does not.
         """
+
+    @abstractmethod
+    def vertex(self, noise: Tensor) -> Tensor:
+        """The hard point of that noise, a draw of the discrete law, without gradient."""
 
     @abstractmethod
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
@@ -167,6 +172,29 @@ class Reparameterized(Distribution, ABC):
         """
         with torch.no_grad():
             return self.rsample(sample_shape, generator, noise)
+
+    def straight_through(self, noise: Tensor) -> Tensor:
+        """The hard point of that noise, exactly, with the gradient of the relaxed one.
+
+        What ``hard=True`` does in :mod:`igr.functional`: a draw of the discrete law whose gradient is biased.
+
+        Arguments:
+            noise: Base noise as :meth:`draw_noise` returns it.
+
+        Shapes:
+            Result :math:`(*S, *B)` and the event shape.
+
+        References:
+            Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), section 2.2
+
+        Example:
+            >>> from igr import InvertibleGaussian
+            >>> loc = torch.tensor([0.5, -1.0], requires_grad=True)
+            >>> law = InvertibleGaussian(loc, 1.0, temperature=0.5)
+            >>> law.straight_through(torch.tensor([0.0, 2.0]))
+            tensor([0., 1., 0.], grad_fn=<AddBackward0>)
+        """
+        return simplex.straight_through(self.vertex(noise), self.rsample(noise=noise))
 
     def _chosen_draw(
         self, sample_shape: Sequence[int], noise: Tensor | None, fused: bool | None
