@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, RelaxedBernoulli, RelaxedOneHotCategorical, kl_divergence
+from torch.distributions import Categorical, Normal, RelaxedBernoulli, RelaxedOneHotCategorical, kl_divergence
+from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 from torch.nn.functional import logsigmoid
 
 import igr
@@ -53,19 +54,38 @@ def test_log_prob_at_the_boundary_of_a_simplex_law(temperature):
         theirs = RelaxedOneHotCategorical(torch.tensor(temperature), logits=logits, validate_args=False)
         found = theirs.log_prob(theirs.sample((1000,))).isnan()
         assert found.any() if temperature == 0.05 else found.all()
-    for single, double in (
-        (igr.GumbelSoftmax(temperature, logits), igr.GumbelSoftmax(temperature, logits.double())),
+    for single, exact_density in (
+        (
+            igr.GumbelSoftmax(temperature, logits),
+            # Torch's law of log z, which loses nothing in double precision.
+            lambda log_z: ExpRelaxedCategorical(
+                torch.tensor(temperature, dtype=torch.float64), logits=logits.double()
+            ).log_prob(log_z),
+        ),
         (
             igr.InvertibleGaussian(logits[1:], 1.0, temperature),
-            igr.InvertibleGaussian(logits[1:].double(), 1.0, temperature),
+            # The Gaussian density of temperature times the log-ratios.
+            lambda log_z: (
+                Normal(logits[1:].double(), 1.0)
+                .log_prob(temperature * (log_z[:, :-1] - log_z[:, -1:]))
+                .sum(-1)
+                + 9 * math.log(temperature)
+            ),
         ),
     ):
         drawn = single.draw_noise((COUNT // 10,), generator("simplex draws"))
-        log_z = double.rsample_log(noise=drawn.double())
+        if isinstance(single, igr.GumbelSoftmax):
+            scores = logits.double() + drawn.double()
+        else:
+            scores = torch.nn.functional.pad(logits[1:].double() + drawn.double(), (0, 1))
+        log_z = torch.log_softmax(scores / temperature, -1)
         assert (log_z.exp().float() == 0).any()  # single precision has points on the boundary
+        exact = exact_density(log_z) - log_z.sum(-1)
         z, log_prob = single.rsample_and_log_prob(noise=drawn)
-        exact = double.log_prob_of_log(log_z)
+        torch.testing.assert_close(z.double(), log_z.exp(), rtol=0, atol=1e-3)
         assert ((log_prob - exact).abs() < 1e-3 * (1.0 + exact.abs())).all()
+        found = single.log_prob_of_log(single.rsample_log(noise=drawn))
+        assert ((found - exact).abs() < 1e-3 * (1.0 + exact.abs())).all()
         for point in (z, torch.eye(10)):
             assert torch.isfinite(single.log_prob(point)).all()
 
@@ -79,6 +99,8 @@ def test_no_kl_but_a_closed_form_that_is_the_mean_of_draws():
     exact = kl_divergence(posterior, prior)
     assert exact > 0.1
     assert z_score(ratio, exact).abs() < 5
+    trained = igr.InvertibleGaussian(loc[1].clone().requires_grad_(), 1.0, 0.9, delta=0.5)  # another way
+    torch.testing.assert_close(kl_divergence(posterior, trained), exact)
     # What the reporter of pytorch/pytorch#18730 took: draws that are weighted once more, and a sign.
     theirs = -(log_q.exp() * ratio).mean()
     assert theirs < -1000 * exact
@@ -228,6 +250,9 @@ def test_masked_categories_have_no_weight_no_gradient_and_a_density_without_them
             torch.tensor(0.5, dtype=torch.float64), logits=logits.masked_fill(mask, -torch.inf)
         )
         assert theirs.log_prob(theirs.sample()).isnan().tolist() == [True, False, True]
+        for lowest in (-torch.inf, -1e9):
+            masked = RelaxedOneHotCategorical(torch.tensor(0.5), logits=torch.tensor([0.0, 1.0, lowest]))
+            assert masked.log_prob(masked.sample()).isnan()
         given = torch.tensor([0.0, 1.0, -torch.inf], requires_grad=True)
         other = Categorical(logits=torch.tensor([1.0, 0.0, -torch.inf]))
         (slope,) = torch.autograd.grad(kl_divergence(Categorical(logits=given), other), given)

@@ -120,13 +120,13 @@ def test_a_schedule_that_never_anneals():
     assert annealed_as_reported(1.0, 0.1, rate, 100, steps).index(0.1) < 0.2 * meant.index(0.1)
     last = math.ceil(-math.log(0.1) / rate)
     formulas = {
-        ExponentialSchedule(1.0, 0.1, last): lambda f: 0.1**f,
-        LinearSchedule(1.0, 0.1, last): lambda f: 1.0 - 0.9 * f,
-        CosineSchedule(1.0, 0.1, last): lambda f: 0.1 + 0.45 * (1.0 + math.cos(math.pi * f)),
+        ExponentialSchedule(2.0, 0.1, last): lambda f: 2.0 * 0.05**f,
+        LinearSchedule(2.0, 0.1, last): lambda f: 2.0 - 1.9 * f,
+        CosineSchedule(2.0, 0.1, last): lambda f: 0.1 + 0.95 * (1.0 + math.cos(math.pi * f)),
     }
     for schedule, formula in formulas.items():
         found = [schedule(step) for step in range(0, last, 97)]
-        assert found[0] == 1.0
+        assert found[0] == 2.0
         for step, value in zip(range(0, last, 97), found, strict=True):
             assert value == pytest.approx(formula(step / last), rel=1e-12)
         assert all(a > b for a, b in itertools.pairwise(found))
@@ -135,10 +135,10 @@ def test_a_schedule_that_never_anneals():
         for _ in range(1234):
             schedule.step()
         assert schedule.value == schedule(1234)
-        other = type(schedule)(1.0, 0.1, last)
+        other = type(schedule)(2.0, 0.1, last)
         other.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
         assert other.value == schedule.value
-        assert "start=1.0, end=0.1" in repr(schedule)  # what one reads in a log
+        assert "start=2.0, end=0.1" in repr(schedule)  # what one reads in a log
     assert ExponentialSchedule(1.0, 0.1, last)(5000) == pytest.approx(meant[5000], rel=1e-4)
     assert ConstantSchedule(0.5)(steps) == 0.5  # one that is to stay says so by its name
 
