@@ -41,7 +41,8 @@ class BinaryConcrete(BinaryRelaxation):
 
     Raises:
         ValueError: unless exactly one of logits and probs is given, shapes broadcast, logits are finite,
-            probabilities between zero and one and the temperature is positive.
+            probabilities between zero and one and the temperature is positive (and not below 1e-31, or 1e-292
+            in float64).
         TypeError: unless logits or probs is a floating-point tensor, and the temperature a number or a tensor.
 
     References:
@@ -73,7 +74,7 @@ class BinaryConcrete(BinaryRelaxation):
             owner, **{name: parameter.shape}, temperature=validation.shape_of(temperature)
         )
         if checked:
-            validation.check_values(owner, "temperature", temperature, positive=True)
+            validation.check_temperature(owner, "temperature", temperature, parameter.dtype)
             validation.check_values(owner, name, parameter)
             if (
                 probs is not None
@@ -157,8 +158,9 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         validate_args: Whether to check the values of arguments; torch's global default if ``None``.
 
     Raises:
-        ValueError: for values that are not finite (or not positive where they must be), shapes that do not
-            broadcast, or a transform that is no such map, stick-breaking among them.
+        ValueError: for values that are not finite (or not positive where they must be), a temperature below
+            1e-31 (1e-292 in float64), shapes that do not broadcast, or a transform that is no such map,
+            stick-breaking among them.
         TypeError: unless loc is a floating-point tensor, and scale and temperature are numbers or tensors.
 
     References:
@@ -200,8 +202,8 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         )
         if checked:
             validation.check_values(owner, "loc", loc)
-            for name, value in (("scale", scale), ("temperature", temperature)):
-                validation.check_values(owner, name, value, positive=True)
+            validation.check_values(owner, "scale", scale, positive=True)
+            validation.check_temperature(owner, "temperature", temperature, loc.dtype)
         dtype = loc.dtype
         if not isinstance(scale, Tensor):
             scale = loc.new_full((), float(scale))

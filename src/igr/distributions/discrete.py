@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
+from torch.nn.functional import one_hot
 
 from igr import reprs
 from igr.kernels.tracing import can_be_read, is_traced
@@ -114,6 +115,24 @@ class DiscreteLaw(OneHotCategorical):
             return reprs.call(name, whole)
         probs = torch.exp(self._exact_logits.detach()).tolist()
         return reprs.call(name, [f"probs={reprs.numbers(probs)}", how], whole)
+
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Draws one-hot vectors.
+
+        Arguments:
+            sample_shape: The shape :math:`S` of independent draws.
+            generator: The source of randomness; torch's default one if ``None``.
+
+        Shapes:
+            Result :math:`(*S, *B, K)`, in the dtype of the law.
+        """
+        shape = Size(sample_shape)
+        with torch.no_grad():
+            # In the precision of the computation: in half precision torch draws what cannot be.
+            probs = torch.exp(self._exact_logits).reshape(-1, self.num_categories)
+            drawn = torch.multinomial(probs, shape.numel(), replacement=True, generator=generator)
+            index = drawn.T.reshape(shape + self._batch_shape)
+            return one_hot(index, self.num_categories).to(self.log_probs.dtype)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         """A view with another batch shape, to which the batch shape broadcasts, as for every distribution."""

@@ -42,8 +42,8 @@ class GumbelSoftmax(SimplexRelaxation):
 
     Raises:
         ValueError: unless exactly one of logits and probs is given, K is at least 2, shapes broadcast,
-            available logits are finite, probabilities not negative, the temperature is positive and a mask
-            leaves a category.
+            available logits are finite, probabilities not negative, the temperature is positive (and not
+            below 1e-31, or 1e-292 in float64) and a mask leaves a category.
         TypeError: unless logits or probs is a floating-point tensor, the temperature a number or a tensor, and
             a mask a tensor of ``torch.bool``.
 
@@ -93,7 +93,7 @@ class GumbelSoftmax(SimplexRelaxation):
             # From here on masked parameters are finite, so that no product with a zero gradient is NaN.
             parameter = parameter.masked_fill(mask, 0.0)
         if checked:
-            validation.check_values(owner, "temperature", temperature, positive=True)
+            validation.check_temperature(owner, "temperature", temperature, parameter.dtype)
             if probs is None:
                 validation.check_values(owner, "logits", parameter)
             else:

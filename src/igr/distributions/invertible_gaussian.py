@@ -78,9 +78,9 @@ class InvertibleGaussian(SimplexRelaxation):
             :attr:`scale` there mean nothing.
 
     Raises:
-        ValueError: for values that are not finite (or not positive where they must be), shapes that do
-            not broadcast, a transform that does not map K - 1 numbers to K - 1 numbers one to one, or a
-            mask beside a transform or of category K.
+        ValueError: for values that are not finite (or not positive where they must be), a temperature below
+            1e-31 (1e-292 in float64), shapes that do not broadcast, a transform that does not map K - 1
+            numbers to K - 1 numbers one to one, or a mask beside a transform or of category K.
         TypeError: unless loc is a floating-point tensor, scale, temperature and delta are numbers or tensors,
             and a mask is a tensor of ``torch.bool``.
 
@@ -156,7 +156,8 @@ class InvertibleGaussian(SimplexRelaxation):
                 scale = scale.masked_fill(mask[..., :-1], 1.0)
         if checked:
             validation.check_values(owner, "loc", loc)
-            for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
+            validation.check_temperature(owner, "temperature", temperature, dtype)
+            for name, value in (("scale", scale), ("delta", delta)):
                 validation.check_values(owner, name, value, positive=True)
         self._equal_scales = scale.shape[-1] == 1
         self._transform = None if transform is None else on_vectors(transform, loc.shape[-1])
@@ -229,7 +230,7 @@ class InvertibleGaussian(SimplexRelaxation):
             validation.check_probabilities(owner, probs, normalized=True)
             validation.check_values(owner, "probs", probs, positive=True)
             validation.check_values(owner, "scale", scale, positive=True)
-            validation.check_values(owner, "temperature", temperature, positive=True)
+            validation.check_temperature(owner, "temperature", temperature, torch.float64)
             validation.check_values(owner, "delta", delta, positive=True)
         target = probs.double() / probs.double().sum(-1, keepdim=True)
         if not isinstance(scale, Tensor):

@@ -196,6 +196,29 @@ class Reparameterized(Distribution, ABC):
         """
         return simplex.straight_through(self.vertex(noise), self.rsample(noise=noise))
 
+    def entropy(self) -> Tensor:
+        """Not to be had: no relaxation has a differential entropy in closed form.
+
+        Raises:
+            NotImplementedError: always; the message names the two numbers that one may want instead.
+        """
+        raise NotImplementedError(
+            f"entropy: no closed form is known for {self!r}; that of the discrete law is "
+            "discrete().entropy(); estimate the differential one as minus the mean of log-densities of "
+            "rsample_and_log_prob."
+        )
+
+    @property
+    def variance(self) -> Tensor:
+        """Not to be had, but for an estimate.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"variance: no quadrature is known for {self!r}; take the variance of draws, by rsample."
+        )
+
     def _chosen_draw(
         self, sample_shape: Sequence[int], noise: Tensor | None, fused: bool | None
     ) -> fused_draws.Draw | None:
