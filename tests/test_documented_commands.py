@@ -11,7 +11,12 @@ from igr.cli import compare, data, evaluate, prior, sweep, sweep_status
 from igr.training import loop
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# What a build of the documentation leaves is not to be looked at.
+BUILT = {"_build", "auto_tutorials"}
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if not BUILT & {*page.parts}),
+]
 
 
 def commands_of(text: str) -> list[str]:
