@@ -38,6 +38,10 @@ COMMANDS = [
 ]
 
 
+# Those that are stopped before they begin their work.
+STOPPED = ("train", "sweep", "study", "prior", "evaluate", "compare", "data")
+
+
 class Taken(BaseException):
     """A command has been understood, and would begin its work."""
 
@@ -77,6 +81,12 @@ def test_a_command_is_taken(command, capsys):
     if words[-1] == "--help" or words == ["study", "list"]:
         assert cli.main(words) == 0
         return
+    if words[0] not in STOPPED:
+        code = cli.main([words[0], "--help"])
+        assert code == 0, capsys.readouterr().err
+        told = capsys.readouterr().out
+        assert all(word in told for word in words if word.startswith("--"))
+        return
     with pytest.raises(Taken):
         raise AssertionError((cli.main(words), capsys.readouterr().err))
 
@@ -90,6 +100,7 @@ def test_a_command_is_taken(command, capsys):
         "igr study run nothing",
         "igr prior --num-categories 10 --family nothing",
         "igr data prepare mnist --foldre here",
+        "igr nothing",
     ],
 )
 def test_a_command_that_cannot_be_used_would_be_found(command, capsys):
