@@ -42,7 +42,8 @@ class BinaryConcrete(BinaryRelaxation):
     Raises:
         ValueError: unless exactly one of logits and probs is given, shapes broadcast, logits are finite,
             probabilities between zero and one and the temperature is positive.
-        TypeError: unless logits or probs is a floating-point tensor, and the temperature a number or a tensor.
+        TypeError: unless logits or probs is a floating-point tensor, and the temperature a number or a
+            tensor.
 
     References:
         The Concrete Distribution (Maddison, Mnih and Teh, 2017), appendix B
