@@ -44,8 +44,8 @@ class GumbelSoftmax(SimplexRelaxation):
         ValueError: unless exactly one of logits and probs is given, K is at least 2, shapes broadcast,
             available logits are finite, probabilities not negative, the temperature is positive (and not
             below 1e-31, or 1e-292 in float64) and a mask leaves a category.
-        TypeError: unless logits or probs is a floating-point tensor, the temperature a number or a tensor, and
-            a mask a tensor of ``torch.bool``.
+        TypeError: unless logits or probs is a floating-point tensor, the temperature a number or a tensor,
+            and a mask a tensor of ``torch.bool``.
 
     References:
         | Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017)

@@ -200,8 +200,8 @@ class InvertibleGaussian(SimplexRelaxation):
             The law with batch shape :math:`(*)`, or what the scale makes of it, in the dtype of probs.
 
         Raises:
-            TypeError: unless probs is a floating-point tensor, and scale, temperature and delta are numbers or
-                tensors.
+            TypeError: unless probs is a floating-point tensor, and scale, temperature and delta are numbers
+                or tensors.
             ValueError: for probabilities that are not positive or do not sum to one, a scale, temperature or
                 delta that is not positive and finite, or one that does not broadcast.
             NotImplementedError: under a tracer.
@@ -272,7 +272,8 @@ class InvertibleGaussian(SimplexRelaxation):
             device: The device of the parameters.
 
         Raises:
-            TypeError: unless num_categories is an int, and scale, temperature and delta are numbers or tensors.
+            TypeError: unless num_categories is an int, and scale, temperature and delta are numbers or
+                tensors.
             ValueError: for fewer than two categories, or numbers that are not positive and finite.
 
         Example:

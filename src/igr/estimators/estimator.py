@@ -107,7 +107,7 @@ class Estimator(nn.Module, ABC):
             generator: The source of randomness where no noise is given; torch's default one if ``None``.
 
         Raises:
-            TypeError: for a distribution that is none of those, or a number of samples that is no int.
+            TypeError: for a distribution that no estimator takes, or a number of samples that is no int.
             ValueError: for fewer samples than the estimator needs, noise or values of the function of another
                 shape, values without a gradient where the estimator passes one on, or a distribution without
                 a dimension for variables.
