@@ -8,7 +8,7 @@ import torch
 
 import igr
 from api_pages import CALLABLES, entries, in_library, section
-from igr import estimators, fitting, functional, schedules
+from igr import estimators, fitting, functional, schedules, ternary
 from igr.diagnostics import diagnose, vertex_distance
 from igr.fitting.temperature import FixedSamples
 from igr.transforms import LogisticStickBreakingTransform, PlanarFlow, PlanarTransform
@@ -254,6 +254,10 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
         (ValueError, lambda: GUMBEL.discrete_kl(igr.GumbelSoftmax(0.5, logits=FIVE).discrete())),
         (NotImplementedError, lambda: PLANAR.discrete_kl(GUMBEL.discrete())),
     ],
+    "igr.distributions.reparameterized.Reparameterized.entropy": [(NotImplementedError, GUMBEL.entropy)],
+    "igr.distributions.reparameterized.Reparameterized.variance": [
+        (NotImplementedError, lambda: CONCRETE.variance)
+    ],
     "igr.SimplexRelaxation.mean": [(NotImplementedError, lambda: PLANAR.mean)],
     "igr.SimplexRelaxation.mean_estimate": [
         (ValueError, lambda: GUMBEL.mean_estimate("exact")),
@@ -462,6 +466,19 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
         (ValueError, lambda: diagnose(GUMBEL, temperatures=[0.0])),
     ],
     "igr.diagnostics.vertex_distance": [(TypeError, lambda: vertex_distance(WHOLE))],
+    "igr.ternary.to_plane": [
+        (TypeError, lambda: ternary.to_plane(WHOLE)),
+        (ValueError, lambda: ternary.to_plane(FIVE)),
+    ],
+    "igr.ternary.ternary_grid": [
+        (TypeError, lambda: ternary.ternary_grid(2.5)),
+        (ValueError, lambda: ternary.ternary_grid(0)),
+    ],
+    "igr.ternary.log_density": [
+        (TypeError, lambda: ternary.log_density(CONCRETE, POINT)),
+        (ValueError, lambda: ternary.log_density(BATCH, POINT)),
+        (ValueError, lambda: ternary.log_density(STICKS, POINT)),
+    ],
 }
 
 

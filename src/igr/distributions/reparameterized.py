@@ -88,7 +88,14 @@ class Reparameterized(Distribution, ABC):
 
     @abstractmethod
     def vertex(self, noise: Tensor) -> Tensor:
-        """The hard point of that noise, a draw of the discrete law, without gradient."""
+        """The hard point of that noise, a draw of the discrete law, without gradient.
+
+        Arguments:
+            noise: Base noise as :meth:`draw_noise` returns it.
+
+        Shapes:
+            Result :math:`(*S, *B)` and the event shape.
+        """
 
     @abstractmethod
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
@@ -197,7 +204,7 @@ class Reparameterized(Distribution, ABC):
         return simplex.straight_through(self.vertex(noise), self.rsample(noise=noise))
 
     def entropy(self) -> Tensor:
-        """Not to be had: no relaxation has a differential entropy in closed form.
+        """Not to be had: no relaxation has a differential entropy in closed form, in nats and with shape :math:`(*B)`.
 
         Raises:
             NotImplementedError: always; the message names the two numbers that one may want instead.
@@ -210,7 +217,7 @@ class Reparameterized(Distribution, ABC):
 
     @property
     def variance(self) -> Tensor:
-        """Not to be had, but for an estimate.
+        """Not to be had, but for an estimate; it would have the shape of a point.
 
         Raises:
             NotImplementedError: always.
