@@ -22,7 +22,7 @@ LEVELS = [
     {"functional", "estimators", "fitting", "diagnostics", "schedules"},
     {"progress", "models", "tables"},
     {"data", "training", "evaluation"},
-    {"sweeps"},
+    {"sweeps", "pretrained"},
     {"plot", "studies"},
     {"cli"},
 ]

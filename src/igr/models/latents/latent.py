@@ -91,6 +91,10 @@ class Latent(nn.Module, ABC):
                 the gradient of these.
         """
 
+    @abstractmethod
+    def points(self, posterior: Any, noise: Tensor) -> Any:
+        """Points of a posterior alone, with nothing cut; arguments as those of :meth:`sample`."""
+
     def pre_image(self, posterior: Any, noise: Tensor) -> tuple[Any, Tensor]:
         r"""Vertices and their importance weights over the pre-image, for Gaussian laws.
 
@@ -128,7 +132,7 @@ class Latent(nn.Module, ABC):
     def join(self, discrete: Any, continuous: Any) -> Any:
         """Points made of those of the parts; ``None`` where it has no such part."""
 
-    def draw_prior(self, num_points: int, generator: Generator) -> Any:
+    def draw_prior(self, num_points: int, generator: Generator | None = None) -> Any:
         """Points of the prior, categorical ones at vertices; the generator is on the device of the model."""
         parts = (
             None if part is None else part.draw_prior_points(num_points, generator)
@@ -149,7 +153,7 @@ class ContinuousLatent(Latent):
     """A latent of real numbers, with an ordinary density; see :class:`~igr.models.latents.GaussianLatent`."""
 
     @abstractmethod
-    def draw_prior_points(self, num_points: int, generator: Generator) -> Tensor:
+    def draw_prior_points(self, num_points: int, generator: Generator | None = None) -> Tensor:
         """Points of the prior."""
 
     @abstractmethod
@@ -314,6 +318,9 @@ class DiscreteLatent(Latent):
             z = self._hard(posterior, noise, z)
         return LatentSample(z, value, {})
 
+    def points(self, posterior: SimplexRelaxation, noise: Tensor) -> Tensor:
+        return posterior.rsample(noise=noise)
+
     @abstractmethod
     def relaxed(
         self, posterior: SimplexRelaxation, noise: Tensor, temperature: Tensor | float
@@ -368,7 +375,7 @@ class DiscreteLatent(Latent):
         points: Tensor = discrete
         return points
 
-    def draw_prior_points(self, num_points: int, generator: Generator) -> Tensor:
+    def draw_prior_points(self, num_points: int, generator: Generator | None = None) -> Tensor:
         """Vertices, one for each variable, drawn from the prior: shape :math:`(N, V, K)`."""
         probs = self.discrete_prior().probs
         index = torch.multinomial(probs, num_points, replacement=True, generator=generator).T
