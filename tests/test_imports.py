@@ -20,7 +20,7 @@ LEVELS = [
     {"transforms"},
     {"distributions"},
     {"functional", "estimators", "fitting", "diagnostics", "schedules"},
-    {"progress", "models", "tables"},
+    {"progress", "models", "tables", "pyro"},
     {"data", "training", "evaluation"},
     {"sweeps", "pretrained"},
     {"plot", "studies"},
