@@ -86,8 +86,8 @@ def save_pretrained(source: str | Path | LoadedRun[Any, Any] | Trained[Any, Any]
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     checksums = {name: checksum(tensor) for name, tensor in tensors.items()}
-    # Other readers look for "format".
-    metadata = {"format": "pt", "igr": json.dumps({"crc32": checksums})}
+    # One key, since safetensors writes several in any order.
+    metadata = {"igr": json.dumps({"crc32": checksums})}
     text = card(config, source.epoch, evaluation)
 
     def fill(unfinished: Path) -> None:
