@@ -27,9 +27,9 @@ FILES = ("config.json", "model.safetensors", "prior.json")
 def upload(run: str | Path, repo_id: str, api: HfApi | None = None) -> str:
     """Puts a run on the Hub, which has to know the user; returns where it is."""
     api = HfApi() if api is None else api
-    repo_id = api.create_repo(repo_id, exist_ok=True).repo_id
     with tempfile.TemporaryDirectory() as temporary:
         folder = save_pretrained(run, Path(temporary) / "model")
+        repo_id = api.create_repo(repo_id, exist_ok=True).repo_id
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
 
