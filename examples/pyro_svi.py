@@ -28,7 +28,7 @@ class Found(NamedTuple):
     exact: Tensor
 
 
-def clusters_by_enumeration(num_steps: int = 300) -> Found:
+def clusters_by_enumeration(num_steps: int = 150) -> Found:
     """Which of three clusters each of five numbers comes from.
 
     The guide has one IGR for each number and gives Pyro its discrete law, which is exact. It is summed over,
@@ -66,7 +66,7 @@ class Shares(NamedTuple):
     scale: Found
 
 
-def noisy_shares(num_steps: int = 300) -> Shares:
+def noisy_shares(num_steps: int = 150) -> Shares:
     """Shares of three parts, of which the log-ratios are observed with noise.
 
     Shares are points of the simplex, so a relaxation is their prior. The log-ratios of an IGR-I are Gaussian,

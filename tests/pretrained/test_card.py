@@ -38,6 +38,7 @@ def test_the_lines_of_a_card_run(tmp_path, name, monkeypatch):
     card = written_card(tmp_path / "run", tmp_path / "FOLDER")
     assert f"latent | {CONFIGS[name].latent} |" in card
     assert "data_dir" not in card
+    assert "None" not in card
     (lines,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     shown = re.search(r"with shape \(N, (.*)\)", lines)

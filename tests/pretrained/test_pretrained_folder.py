@@ -99,8 +99,11 @@ def test_a_fitted_prior_goes_along(tmp_path, family, monkeypatch):
     torch.testing.assert_close(law.probs, expected, atol=1e-5 if family == "igr" else 0.2, rtol=0)
     assert save_pretrained(from_pretrained("model"), "again").is_dir()
     assert (tmp_path / "again/prior.json").read_bytes() == (tmp_path / "model/prior.json").read_bytes()
+    # Whatever is said of it, it is the file in the folder.
+    changed(prior="/etc/passwd")(tmp_path / "model")
+    assert torch.equal(from_pretrained("model").model.latent.discrete_prior().probs, law.probs)
     (tmp_path / "model/prior.json").unlink()
-    with pytest.raises(UserError, match=r"expected prior.json beside .* got 'prior.json' and no such file"):
+    with pytest.raises(UserError, match=r"expected prior.json in model, .* got no such file"):
         from_pretrained("model")
 
 
@@ -214,7 +217,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "step": (changed(step="four"), "expected a kind of model, its settings, and the step and epoch"),
     "settings": (changed(settings=None), "expected the folder of a run|expected a kind of model"),
     "value": (changed(latent="igrr"), "expected latent to be one of"),
-    "prior": (changed(prior="/etc/passwd"), "got '/etc/passwd' and no such file"),
+    "prior": (changed(prior="/etc/passwd"), "says that the model has a fitted prior; got no such file"),
     "wider": (
         changed(num_variables=3),
         r"expected encoder.1.weight with shape \(6, 64\) and type F32 .* got",

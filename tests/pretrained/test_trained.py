@@ -132,6 +132,11 @@ def test_images_come_as_bytes_or_as_floats(tmp_path):
     assert torch.equal(grey.prepare(images / 255), images / 255)
 
 
+def test_it_is_shown_in_a_line(tmp_path):
+    shown = "TrainedVAE(digits-dense-igr-discrete-t0.4-s0, epoch=2, device=cpu)"
+    assert repr(trained("igr", tmp_path / "run")) == shown
+
+
 def test_images_are_resized_where_they_were_in_training(tmp_path):
     found = trained("jointvae", tmp_path / "run")
     assert found.prepare(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape == (2, 1, 32, 32)

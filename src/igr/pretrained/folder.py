@@ -249,11 +249,10 @@ def _read_config(
     own = {key: value for key, value in settings.items() if key not in _LOCAL}
     config = replace(kind.from_json(own), device=str(device))
     if isinstance(config, TrainConfig) and config.prior is not None:
-        if config.prior != PRIOR or not (path / PRIOR).is_file():
+        if not (path / PRIOR).is_file():
             raise UserError(
-                f"expected {PRIOR} beside {file}, which says that the model has a fitted prior; got "
-                f"{shown(config.prior)} and {'that' if (path / PRIOR).is_file() else 'no such'} file; "
-                "restore the folder"
+                f"expected {PRIOR} in {path}, whose {CONFIG} says that the model has a fitted prior; got no "
+                "such file; restore the folder"
             )
         _check_bytes(path / PRIOR)
         config = replace(config, prior=str(path / PRIOR))

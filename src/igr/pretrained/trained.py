@@ -30,7 +30,7 @@ Config = TypeVar("Config", bound=RunConfig)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trained(Generic[Config, Model]):
     """A trained model, in evaluation mode, and the settings that it was trained with.
 
@@ -97,6 +97,10 @@ class Trained(Generic[Config, Model]):
         if LIKELIHOODS[self.config.likelihood].binary_images:
             images = images >= 0.5
         return images.to(self.device, self.config.dtype)
+
+    def __repr__(self) -> str:
+        config = self.config
+        return f"{type(self).__name__}({config.run_name}, epoch={self.epoch}, device={self.device})"
 
     @property
     def _resizes(self) -> bool:
