@@ -1,7 +1,9 @@
 """Laws of igr are distributions of Pyro: its effects, its bounds and its enumeration see them as they are."""
 
 import copy
+import importlib
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -119,6 +121,14 @@ def test_where_there_is_no_closed_form_the_law_says_so():
     p, q = (igr.GumbelSoftmax(0.5, logits=torch.tensor([0.0, x])) for x in (0.0, 1.0))
     with pytest.raises(NotImplementedError, match="has no closed form; estimate it"):
         kl_divergence(to_pyro(p), to_pyro(q))
+
+
+def test_where_pyro_is_absent_its_package_is_named(monkeypatch):
+    """What is named pyro in the registries is something else."""
+    monkeypatch.setitem(sys.modules, "pyro.distributions", None)
+    monkeypatch.delitem(sys.modules, "igr.pyro")
+    with pytest.raises(ImportError, match=r"named pyro-ppl; install it with pip install 'igr\[interop"):
+        importlib.import_module("igr.pyro")
 
 
 def test_pyro_takes_no_plain_law():

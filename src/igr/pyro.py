@@ -8,11 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import Distribution, OneHotCategorical, constraints, kl_divergence, register_kl
 
 from igr.distributions import BinaryRelaxation, DiscreteLaw, SimplexRelaxation
+
+try:
+    from pyro.distributions import TorchDistribution
+except ImportError as error:
+    # A package named pyro is another one.
+    raise ImportError(
+        "igr.pyro needs Pyro, whose package is named pyro-ppl; install it with "
+        "pip install 'igr[interoperability]'"
+    ) from error
 
 __all__ = ["PyroLaw", "PyroLogLaw", "to_pyro"]
 

@@ -130,6 +130,24 @@ def test_the_newest_whole_checkpoint_of_a_run_is_taken(run, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_a_checkpoint_that_training_removes_meanwhile_is_passed_over(run, monkeypatch):
+    """As one is found, the next is written and it goes."""
+    real, found = checkpoints.newest_whole, []
+
+    def newest_whole(folder: Path, use: str) -> Any:
+        newest, damaged = real(folder, use)
+        found.append(newest)
+        if len(found) == 1:
+            tensors = load_file(newest)
+            newest.unlink()
+            checkpoints.write(folder, 6, 3, tensors)
+        return newest, damaged
+
+    monkeypatch.setattr(checkpoints, "newest_whole", newest_whole)
+    assert from_pretrained(run).step == 6
+    assert len(found) == 2
+
+
 def test_no_data_set_is_read(run, tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError

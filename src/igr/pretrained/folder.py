@@ -180,17 +180,23 @@ def _check_bytes(path: Path) -> None:
 
 def _of_run(folder: RunFolder, device: str | torch.device) -> AnyTrained:
     config = replace(folder.config(), device=str(device)).resolved()
-    newest, damaged = checkpoints.newest_whole(folder.checkpoints, "the model is that of")
-    if newest is None:
-        raise UserError(
-            f"expected a run with a checkpoint; got {folder.path}, which has none yet; "
-            f"train it first with igr train --resume {shlex.quote(str(folder.path))}"
-        )
+    while True:
+        newest, damaged = checkpoints.newest_whole(folder.checkpoints, "the model is that of")
+        if newest is None:
+            raise UserError(
+                f"expected a run with a checkpoint; got {folder.path}, which has none yet; "
+                f"train it first with igr train --resume {shlex.quote(str(folder.path))}"
+            )
+        check_size(config, newest)
+        model = build_model(config, config.image_shape)
+        try:
+            found = checkpoints.read(newest, parameter_tensors(model))
+            break
+        except FileNotFoundError:
+            # Training went on, wrote later checkpoints and removed this one.
+            continue
     for sentence in damaged:
         warnings.warn(sentence, stacklevel=3)
-    check_size(config, newest)
-    model = build_model(config, config.image_shape)
-    found = checkpoints.read(newest, parameter_tensors(model))
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in found.tensors.items()})
     return _trained(config, model, found.step, found.epoch)
 
