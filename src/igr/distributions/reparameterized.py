@@ -204,7 +204,7 @@ class Reparameterized(Distribution, ABC):
         return simplex.straight_through(self.vertex(noise), self.rsample(noise=noise))
 
     def entropy(self) -> Tensor:
-        """Not to be had: no relaxation has a differential entropy in closed form, in nats and with shape :math:`(*B)`.
+        """Not to be had: no relaxation has a differential entropy (in nats, :math:`(*B)`) in closed form.
 
         Raises:
             NotImplementedError: always; the message names the two numbers that one may want instead.
