@@ -149,13 +149,15 @@ def bounds(model, x, num_samples=200):
 
 
 # %%
-# That was the 60th line at the latest. What a function of model and images gives is shown as a mean over the
+# So far there are fewer than 60 lines. What a function of model and images gives is shown as a mean over the
 # test images, in nats, with the standard error of that mean:
+
+models = {"relaxed": relaxed_model, "discrete": discrete_model}
 
 
 def show(figure):
     rows = {}
-    for name, model in (("relaxed", relaxed_model), ("discrete", discrete_model)):
+    for name, model in models.items():
         found = figure(model, test_images)
         rows[name] = [f"{each.mean():.2f} ± {each.std() / len(each) ** 0.5:.2f}" for each in found.values()]
     print(f"{'trained KL':<10}", *(f"{title:>17}" for title in found))
@@ -202,9 +204,7 @@ def as_images(x):
 
 figure, panels = plt.subplots(2, 1, figsize=(9, 3.4), layout="constrained")
 some = test_images[:16]
-for axes, (name, model) in zip(
-    panels, (("relaxed", relaxed_model), ("discrete", discrete_model)), strict=True
-):
+for axes, (name, model) in zip(panels, models.items(), strict=True):
     decoded = model.pixels(model.posterior(some).discrete().mode).mean
     igr.plot.reconstructions(
         axes, as_images(some), as_images(decoded), title=f"reconstructions, trained with the {name} KL"
