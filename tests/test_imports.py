@@ -16,7 +16,7 @@ ROOT = Path(igr.__file__).parent
 # Each room imports from the levels before its own; within a level, from one another but not in a circle.
 LEVELS = [
     {"kernels"},
-    {"errors", "atomic", "validation"},
+    {"errors", "atomic", "validation", "reprs"},
     {"transforms"},
     {"distributions"},
     {"functional", "estimators", "fitting", "diagnostics", "schedules", "ternary"},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from igr import reprs
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.validation import check_float_tensor, whole_number
 
@@ -63,6 +64,9 @@ class TernaryGrid:
     nodes: Tensor
     triangles: Tensor
     cell: float
+
+    def __repr__(self) -> str:
+        return f"TernaryGrid(num_points={len(self.points)}, cell={reprs.number(self.cell)})"
 
 
 def ternary_grid(resolution: int = RESOLUTION) -> TernaryGrid:

@@ -521,16 +521,6 @@ def test_bad_arguments_are_named(name):
         make()
 
 
-def test_repr_is_short_and_tells():
-    law = igr.BinaryInvertibleGaussian(ONE, 1.0, 0.5, AffineTransform(0.0, 2.0))
-    assert (
-        repr(law) == "BinaryInvertibleGaussian(batch_shape=(3,), temperature=0.5, transform=AffineTransform)"
-    )
-    assert repr(igr.BinaryConcrete(torch.ones(3), ONE)) == (
-        "BinaryConcrete(batch_shape=(3,), temperature=tensor(3,))"
-    )
-
-
 def test_a_map_without_an_inverse_has_no_exact_law_and_says_so():
     class OneWay(AffineTransform):
         def _inverse(self, y):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Transform, constraints
 
-from igr import validation
+from igr import reprs, validation
 from igr.distributions.binary_relaxation import BinaryRelaxation
 from igr.distributions.gumbel_softmax import GumbelSoftmax
 from igr.distributions.invertible_gaussian import InvertibleGaussian
@@ -109,6 +109,15 @@ class BinaryConcrete(BinaryRelaxation):
     def as_simplex(self) -> GumbelSoftmax:
         logits = torch.stack([self.logits, torch.zeros_like(self.logits)], dim=-1)
         return GumbelSoftmax(self._temperature, logits=logits, validate_args=False)
+
+    def _forms(self) -> Iterator[list[str]]:
+        temperature = reprs.setting("temperature", self._temperature)
+        if reprs.is_small(self.logits):
+            with torch.no_grad():
+                yield [f"probs={reprs.numbers(self.probs.tolist())}", temperature]
+        batch_shape = f"batch_shape={tuple(self._batch_shape)}"
+        yield [batch_shape, reprs.spread("logits", self.logits), temperature]
+        yield from super()._forms()
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: Generator | None) -> Tensor:
         return standard_logistic(shape, dtype=dtype, device=self.device, generator=generator)
@@ -268,9 +277,17 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         slope = self._transform.log_abs_det_jacobian(y, t)
         return log_normal_density((y - loc) / scale, scale) - slope
 
-    def _shown(self) -> str:
-        shown = super()._shown()
-        return shown if self.transform is None else f"{shown}, transform={name_of(self.transform)}"
+    def _forms(self) -> Iterator[list[str]]:
+        transform = "" if self.transform is None else f"transform={name_of(self.transform)}"
+        rest = [reprs.setting("temperature", self._temperature), transform]
+        batch_shape = f"batch_shape={tuple(self._batch_shape)}"
+        if reprs.is_small(self.loc):
+            loc = f"loc={reprs.numbers(self.loc.tolist())}"
+            constant = reprs.is_constant(self.scale)
+            spread = reprs.spread("scale", self.scale) if constant else reprs.setting("scale", self.scale)
+            yield [loc, spread, *rest]
+        yield [batch_shape, reprs.spread("loc", self.loc), reprs.spread("scale", self.scale), *rest]
+        yield [batch_shape, *rest]
 
 
 class _OnVectors(Transform):
@@ -283,6 +300,10 @@ class _OnVectors(Transform):
     def __init__(self, base: Transform) -> None:
         super().__init__()
         self.base = base
+
+    @property
+    def _owner(self) -> str:
+        return name_of(self.base)
 
     def _call(self, x: Tensor) -> Tensor:
         return self.base(x.squeeze(-1)).unsqueeze(-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 
+from igr import reprs
 from igr.kernels.tracing import is_traced
 from igr.validation import compute_dtype
 
@@ -90,6 +91,20 @@ class DiscreteLaw(OneHotCategorical):
         r""":math:`-\sum_k P(k) \log P(k)`, in nats."""
         log_p = torch.where(self._exact_logits == -torch.inf, 0.0, self._exact_logits)
         return -(torch.exp(log_p) * log_p).sum(-1).to(self.log_probs.dtype)
+
+    def __repr__(self) -> str:
+        how = "exact"
+        error = self.standard_error
+        if error is not None:
+            how = "estimated"
+            if reprs.can_be_read(error) and error.numel() > 0:
+                how += f", standard_error<={error.max().item():.2g}"
+        name = type(self).__name__
+        whole = [*reprs.shape(self), how]
+        if not reprs.is_small(self._exact_logits):
+            return reprs.call(name, whole)
+        probs = torch.exp(self._exact_logits.detach()).tolist()
+        return reprs.call(name, [f"probs={reprs.numbers(probs)}", how], whole)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         """A view with another batch shape, as for every torch distribution."""

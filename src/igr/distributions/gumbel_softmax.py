@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from igr import validation
+from igr import reprs, validation
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex
 from igr.kernels.fused import Draw
@@ -187,3 +187,14 @@ class GumbelSoftmax(SimplexRelaxation):
             logits = torch.where(self._mask, highest, logits)
         temperature = torch.as_tensor(self._temperature, dtype=torch.float64, device=self.device)
         return mean_of_gumbel_softmax(logits, temperature.unsqueeze(-1), self._mask)
+
+    def _forms(self) -> Iterator[list[str]]:
+        temperature, available = reprs.setting("temperature", self._temperature), reprs.available(self._mask)
+        if reprs.is_small(self._logits):
+            with torch.no_grad():
+                probs = self.probs.tolist()
+            mask = None if self._mask is None else self._mask.expand(self._logits.shape).tolist()
+            yield [f"probs={reprs.numbers(probs, mask)}", temperature, available]
+        if self._mask is None:
+            yield [*reprs.shape(self), reprs.spread("logits", self._logits), temperature]
+        yield from super()._forms()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, cast
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import OneHotCategorical, Transform, constraints, kl_divergence
 
-from igr import validation
+from igr import reprs, validation
 from igr.distributions.discrete import check_categories, dtype_of, exact_logits
 from igr.distributions.pre_image import (
     check_droppable,
@@ -558,8 +558,25 @@ class InvertibleGaussian(SimplexRelaxation):
     def _log_delta(self, dtype: torch.dtype) -> float | Tensor:
         return log_number(self.delta, dtype)
 
-    def _extra_repr(self) -> str:
-        return "" if self.transform is None else f", transform={name_of(self.transform)}"
+    def _forms(self) -> Iterator[list[str]]:
+        temperature, available = reprs.setting("temperature", self._temperature), reprs.available(self._mask)
+        delta = "" if same_number(self.delta, 1.0) else reprs.setting("delta", self.delta)
+        name = "" if self.transform is None else name_of(self.transform)
+        rest = [temperature, delta, name and f"transform={name}", available]
+        if reprs.is_small(self.loc):
+            mask = None if self._mask is None else self._mask[..., :-1].expand(self.loc.shape).tolist()
+            loc = f"loc={reprs.numbers(self.loc.tolist(), mask)}"
+            if reprs.is_constant(self.scale):
+                yield [loc, reprs.spread("scale", self.scale), *rest]
+            else:
+                yield [loc, f"scale={reprs.numbers(self.scale.tolist(), mask)}", *rest]
+        if self._mask is None:
+            ranges = [reprs.spread("loc", self.loc), reprs.spread("scale", self.scale)]
+            yield [*reprs.shape(self), *ranges, *rest]
+        num_categories, batch_shape = reprs.shape(self)
+        yield [num_categories, batch_shape, *rest]
+        # The names of some transforms are long.
+        yield [num_categories, name, temperature, delta, available, batch_shape]
 
 
 def _threshold(temperature: float | Tensor, delta: float | Tensor, dtype: torch.dtype) -> float | Tensor:

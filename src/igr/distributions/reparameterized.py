@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from igr import reprs
 from igr.kernels import fused as fused_draws
 from igr.kernels.tracing import is_traced
 from igr.validation import check_float_tensor, compute_dtype
@@ -189,13 +190,8 @@ class Reparameterized(Distribution, ABC):
         return new
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown()})"
+        return reprs.call(type(self).__name__, *self._forms())
 
-    def _shown(self) -> str:
-        temperature = self._temperature
-        if isinstance(temperature, Tensor):
-            plain = temperature.dim() == 0 and not is_traced()
-            shown = f"{temperature.item():.4g}" if plain else f"tensor{tuple(temperature.shape)}"
-        else:
-            shown = f"{temperature:.4g}"
-        return f"batch_shape={tuple(self._batch_shape)}, temperature={shown}"
+    def _forms(self) -> Iterator[list[str]]:
+        """What the law says of itself, from the most telling form to the shortest."""
+        yield [f"batch_shape={tuple(self._batch_shape)}", reprs.setting("temperature", self._temperature)]

@@ -19,6 +19,7 @@ from igr.plot.images import (
     traversals,
 )
 from igr.plot.laws import BOX_LEVELS, box_key, distance_boxes, labelled_boxes, law_histogram
+from igr.plot.of_runs import bounds_of_runs, reconstructions_of_run, traversals_of_run
 from igr.plot.runs import (
     SEEDS_BAND,
     Curve,
@@ -42,6 +43,7 @@ __all__ = [
     "Curve",
     "DotPanel",
     "bounds_figure",
+    "bounds_of_runs",
     "bounds_over_epochs",
     "box_key",
     "comparison_figure",
@@ -64,9 +66,11 @@ __all__ = [
     "probe_figure",
     "quantile_bands",
     "reconstructions",
+    "reconstructions_of_run",
     "save",
     "ternary_density",
     "ternary_samples",
     "traversals",
+    "traversals_of_run",
     "validation_bands",
 ]

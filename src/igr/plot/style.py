@@ -26,7 +26,20 @@ NUM_MARKERS = 8
 def new_figure(
     width: float, height: float, num_panels: int = 1, num_rows: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches with its panels side by side, in so many rows of equal length."""
+    """A figure with its panels side by side, in rows of equal length; no window opens.
+
+    Arguments:
+        width: In inches.
+        height: In inches.
+        num_panels: How many panels there are.
+        num_rows: In how many rows.
+
+    Returns:
+        The figure, and the Axes of its panels row by row.
+
+    Example:
+        >>> figure, (left, right) = new_figure(8, 3, num_panels=2)
+    """
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(num_rows, -(-num_panels // num_rows), squeeze=False).ravel()
@@ -36,7 +49,11 @@ def new_figure(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes the figure as a PNG, atomically.
+    """Writes a figure as a PNG, atomically.
+
+    Arguments:
+        figure: The figure.
+        path: The file, whose folder exists.
 
     Raises:
         OSError: The file cannot be written.
@@ -89,6 +106,11 @@ def legend_below(axes: Axes, handles: Sequence[Any], *, columns: int) -> None:
 
 
 def legend_below_all(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, which all show what this one does, below the figure."""
+    """One legend for all panels, which all show what this one does, below the figure.
+
+    Arguments:
+        figure: The figure.
+        axes: The panel whose entries are shown.
+    """
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
