@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from torch import Generator, Tensor
 
 from igr.diagnostics import vertex_distance
@@ -70,10 +71,16 @@ def distances_by_temperature(
                 f"{owner}: expected {label!r} to be a SimplexRelaxation; got {type(law).__name__}; take "
                 "as_simplex() of a binary law."
             )
+        if law.batch_shape.numel() == 0:
+            raise ValueError(
+                f"{owner}: expected {label!r} to have a point at least; got an empty batch of shape "
+                f"{tuple(law.batch_shape)}; leave it out."
+            )
         rows = _quantiles(law, grid, count, Generator(law.device).manual_seed(seed))
         bands.append(Band(label, grid, *zip(*rows, strict=True)))
     quantile_bands(axes, bands, xlabel="temperature", ylabel="Euclidean distance\nto the nearest vertex")
     handles = list(axes.get_legend_handles_labels()[0])
+    handles.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="median and middle half"))
     for size in sorted({law.num_categories for law in laws.values()}):
         label = f"centre of the simplex, K = {size}"
         centre = math.sqrt(1.0 - 1.0 / size)

@@ -68,7 +68,7 @@ def ternary_samples(
     axes.scatter(
         where[:, 0].numpy(),
         where[:, 1].numpy(),
-        s=6,
+        s=4,
         color=COLOURS[position % len(COLOURS)],
         marker=MARKERS[position % len(MARKERS)],
         alpha=0.4,

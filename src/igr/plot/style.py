@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from igr import atomic
 
@@ -19,6 +20,8 @@ GREY = "#4D4D4D"
 
 # Beside colours and markers, so that curves close to each other are told apart along their whole length.
 LINES = ("-", "--", "-.", (0, (1, 1.2)), (0, (6, 2, 1, 2, 1, 2)), (0, (8, 3)))
+# Points below an axis that its ticks and its label take.
+_LABELS = 36.0
 # Markers along a curve of many points.
 NUM_MARKERS = 8
 
@@ -94,10 +97,13 @@ def legend_columns(texts: Sequence[str], width: float) -> int:
 
 
 def legend_below(axes: Axes, handles: Sequence[Any], *, columns: int) -> None:
+    # In points, since labels of axes are as high in a small panel as in a large one.
+    lower = ScaledTranslation(0.0, -_LABELS / 72.0, axes.figure.dpi_scale_trans)
     axes.legend(
         handles=handles,
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.18),
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=axes.transAxes + lower,
         ncols=columns,
         frameon=False,
         fontsize=8,
