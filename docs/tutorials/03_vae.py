@@ -160,9 +160,9 @@ def show(figure):
     for name, model in models.items():
         found = figure(model, test_images)
         rows[name] = [f"{each.mean():.2f} ± {each.std() / len(each) ** 0.5:.2f}" for each in found.values()]
-    print(f"{'trained KL':<10}", *(f"{title:>17}" for title in found))
+    print(f"{'trained KL':<10}", *(f"{title:>19}" for title in found))
     for name, cells in rows.items():
-        print(f"{name:<10}", *(f"{cell:>17}" for cell in cells))
+        print(f"{name:<10}", *(f"{cell:>19}" for cell in cells))
 
 
 show(bounds)

@@ -4,10 +4,10 @@ Countable support
 
 A softmax needs to know how many categories there are. Some discrete variables have no such number: a count
 may be any of 0, 1, 2, ..., and nobody knows how many components a mixture should have. The stick-breaking
-member of the family, IGR-SB, fits both. Its weights are pieces of a stick of length one: the first takes a
-share of the whole, the second a share of what the first has left, and so on. What is left shrinks with every
-piece, so a law with more pieces than are needed costs nothing but time, and the time can be had back by
-cutting the stick where hardly anything is left.
+member of the family, IGR-SB, fits both. Behind its points are the pieces of a stick of length one: the first
+takes a share of the whole, the second a share of what the first has left, and so on. What is left shrinks
+with every piece, so a law with more pieces than are needed costs nothing but time, and the time can be had
+back by cutting the stick where hardly anything is left.
 
 This page fits relaxations to two laws of counts, cuts a stick to what is needed, and trains a mixture whose
 number of components is not fixed.
@@ -44,8 +44,8 @@ for found in (poisson, binomial):
 # with the whole law that was asked for, with its tail, and so it is never below ``tail``: no fit over
 # finitely many categories can be nearer.
 #
-# Bars are the target, dots or the solid outline the law that was reached, and the dashed outline the law from
-# which the fit started, where a Gaussian of mean zero decides on each share.
+# Bars are the target, dots or the solid outline the law that was reached, and the dashed outline the law at
+# which the fit started.
 
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
 laws = {"Poisson": poisson, "negative binomial": binomial}
@@ -133,8 +133,8 @@ print(point.shape, "->", tight.pad(point).shape)
 #
 # .. math:: \frac{1}{N} \sum_i E_q \log \sum_{k < K} \pi_k\, p_k(x_i) - \frac{1}{N} \mathrm{KL}(q \| p)
 #
-# With a truncation the sum has as many terms as there are sticks. What is dropped is not negative, so this is
-# still a lower bound on the same quantity, only a looser one. The KL is that of all sticks, which is cheap.
+# With a truncation the sum has as many terms as there are sticks. What is dropped is not negative, so what is
+# maximized is still a lower bound, only a looser one. The KL is that of all sticks, which is cheap.
 
 images = (torch.from_numpy(load_digits().images) >= 8).float().flatten(1)
 images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]

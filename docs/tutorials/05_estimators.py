@@ -101,10 +101,10 @@ _ = igr.plot.estimator_variances(panels[1], report)
 # Blue circles say of themselves that they are unbiased, and orange squares that they are biased. The grey bar
 # is what sampling alone would give. What stands there:
 #
-# - All that claim to be unbiased are so: their distance from the exact gradient is no larger than the noise,
-#   and the worst z-score over all coordinates is small.
-# - The biased ones are caught, with ``straight_through`` worst of all: its error is nearly as large as the
-#   gradient. ``reinmax`` is by far the least biased of them.
+# - All that claim to be unbiased are so: their distance from the exact gradient is of the size of the noise,
+#   and the worst z-score over all coordinates is below 5.
+# - The bias of the others is plain to see, and largest for ``straight_through``: nearly as large as the
+#   gradient itself. Only that of ``reinmax`` is so small that forty thousand estimates hardly show it.
 # - What they offer in exchange is a small variance. The score function has the largest. A baseline
 #   (``leave_one_out``) takes a part of that away, and a control variate (``rebar``, ``relax``) more.
 # - The times, on whatever machine made this page, are those of the estimators alone, since the function costs
@@ -115,7 +115,7 @@ _ = igr.plot.estimator_variances(panels[1], report)
 # ----------------------
 # ``rebar`` and ``relax`` have parameters of their own: a temperature, a coefficient, a constant, and for
 # ``relax`` a small network. Above they were as they are made. They are trained on ``control_loss``, the mean
-# square of the gradient, which is the variance but for a constant. Nothing of this touches the bias.
+# square of the gradient, which is the variance but for a constant. None of that makes them biased.
 
 learned = {"rebar": estimators.REBAR(), "relax": estimators.RELAX()}
 for estimator in learned.values():
@@ -224,11 +224,13 @@ print(estimators.probe(loss_of, even, some, num_samples=2, num_gradients=20_000,
 # --------------
 # - The function has no gradient, or must not be asked between the vertices: ``score_function_leave_one_out``
 #   with as many samples as you can pay for. For two categories there is ``disarm``.
-# - It has one, and the gradient must be right: ``rebar``, or ``relax`` where training is long enough to pay
-#   for its network.
-# - It has one, and a small bias does no harm: ``reinmax``, with little variance at the price of one sample.
+# - The function has a gradient, and the estimate must be unbiased: ``rebar``. The network of ``relax`` took
+#   more time here than it took variance away; it needs a harder function and a longer training to pay.
+# - The function has a gradient, and a small bias does no harm: ``reinmax``, with little variance at the price
+#   of one evaluation.
 # - What you want is the relaxed model itself: ``pathwise``, which is exact for that one.
-# - ``straight_through`` where the function is nearly linear in each variable, where it is exact. Not here.
+# - ``straight_through`` where the function is nearly linear in each variable; it is exact where it is linear.
+#   Not here.
 #
 # Sixty-four outcomes say nothing certain about your network. Call ``probe`` with your function and your law;
 # with more than 16,384 joint outcomes a long run of the score function takes the place of enumeration.
