@@ -139,7 +139,7 @@ print(point.shape, "->", tight.pad(point).shape)
 images = (torch.from_numpy(load_digits().images) >= 8).float().flatten(1)
 images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
 train_images, test_images = images[:-300], images[-300:]
-NUM_STICKS, NUM_STEPS = 499, 200
+NUM_STICKS, NUM_STEPS = 499, 150
 sticks = igr.LogisticStickBreakingTransform("log")
 prior = igr.InvertibleGaussian(torch.full((NUM_STICKS,), -1.5), 1.0, temperature=1.0, transform=sticks)
 
@@ -158,7 +158,7 @@ def train(truncation, seed):
     chosen = train_images[torch.randint(len(train_images), (NUM_STICKS,), generator=generator)]
     noise = torch.randn(NUM_STICKS, 64, generator=generator)
     logits = (chosen - 0.5 + 0.3 * noise).requires_grad_()
-    optimizer = torch.optim.Adam([loc, log_scale, logits], lr=0.05)
+    optimizer = torch.optim.Adam([loc, log_scale, logits], lr=0.08)
     kept = []
     start = time.process_time()
     for _ in range(NUM_STEPS):
@@ -174,7 +174,7 @@ def train(truncation, seed):
     seconds = time.process_time() - start
     with torch.no_grad():
         law = igr.InvertibleGaussian(loc, log_scale.exp(), temperature=1.0, transform=sticks)
-        draws = [log_likelihood(test_images, law, logits, generator).mean() for _ in range(50)]
+        draws = [log_likelihood(test_images, law, logits, generator).mean() for _ in range(20)]
         weights = law.sample((200,), generator=generator).mean(0)[:-1]
     return {
         "kept": kept,

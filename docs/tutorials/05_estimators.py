@@ -217,15 +217,15 @@ some = ["straight_through", "reinmax", "score_function_leave_one_out", "rebar"]
 print(estimators.probe(loss_of, even, some, num_samples=2, num_gradients=20_000, generator=generator))
 
 # %%
-# The order is the same in bias. An estimate costs more, since the exact law of the categories takes an
-# integral here.
+# The order is the same in bias. What an estimate has to pay for is the exact law of the categories, which
+# takes an integral here.
 #
 # What to choose
 # --------------
 # - The function has no gradient, or must not be asked between the vertices: ``score_function_leave_one_out``
 #   with as many samples as you can pay for. For two categories there is ``disarm``.
-# - The function has a gradient, and the estimate must be unbiased: ``rebar``. The network of ``relax`` took
-#   more time here than it took variance away; it needs a harder function and a longer training to pay.
+# - The function has a gradient, and the estimate must be unbiased: ``rebar``. The network of ``relax`` takes
+#   hardly any more variance away here; it needs a harder function and a longer training.
 # - The function has a gradient, and a small bias does no harm: ``reinmax``, with little variance at the price
 #   of one evaluation.
 # - What you want is the relaxed model itself: ``pathwise``, which is exact for that one.
