@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from igr.kernels.tracing import is_batched, is_traced
+from igr.kernels.tracing import can_be_read
 
 
 class _HasShape(Protocol):
@@ -28,16 +27,6 @@ _MOST = 140
 FEW = 6
 # Numbers that are looked through for their range.
 _MOST_READ = 2**20
-
-
-def can_be_read(value: Tensor) -> bool:
-    """Whether the numbers of a tensor are at hand: in memory, and no stand-ins of a tracer."""
-    plain = type(value) in (Tensor, torch.nn.Parameter) and value.device.type == "cpu"
-    if not plain or is_traced() or is_in_torch_dispatch_mode():
-        return False
-    # What has escaped from a transform of torch.func.
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(value) or is_batched(value)
-    return not wrapped and value.layout == torch.strided
 
 
 def is_small(value: Tensor) -> bool:

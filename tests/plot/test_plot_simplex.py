@@ -121,6 +121,12 @@ def test_what_a_law_does_not_reach_is_left_blank(axes: Axes) -> None:
     assert 0 < len(values) == int(reached.sum()) < 40**2
 
 
+def test_a_grid_of_one_cell_is_drawn_too(axes: Axes) -> None:
+    plot.ternary_density(axes, LAW, resolution=1)
+    axes.figure.draw_without_rendering()
+    assert len(triangles(axes)[1]) == 1
+
+
 def test_a_law_that_reaches_less_than_a_cell_says_so(axes: Axes) -> None:
     law = igr.InvertibleGaussian(torch.tensor([0.5, -0.3]), 0.8, 500.0, STICKS)
     assert plot.ternary_density(axes, law) is axes

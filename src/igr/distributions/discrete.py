@@ -10,7 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 
 from igr import reprs
-from igr.kernels.tracing import is_traced
+from igr.kernels.tracing import can_be_read, is_traced
 from igr.validation import compute_dtype
 
 
@@ -97,7 +97,7 @@ class DiscreteLaw(OneHotCategorical):
         error = self.standard_error
         if error is not None:
             how = "estimated"
-            if reprs.can_be_read(error) and error.numel() > 0:
+            if can_be_read(error) and error.numel() > 0:
                 how += f", standard_error<={error.max().item():.2g}"
         name = type(self).__name__
         whole = [*reprs.shape(self), how]

@@ -22,6 +22,17 @@ LABELS = ("1", "2", "3")
 SPAN = 12.0
 # What marks the frame that a picture has already.
 _FRAME = "igr-simplex"
+# Of the triangles, those whose density is so high that all have one colour.
+_SHARE_ABOVE = 0.005
+# The ends of a colour bar, by whether there is more below and above.
+_EXTENSIONS: dict[tuple[bool, bool], Any] = {
+    (False, False): "neither",
+    (True, False): "min",
+    (False, True): "max",
+    (True, True): "both",
+}
+# Of the sum of weights; those of half precision are off by so much.
+_TOLERANCE = 0.02
 
 
 def ternary_samples(
@@ -148,19 +159,6 @@ def ternary_density(
         shrink=0.85,
     )
     return axes
-
-
-# Of the triangles, those whose density is so high that all have one colour.
-_SHARE_ABOVE = 0.005
-# The ends of a colour bar, by whether there is more below and above.
-_EXTENSIONS: dict[tuple[bool, bool], Any] = {
-    (False, False): "neither",
-    (True, False): "min",
-    (False, True): "max",
-    (True, True): "both",
-}
-# Of the sum of weights; those of half precision are off by so much.
-_TOLERANCE = 0.02
 
 
 def _frame(axes: Axes, labels: Sequence[str], title: str, owner: str) -> None:
