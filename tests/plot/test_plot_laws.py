@@ -1,9 +1,11 @@
 """Pictures of laws hold what they were given, in its place."""
 
 import pytest
+import torch
 from matplotlib.axes import Axes
 
 from igr import plot
+from igr.fitting import fit
 
 
 def test_distance_boxes_stand_at_their_temperatures(axes: Axes) -> None:
@@ -30,6 +32,13 @@ def test_one_box_can_be_drawn_and_the_key_names_its_parts(axes: Axes) -> None:
     assert said == ["5% point", "25% point", "median", "75% point", "95% point", "centre of the simplex"]
     heights = [text.get_position()[1] for text in axes.texts]
     assert heights == sorted(heights)
+
+
+@pytest.mark.parametrize("count", [10, 40])
+def test_law_histogram_takes_the_tensors_of_a_fit(axes: Axes, count: int) -> None:
+    found = fit(torch.full((count,), 1.0 / count), "gumbel-softmax")
+    plot.law_histogram(axes, found.target.probs, found.start_probs, found.probs, title="t")
+    assert [bar.get_height() for bar in axes.containers[0].patches] == found.target.probs.tolist()
 
 
 @pytest.mark.parametrize("count", [10, 170])

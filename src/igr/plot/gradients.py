@@ -5,13 +5,16 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from igr.estimators import Probe
 from igr.plot.style import COLOURS, MARKERS, new_figure, plain_frame
 
 # What an estimator says of itself, by whether it is unbiased.
 _CLAIMS = {True: "says that it is unbiased", False: "says that it is biased"}
+
+# The ratio of variances below which more than powers of ten stand at the axis.
+_FEW_DECADES = 30.0
 
 
 def estimator_biases(axes: Axes, probe: Probe) -> Axes:
@@ -49,9 +52,16 @@ def estimator_variances(axes: Axes, probe: Probe) -> Axes:
     """
     _names(axes, probe)
     axes.set_xscale("log")
+    drawn = []
     for place, row in enumerate(probe.rows):
         if row.variance > 0:
             axes.plot(row.variance, place, **_mark(row.unbiased))
+            drawn.append(row.variance)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if drawn and max(drawn) < _FEW_DECADES * min(drawn):
+        # Powers of ten would be too few, and all that stand between them too many.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     samples = f"{probe.num_samples} sample{'s' if probe.num_samples > 1 else ''}"
     axes.set_xlabel(f"variance of one estimate ({samples}),\nsummed over coordinates")
     axes.set_title("variance", fontsize=10)

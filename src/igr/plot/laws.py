@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from igr.plot.style import COLOURS, GREY, legend_below, plain_frame
 
@@ -120,9 +121,9 @@ def labelled_boxes(
 
 def law_histogram(
     axes: Axes,
-    target: Sequence[float],
-    before: Sequence[float],
-    after: Sequence[float],
+    target: Sequence[float] | Tensor,
+    before: Sequence[float] | Tensor,
+    after: Sequence[float] | Tensor,
     first: int = 0,
     *,
     title: str,
@@ -133,7 +134,8 @@ def law_histogram(
 
     Arguments:
         axes: Where to draw.
-        target: The probabilities of the target, drawn as bars.
+        target: The probabilities of the target, drawn as bars; like the next two numbers, or a tensor of one
+            dimension.
         before: Those of the law before the fit, a dashed outline.
         after: Those of the law after the fit: dots where there is room for them, or else an outline.
         first: The number of the first category.
@@ -144,6 +146,8 @@ def law_histogram(
     Returns:
         The axes.
     """
+    # Matplotlib would take tensors for arrays, which numpy warns of.
+    target, before, after = (list(map(float, law)) for law in (target, before, after))
     separate = len(target) <= MOST_SEPARATE_BARS
     categories = list(range(first, first + len(target)))
     edges = [first - 0.5 + i for i in range(len(target) + 1)]
