@@ -55,7 +55,18 @@ myst_heading_anchors = 4
 autodoc_default_options = {
     "members": True,
     "inherited-members": ",".join(
-        ("Distribution", "Module", "Transform", "OneHotCategorical", "object", "tuple", "dict", "ABC", "Enum")
+        (
+            "Distribution",
+            "TorchDistribution",
+            "Module",
+            "Transform",
+            "OneHotCategorical",
+            "object",
+            "tuple",
+            "dict",
+            "ABC",
+            "Enum",
+        )
     ),
     "member-order": "bysource",
     "show-inheritance": True,

@@ -60,33 +60,40 @@ class PyroLaw(TorchDistribution):
         return self.law.support
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Points of the law, with gradients."""
+        """Points of the law, with gradients; shape :math:`(*S, *B)` and the event shape."""
         return self.law.rsample(Size(sample_shape))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Points of the law, without gradients."""
+        """Points of the law, without gradients; shape :math:`(*S, *B)` and the event shape."""
         return self.law.sample(Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density, or log-probability, of the law."""
+        """The log-density, or log-probability, of the law, in nats; shape :math:`(*S, *B)`."""
         return self.law.log_prob(value)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All vertices, of a discrete law."""
+        """All vertices, of a discrete law.
+
+        Arguments:
+            expand: Whether the batch is repeated, as for every torch distribution.
+
+        Returns:
+            Tensor with shape :math:`(K, *B, K)`, or with ones in place of the batch.
+        """
         return self.law.enumerate_support(expand=expand)
 
     def entropy(self) -> Tensor:
-        """That of the law, where it is known."""
+        """That of the law, where it is known, in nats; shape :math:`(*B)`."""
         return self.law.entropy()
 
     @property
     def mean(self) -> Tensor:
-        """That of the law, where it is known."""
+        """That of the law, where it is known; the batch and the event shape."""
         return self.law.mean
 
     @property
     def variance(self) -> Tensor:
-        """That of the law, where it is known."""
+        """That of the law, where it is known; the batch and the event shape."""
         return self.law.variance
 
     def __repr__(self) -> str:
@@ -106,6 +113,9 @@ class PyroLogLaw(PyroLaw):
 
     Arguments:
         law: A relaxation without a mask.
+
+    Raises:
+        ValueError: if categories are masked.
     """
 
     law: SimplexRelaxation
@@ -124,20 +134,24 @@ class PyroLogLaw(PyroLaw):
         return constraints.real_vector
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """log z, with gradients."""
+        """log z, with gradients; shape :math:`(*S, *B, K)`."""
         return self.law.rsample_log(Size(sample_shape))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """log z, without gradients."""
+        """log z, without gradients; shape :math:`(*S, *B, K)`."""
         return self.rsample(sample_shape).detach()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density of log z."""
+        """The log-density of log z, in nats; shape :math:`(*S, *B)`."""
         return self.law.log_prob_of_log(value) + value[..., :-1].sum(-1)
 
     @property
     def mean(self) -> Tensor:
-        """Not known."""
+        """Not known; it would have the shape of log z.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError("PyroLogLaw: the mean of log z has no closed form; average draws.")
 
 

@@ -24,6 +24,8 @@ MODULES = (
     "igr.functional",
     "igr.models.latents",
     "igr.plot",
+    "igr.pretrained",
+    "igr.pyro",
     "igr.schedules",
     "igr.studies",
     "igr.sweeps",
