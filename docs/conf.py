@@ -1,10 +1,9 @@
 """Settings of Sphinx; ``make docs`` builds the documentation with them."""
 
 import os
+import re
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
 # sphinx-gallery draws with pyplot; nobody is there to look at a window.
 os.environ["MPLBACKEND"] = "agg"
@@ -71,17 +70,6 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-def strict(_settings: object, _script: str, when: str) -> None:
-    """Makes every warning of a tutorial an error."""
-    if when == "before":
-        _filters[:] = warnings.filters
-        warnings.simplefilter("error")
-    else:
-        warnings.filters[:] = _filters  # type: ignore[index]
-
-
-_filters: list[Any] = []
-
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "auto_tutorials",
@@ -89,7 +77,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
-    "reset_modules": ("matplotlib", strict),
+    "reset_modules": ("matplotlib", "strict_tutorials.strict"),
     "reset_modules_order": "both",
     "min_reported_time": 1e9,
     "remove_config_comments": True,
@@ -127,8 +115,14 @@ def public_bases(_app: Sphinx, _name: str, _value: object, _options: object, bas
         ]
 
 
+def link_tutorials(_app: Sphinx, _page: str, content: list[str]) -> None:
+    """A link to the script of a tutorial, as pages have it on a forge, leads to the page made of it."""
+    content[0] = re.sub(r"\]\(((?:\.\./)*)tutorials/(\w+)\.py\)", r"](\1auto_tutorials/\2.rst)", content[0])
+
+
 def setup(app: Sphinx) -> None:
     """Adds what is ours to Sphinx."""
+    app.connect("source-read", link_tutorials)
     app.connect("autodoc-process-docstring", keep_field, priority=400)
     app.connect("autodoc-process-docstring", restore_field, priority=600)
     app.connect("autodoc-process-bases", public_bases)

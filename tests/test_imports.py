@@ -16,10 +16,10 @@ ROOT = Path(igr.__file__).parent
 # Each room imports from the levels before its own; within a level, from one another but not in a circle.
 LEVELS = [
     {"kernels"},
-    {"errors", "atomic", "validation"},
+    {"errors", "atomic", "validation", "reprs"},
     {"transforms"},
     {"distributions"},
-    {"functional", "estimators", "fitting", "diagnostics", "schedules"},
+    {"functional", "estimators", "fitting", "diagnostics", "schedules", "ternary"},
     {"progress", "models", "tables"},
     {"data", "training", "evaluation"},
     {"sweeps"},
@@ -123,7 +123,12 @@ def state():
 
 before, modules = state(), set(sys.modules)
 import igr
-print(json.dumps({"same": state() == before, "modules": sorted(set(sys.modules) - modules)}))
+same, loaded = state() == before, sorted(set(sys.modules) - modules)
+laws = [igr.GumbelSoftmax(0.5, torch.zeros(3)), igr.InvertibleGaussian(torch.zeros(2), 1.0, 0.5)]
+for law in laws:
+    law.mean
+igr.InvertibleGaussian(torch.zeros(2), 1.0, 0.5, igr.LogisticStickBreakingTransform()).discrete()
+print(json.dumps({"same": same, "modules": loaded, "compiler": "torch._dynamo" in sys.modules}))
 """
 
 
@@ -145,6 +150,11 @@ def test_importing_igr_changes_nothing_in_torch(fresh_import):
 def test_importing_igr_does_not_load(unwanted, fresh_import):
     loaded = [name for name in fresh_import["modules"] if name == unwanted or name.startswith(f"{unwanted}.")]
     assert loaded == []
+
+
+def test_looking_at_laws_does_not_load_the_compiler(fresh_import):
+    """Torch's checkpoint does, for a second or more; only laws that are trained need it."""
+    assert not fresh_import["compiler"]
 
 
 def test_public_names_are_there_and_documented():

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 import igr
@@ -25,11 +26,36 @@ def test_the_example_runs_and_says_the_truth():
     assert set(found["hard"].unique().tolist()) == {0.0, 1.0}
 
 
-def test_every_file_it_links_exists():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert len(links) > 5
-    for link in links:
-        assert (ROOT / link).exists(), link
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(
+    page for page in (ROOT / "docs").rglob("*.md") if not {"_build", "auto_tutorials"} & {*page.parts}
+)
+# What these show has tests of its own.
+LOOKED_INTO = {"README.md", "laws.md", "fitting.md", "estimators.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_linked_exists(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
+        assert "://" in link or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name not in LOOKED_INTO and blocks(page)],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_the_examples_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for example in blocks(page):
+            exec(example, found)
 
 
 def test_the_examples_of_the_laws_run_one_after_another():

@@ -78,12 +78,29 @@ def test_half_precision_computes_in_float32():
     ]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "lowest"), [(torch.float16, 1e-31), (torch.float32, 1e-31), (torch.float64, 1.1e-292)], ids=str
+)
+def test_a_temperature_is_one_that_can_be_divided_by(dtype, lowest):
+    scores = torch.tensor([1e4, -1e4], dtype=validation.compute_dtype(dtype))
+    for value in (lowest, 1.0, torch.tensor([lowest, 1e3], dtype=torch.float64), torch.tensor([])):
+        validation.check_temperature("f", "tau", value, dtype)
+    assert torch.isfinite(scores / lowest).all()
+    for value in (0.5 * lowest, torch.tensor([1.0, 0.5 * lowest], dtype=torch.float64)):
+        with pytest.raises(ValueError, match=r"f: expected tau of at least 9\.9e-32|of at least 1\.0e-292"):
+            validation.check_temperature("f", "tau", value, dtype)
+    for value in (0.0, -1.0, math.inf, math.nan, torch.tensor([1.0, 0.0]), torch.tensor([math.nan])):
+        with pytest.raises(ValueError, match="f: expected tau to be positive and finite; got"):
+            validation.check_temperature("f", "tau", value, dtype)
+
+
 def test_nothing_is_read_under_vmap_or_compile():
     bad = torch.tensor([[-1.0, 2.0]])
 
     def check(value):
         validation.check_values("f", "x", value, positive=True)
         validation.check_probabilities("f", value, normalized=True)
+        validation.check_temperature("f", "x", value, torch.float32)
         return value + 1.0
 
     assert torch.equal(torch.func.vmap(check)(bad), bad + 1.0)

@@ -237,7 +237,7 @@ def diagnose(
         >>> found.effective_categories
         tensor(2.2839)
         >>> print(found)
-        Diagnosis of InvertibleGaussian(num_categories=3, batch_shape=(), temperature=0.1)
+        Diagnosis of InvertibleGaussian(loc=[0.5, -1], scale=1, temperature=0.1)
         1,000 samples
         Euclidean distance to the nearest vertex (0 at a vertex, 0.816 at the centre)
           quantile              0.05           0.25            0.5           0.75           0.95

@@ -10,7 +10,13 @@ from igr.kernels import simplex, stick_breaking
 from igr.kernels.noise import standard_gumbel, standard_normal
 from igr.kernels.numbers import column, log_number
 from igr.kernels.tracing import is_traced
-from igr.validation import check_float_tensor, check_number_or_tensor, check_values, compute_dtype
+from igr.validation import (
+    check_float_tensor,
+    check_number_or_tensor,
+    check_temperature,
+    check_values,
+    compute_dtype,
+)
 
 
 def gumbel_softmax(
@@ -47,9 +53,9 @@ def gumbel_softmax(
 
     Raises:
         TypeError: unless logits is a floating-point tensor, and tau a number or a tensor.
-        ValueError: for a temperature that is a number and not positive and finite (values of tensors are
-            not read), a tensor that does not broadcast, noise of another shape, or ``fused=True`` for what
-            no kernel can do.
+        ValueError: for a temperature that is a number and not positive and finite, or below 1e-31 (1e-292
+            in float64; values of tensors are not read), a tensor that does not broadcast, noise of another
+            shape, or ``fused=True`` for what no kernel can do.
 
     References:
         Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017)
@@ -62,7 +68,7 @@ def gumbel_softmax(
     check_float_tensor("gumbel_softmax", "logits", logits)
     dtype = compute_dtype(logits.dtype)
     rows = logits.movedim(dim, -1)
-    _check_number("gumbel_softmax", "tau", tau, rows.shape[:-1])
+    _check_number("gumbel_softmax", "tau", tau, rows.shape[:-1], divides=dtype)
     if fused or (fused is None and logits.is_cuda and not is_traced()):
         draw = fused_draws.Draw("gumbel", rows, temperature=tau)
         if fused_draws.chosen("gumbel_softmax", fused, _reason(hard, noise) or draw):
@@ -109,9 +115,9 @@ def invertible_gaussian(
 
     Raises:
         TypeError: unless loc is a floating-point tensor, and scale, tau and delta are numbers or tensors.
-        ValueError: for a temperature, scale or delta that is a number and not positive and finite (values
-            of tensors are not read), a tensor that does not broadcast, noise of another shape, or
-            ``fused=True`` for what no kernel can do.
+        ValueError: for a temperature, scale or delta that is a number and not positive and finite, a
+            temperature below 1e-31 (1e-292 in float64; values of tensors are not read), a tensor that does
+            not broadcast, noise of another shape, or ``fused=True`` for what no kernel can do.
 
     References:
         Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3
@@ -124,8 +130,8 @@ def invertible_gaussian(
     check_float_tensor("invertible_gaussian", "loc", loc)
     dtype = compute_dtype(loc.dtype)
     rows = loc.movedim(dim, -1)
-    for name, value in (("tau", tau), ("delta", delta)):
-        _check_number("invertible_gaussian", name, value, rows.shape[:-1])
+    _check_number("invertible_gaussian", "tau", tau, rows.shape[:-1], divides=dtype)
+    _check_number("invertible_gaussian", "delta", delta, rows.shape[:-1])
     _check_number("invertible_gaussian", "scale", scale, loc.shape)
     if isinstance(scale, Tensor):
         scale = scale.to(loc.device, dtype) if scale.dim() == 0 else scale
@@ -204,14 +210,24 @@ def stick_breaking_lengths(logits: Tensor, dim: int = -1) -> Tensor:
     return lengths.to(logits.dtype).movedim(-1, dim)
 
 
-def _check_number(owner: str, name: str, value: float | Tensor, batch: torch.Size) -> None:
+def _check_number(
+    owner: str,
+    name: str,
+    value: float | Tensor,
+    batch: torch.Size,
+    divides: torch.dtype | None = None,
+) -> None:
     """A positive number, or a tensor that broadcasts against the batch without enlarging it.
 
-    Values of a tensor are not read: a sampler in a training loop must not wait for the device.
+    One that divides is large enough for it. Values of a tensor are not read: a sampler in a training loop
+    must not wait for the device.
     """
     check_number_or_tensor(owner, name, value)
     if not isinstance(value, Tensor):
-        check_values(owner, name, value, positive=True)
+        if divides is None:
+            check_values(owner, name, value, positive=True)
+        else:
+            check_temperature(owner, name, value, divides)
         return
     try:
         fits = torch.broadcast_shapes(value.shape, batch) == batch

@@ -134,6 +134,35 @@ def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool
         raise ValueError(f"{owner}: expected {name} to be {kind}; got {value!r}.")
 
 
+def check_temperature(owner: str, name: str, value: float | Tensor, dtype: torch.dtype) -> None:
+    """Raises ValueError unless every entry is positive, finite, and large enough to divide by.
+
+    Scores of up to one over the rounding of the type have quotients that are numbers.
+
+    Arguments:
+        owner: Whose argument it is.
+        name: The name of the argument.
+        value: The temperature.
+        dtype: The dtype of what is divided.
+    """
+    if is_traced():
+        return
+    info = torch.finfo(compute_dtype(dtype))
+    lowest = info.tiny / info.eps
+    if isinstance(value, Tensor):
+        # One look where all is well, for which a device has to wait.
+        if bool(((value >= lowest) & (value > 0) & torch.isfinite(value)).all()):
+            return
+    elif lowest <= value < math.inf:
+        return
+    check_values(owner, name, value, positive=True)
+    least = value.min().item() if isinstance(value, Tensor) else value
+    raise ValueError(
+        f"{owner}: expected {name} of at least {lowest:.1e} in {info.dtype}, or what is divided by it "
+        f"overflows; got {least!r}; the limit at zero is the vertex: hard=True, or vertex(noise) of a law."
+    )
+
+
 def check_probabilities(owner: str, probs: Tensor, *, normalized: bool = False) -> None:
     """Raises ValueError unless the last dimension holds probabilities (that sum to one)."""
     if is_traced():

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import AffineTransform, SoftmaxTransform, StickBreakingTransform
 
 import igr
-from cases import bits, each, gaussian, gumbel, tensor
+from cases import bits, each, gumbel, tensor
 from igr import GumbelSoftmax, InvertibleGaussian
 
 LOC, LOGITS = tensor(0.0, 1.0), tensor(0.0, 1.0, 2.0)
@@ -360,14 +360,3 @@ def test_simplex_check_allows_for_the_rounding_of_many_categories():
     for dtype in (torch.float32, torch.bfloat16):
         law = gumbel(10_000, temperature=0.5).law(dtype)
         assert torch.isfinite(law.log_prob(law.sample((20,)))).all()
-
-
-def test_repr_shows_what_matters():
-    assert repr(gaussian(3, (2,), temperature=0.25).law()) == (
-        "InvertibleGaussian(num_categories=3, batch_shape=(2,), temperature=0.25)"
-    )
-    warped = gaussian(3, temperature=tensor(0.1, 0.2), transform=AffineTransform(0.0, 2.0)).law()
-    assert repr(warped).endswith("temperature=tensor(2,), transform=AffineTransform)")
-    masked = gumbel(3, temperature=0.5, mask=bits("010")).law()
-    assert repr(masked).endswith("temperature=0.5, masked)")
-    assert "temperature=0.4)" in repr(gumbel(2, temperature=torch.tensor(0.4)).law(torch.float32))

@@ -99,6 +99,7 @@ def test_vertices_are_rounded_points_and_follow_the_discrete_law(case):
     law = case.law()
     noise = law.draw_noise((20_000,), generator=generator(2))
     hard = law.vertex(noise)
+    assert torch.equal(law.straight_through(noise), hard)
     assert torch.equal(hard, (law.rsample_logit(noise=noise) >= 0).to(hard))
     assert z_score(hard, law.discrete().probs[..., 0]).abs().max() < 5
 
@@ -519,16 +520,6 @@ def test_bad_arguments_are_named(name):
     make, kind, said = BAD[name]
     with pytest.raises(kind, match=said):
         make()
-
-
-def test_repr_is_short_and_tells():
-    law = igr.BinaryInvertibleGaussian(ONE, 1.0, 0.5, AffineTransform(0.0, 2.0))
-    assert (
-        repr(law) == "BinaryInvertibleGaussian(batch_shape=(3,), temperature=0.5, transform=AffineTransform)"
-    )
-    assert repr(igr.BinaryConcrete(torch.ones(3), ONE)) == (
-        "BinaryConcrete(batch_shape=(3,), temperature=tensor(3,))"
-    )
 
 
 def test_a_map_without_an_inverse_has_no_exact_law_and_says_so():

@@ -19,6 +19,7 @@ def everything(law, noise):
         "rsample_log": log_z,
         "drawn": z,
         "drawn log_prob": log_prob,
+        "straight_through": law.straight_through(noise),
         "log_prob": law.log_prob(z),
         "log_prob_of_log": law.log_prob_of_log(log_z),
     }

@@ -178,3 +178,34 @@ def test_estimates_see_which_length_is_the_longest_where_all_underflow():
     noise = above.draw_noise((500,), generator=generator(0))
     wins = torch.nn.functional.one_hot(above.rsample_log(noise=noise).argmax(-1), 3).double().mean(0)
     torch.testing.assert_close(above.discrete("monte_carlo", noise=noise).probs, wins)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_draws_of_a_discrete_law_have_it_and_follow_the_generator(dtype):
+    probs = torch.tensor([[0.5, 0.0, 0.3, 0.2], [0.01, 0.9, 0.09, 0.0]], dtype=dtype)
+    law = igr.DiscreteLaw(torch.log(probs))
+    drawn = law.sample((COUNT // 4, 4), generator=generator("draws"))
+    assert drawn.shape == (COUNT // 4, 4, 2, 4)
+    assert drawn.dtype == dtype
+    assert ((drawn == 0) | (drawn == 1)).all()
+    assert (drawn.sum(-1) == 1).all()
+    counts = drawn.double().sum((0, 1))
+    assert (counts[probs == 0] == 0).all()
+    for row, expected in zip(counts, law.exact_logits.exp(), strict=True):
+        order = expected.argsort()
+        assert chi_square(row[order], COUNT * expected[order]) > 1e-6
+    assert torch.equal(drawn, law.sample((COUNT // 4, 4), generator=generator("draws")))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        first = law.sample((100,))
+        torch.manual_seed(3)
+        assert torch.equal(first, law.sample((100,)))
+    assert law.sample().shape == (2, 4)
+
+
+def test_draws_of_half_precision_never_have_what_cannot_be():
+    """Torch's multinomial of float16 divides by noise that may round to zero (pytorch/pytorch#192812)."""
+    log_probs = torch.full((100_000,), -torch.inf, dtype=torch.float16)
+    log_probs[0] = 0.0
+    drawn = igr.DiscreteLaw(log_probs).sample((100,), generator=generator("half"))
+    assert (drawn[:, 0] == 1).all()

@@ -249,7 +249,7 @@ def test_a_mask_broadcasts_and_is_kept(kind):
     assert wide.rsample().shape == (5, 2, 4)
     assert (wide.rsample()[:, 0, 1] == 0.0).all()
     assert torch.equal(pickle.loads(pickle.dumps(law)).mask, mask)
-    assert repr(law).endswith(", masked)")
+    assert repr(law).endswith(", available=3 of 4)")
     assert kind(4, temperature=0.7).law().mask is None
 
 

@@ -248,6 +248,25 @@ def test_the_vertex_of_a_noise_is_the_nearest_one_to_its_point_and_has_no_gradie
         assert not (found.bool() & law.mask).any()
 
 
+@each()
+def test_straight_through_is_the_vertex_with_the_gradient_of_the_point(case):
+    tensors = {name: value.requires_grad_() for name, value in case.tensors().items()}
+    law = case.law(**tensors)
+    noise = law.draw_noise((5,), generator=generator(0))
+    found = law.straight_through(noise)
+    assert torch.equal(found, law.vertex(noise))
+    weights = torch.randn(found.shape, dtype=law.dtype, generator=generator(1))
+    slopes, expected = (
+        torch.autograd.grad(
+            (weights * points).sum(), list(tensors.values()), allow_unused=True, retain_graph=True
+        )
+        for points in (found, law.rsample(noise=noise))
+    )
+    assert any(slope is not None for slope in slopes)
+    for slope, other in zip(slopes, expected, strict=True):
+        assert (slope is None and other is None) or torch.equal(slope, other)
+
+
 @each(where=lambda case: case.has_exact_law)
 def test_vertices_follow_the_discrete_law(case):
     law = case.law()

@@ -38,8 +38,6 @@ from igr.models.pictures import (
     PRIOR_ROWS,
     completions,
     component_samples,
-    hard_reconstructions,
-    mixture_reconstructions,
     prior_samples,
 )
 from igr.models.sop import SOP
@@ -218,11 +216,9 @@ def _draw_completions(loaded: LoadedSOP, split: str, seed: int) -> None:
 def _draw_mixture(loaded: LoadedDLGMM, split: str, seed: int, components: Components) -> None:
     config, folder = loaded.config, loaded.folder.figures
     origin = f"{_model(loaded)}, epoch {loaded.epoch}"
-    originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
-    decoded = mixture_reconstructions(loaded.model, originals, temperature_of(loaded))
     figure, (axes,) = plot.new_figure(9, 1.8)
     title = f"{config.data} ({split}) and reconstructions from the component of largest share: {origin}"
-    plot.reconstructions(axes, originals, decoded, title=title)
+    plot.reconstructions_of_run(axes, loaded, split=split, title=title)
     plot.save(figure, folder / "reconstructions.png")
 
     weights, shares = components.weights, components.shares
@@ -247,12 +243,10 @@ def _draw_vae(loaded: LoadedVAE, split: str, seed: int) -> None:
     folder = loaded.folder.figures
     origin = f"{_model(loaded)}, epoch {loaded.epoch}"
 
-    originals = images_of_split(loaded, split)[:NUM_RECONSTRUCTIONS]
-    decoded = hard_reconstructions(loaded.model, originals, temperature_of(loaded))
     figure, (axes,) = plot.new_figure(9, 1.8)
     points = "one-hot latents" if config.has_categories else "the means of the latent"
     title = f"{config.data} ({split}) and reconstructions from {points}: {origin}"
-    plot.reconstructions(axes, originals, decoded, title=title)
+    plot.reconstructions_of_run(axes, loaded, split=split, title=title)
     plot.save(figure, folder / "reconstructions.png")
 
     device = next(loaded.model.parameters()).device

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Transform, constraints
 
-from igr import validation
+from igr import reprs, validation
 from igr.distributions.binary_relaxation import BinaryRelaxation
 from igr.distributions.gumbel_softmax import GumbelSoftmax
 from igr.distributions.invertible_gaussian import InvertibleGaussian
@@ -41,7 +41,8 @@ class BinaryConcrete(BinaryRelaxation):
 
     Raises:
         ValueError: unless exactly one of logits and probs is given, shapes broadcast, logits are finite,
-            probabilities between zero and one and the temperature is positive.
+            probabilities between zero and one and the temperature is positive (and not below 1e-31, or 1e-292
+            in float64).
         TypeError: unless logits or probs is a floating-point tensor, and the temperature a number or a
             tensor.
 
@@ -74,7 +75,7 @@ class BinaryConcrete(BinaryRelaxation):
             owner, **{name: parameter.shape}, temperature=validation.shape_of(temperature)
         )
         if checked:
-            validation.check_values(owner, "temperature", temperature, positive=True)
+            validation.check_temperature(owner, "temperature", temperature, parameter.dtype)
             validation.check_values(owner, name, parameter)
             if (
                 probs is not None
@@ -110,6 +111,15 @@ class BinaryConcrete(BinaryRelaxation):
     def as_simplex(self) -> GumbelSoftmax:
         logits = torch.stack([self.logits, torch.zeros_like(self.logits)], dim=-1)
         return GumbelSoftmax(self._temperature, logits=logits, validate_args=False)
+
+    def _forms(self) -> Iterator[list[str]]:
+        temperature = reprs.setting("temperature", self._temperature)
+        if reprs.is_small(self.logits):
+            with torch.no_grad():
+                yield [f"probs={reprs.numbers(self.probs.tolist())}", temperature]
+        batch_shape = f"batch_shape={tuple(self._batch_shape)}"
+        yield [batch_shape, reprs.spread("logits", self.logits), temperature]
+        yield from super()._forms()
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: Generator | None) -> Tensor:
         return standard_logistic(shape, dtype=dtype, device=self.device, generator=generator)
@@ -149,8 +159,9 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         validate_args: Whether to check the values of arguments; torch's global default if ``None``.
 
     Raises:
-        ValueError: for values that are not finite (or not positive where they must be), shapes that do not
-            broadcast, or a transform that is no such map, stick-breaking among them.
+        ValueError: for values that are not finite (or not positive where they must be), a temperature below
+            1e-31 (1e-292 in float64), shapes that do not broadcast, or a transform that is no such map,
+            stick-breaking among them.
         TypeError: unless loc is a floating-point tensor, and scale and temperature are numbers or tensors.
 
     References:
@@ -192,8 +203,8 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         )
         if checked:
             validation.check_values(owner, "loc", loc)
-            for name, value in (("scale", scale), ("temperature", temperature)):
-                validation.check_values(owner, name, value, positive=True)
+            validation.check_values(owner, "scale", scale, positive=True)
+            validation.check_temperature(owner, "temperature", temperature, loc.dtype)
         dtype = loc.dtype
         if not isinstance(scale, Tensor):
             scale = loc.new_full((), float(scale))
@@ -274,9 +285,17 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         slope = self._transform.log_abs_det_jacobian(y, t)
         return log_normal_density((y - loc) / scale, scale) - slope
 
-    def _shown(self) -> str:
-        shown = super()._shown()
-        return shown if self.transform is None else f"{shown}, transform={name_of(self.transform)}"
+    def _forms(self) -> Iterator[list[str]]:
+        transform = "" if self.transform is None else f"transform={name_of(self.transform)}"
+        rest = [reprs.setting("temperature", self._temperature), transform]
+        batch_shape = f"batch_shape={tuple(self._batch_shape)}"
+        if reprs.is_small(self.loc):
+            loc = f"loc={reprs.numbers(self.loc.tolist())}"
+            constant = reprs.is_constant(self.scale)
+            spread = reprs.spread("scale", self.scale) if constant else reprs.setting("scale", self.scale)
+            yield [loc, spread, *rest]
+        yield [batch_shape, reprs.spread("loc", self.loc), reprs.spread("scale", self.scale), *rest]
+        yield [batch_shape, *rest]
 
 
 class _OnVectors(Transform):
@@ -289,6 +308,10 @@ class _OnVectors(Transform):
     def __init__(self, base: Transform) -> None:
         super().__init__()
         self.base = base
+
+    @property
+    def _owner(self) -> str:
+        return name_of(self.base)
 
     def _call(self, x: Tensor) -> Tensor:
         return self.base(x.squeeze(-1)).unsqueeze(-1)

@@ -8,8 +8,10 @@ from typing import Any, Self
 import torch
 from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
+from torch.nn.functional import one_hot
 
-from igr.kernels.tracing import is_traced
+from igr import reprs
+from igr.kernels.tracing import can_be_read, is_traced
 from igr.validation import compute_dtype
 
 
@@ -99,6 +101,38 @@ class DiscreteLaw(OneHotCategorical):
         r""":math:`-\sum_k P(k) \log P(k)`, in nats, with shape :math:`(*B)`."""
         log_p = torch.where(self._exact_logits == -torch.inf, 0.0, self._exact_logits)
         return -(torch.exp(log_p) * log_p).sum(-1).to(self.log_probs.dtype)
+
+    def __repr__(self) -> str:
+        how = "exact"
+        error = self.standard_error
+        if error is not None:
+            how = "estimated"
+            if can_be_read(error) and error.numel() > 0:
+                how += f", standard_error<={error.max().item():.2g}"
+        name = type(self).__name__
+        whole = [*reprs.shape(self), how]
+        if not reprs.is_small(self._exact_logits):
+            return reprs.call(name, whole)
+        probs = torch.exp(self._exact_logits.detach()).tolist()
+        return reprs.call(name, [f"probs={reprs.numbers(probs)}", how], whole)
+
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Draws one-hot vectors.
+
+        Arguments:
+            sample_shape: The shape :math:`S` of independent draws.
+            generator: The source of randomness; torch's default one if ``None``.
+
+        Shapes:
+            Result :math:`(*S, *B, K)`, in the dtype of the law.
+        """
+        shape = Size(sample_shape)
+        with torch.no_grad():
+            # In the precision of the computation: in half precision torch draws what cannot be.
+            probs = torch.exp(self._exact_logits).reshape(-1, self.num_categories)
+            drawn = torch.multinomial(probs, shape.numel(), replacement=True, generator=generator)
+            index = drawn.T.reshape(shape + self._batch_shape)
+            return one_hot(index, self.num_categories).to(self.log_probs.dtype)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         """A view with another batch shape, to which the batch shape broadcasts, as for every distribution."""

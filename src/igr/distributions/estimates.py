@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from igr import reprs
 from igr.distributions.discrete import DiscreteLaw
 from igr.kernels import simplex
 from igr.validation import compute_dtype
@@ -43,6 +44,9 @@ class MeanEstimate:
     value: Tensor
     standard_error: Tensor | None
     method: str
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 @torch.no_grad()

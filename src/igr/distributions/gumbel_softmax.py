@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from igr import validation
+from igr import reprs, validation
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex
 from igr.kernels.fused import Draw
@@ -42,8 +42,8 @@ class GumbelSoftmax(SimplexRelaxation):
 
     Raises:
         ValueError: unless exactly one of logits and probs is given, K is at least 2, shapes broadcast,
-            available logits are finite, probabilities not negative, the temperature is positive and a mask
-            leaves a category.
+            available logits are finite, probabilities not negative, the temperature is positive (and not
+            below 1e-31, or 1e-292 in float64) and a mask leaves a category.
         TypeError: unless logits or probs is a floating-point tensor, the temperature a number or a tensor,
             and a mask a tensor of ``torch.bool``.
 
@@ -93,7 +93,7 @@ class GumbelSoftmax(SimplexRelaxation):
             # From here on masked parameters are finite, so that no product with a zero gradient is NaN.
             parameter = parameter.masked_fill(mask, 0.0)
         if checked:
-            validation.check_values(owner, "temperature", temperature, positive=True)
+            validation.check_temperature(owner, "temperature", temperature, parameter.dtype)
             if probs is None:
                 validation.check_values(owner, "logits", parameter)
             else:
@@ -188,3 +188,14 @@ class GumbelSoftmax(SimplexRelaxation):
             logits = torch.where(self._mask, highest, logits)
         temperature = torch.as_tensor(self._temperature, dtype=torch.float64, device=self.device)
         return mean_of_gumbel_softmax(logits, temperature.unsqueeze(-1), self._mask)
+
+    def _forms(self) -> Iterator[list[str]]:
+        temperature, available = reprs.setting("temperature", self._temperature), reprs.available(self._mask)
+        if reprs.is_small(self._logits):
+            with torch.no_grad():
+                probs = self.probs.tolist()
+            mask = None if self._mask is None else self._mask.expand(self._logits.shape).tolist()
+            yield [f"probs={reprs.numbers(probs, mask)}", temperature, available]
+        if self._mask is None:
+            yield [*reprs.shape(self), reprs.spread("logits", self._logits), temperature]
+        yield from super()._forms()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, cast
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import OneHotCategorical, Transform, constraints, kl_divergence
 
-from igr import validation
+from igr import reprs, validation
 from igr.distributions.discrete import check_categories, dtype_of, exact_logits
 from igr.distributions.pre_image import (
     check_droppable,
@@ -78,9 +78,9 @@ class InvertibleGaussian(SimplexRelaxation):
             :attr:`scale` there mean nothing.
 
     Raises:
-        ValueError: for values that are not finite (or not positive where they must be), shapes that do
-            not broadcast, a transform that does not map K - 1 numbers to K - 1 numbers one to one, or a
-            mask beside a transform or of category K.
+        ValueError: for values that are not finite (or not positive where they must be), a temperature below
+            1e-31 (1e-292 in float64), shapes that do not broadcast, a transform that does not map K - 1
+            numbers to K - 1 numbers one to one, or a mask beside a transform or of category K.
         TypeError: unless loc is a floating-point tensor, scale, temperature and delta are numbers or tensors,
             and a mask is a tensor of ``torch.bool``.
 
@@ -156,7 +156,8 @@ class InvertibleGaussian(SimplexRelaxation):
                 scale = scale.masked_fill(mask[..., :-1], 1.0)
         if checked:
             validation.check_values(owner, "loc", loc)
-            for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
+            validation.check_temperature(owner, "temperature", temperature, dtype)
+            for name, value in (("scale", scale), ("delta", delta)):
                 validation.check_values(owner, name, value, positive=True)
         self._equal_scales = scale.shape[-1] == 1
         self._transform = None if transform is None else on_vectors(transform, loc.shape[-1])
@@ -229,7 +230,7 @@ class InvertibleGaussian(SimplexRelaxation):
             validation.check_probabilities(owner, probs, normalized=True)
             validation.check_values(owner, "probs", probs, positive=True)
             validation.check_values(owner, "scale", scale, positive=True)
-            validation.check_values(owner, "temperature", temperature, positive=True)
+            validation.check_temperature(owner, "temperature", temperature, torch.float64)
             validation.check_values(owner, "delta", delta, positive=True)
         target = probs.double() / probs.double().sum(-1, keepdim=True)
         if not isinstance(scale, Tensor):
@@ -591,8 +592,25 @@ class InvertibleGaussian(SimplexRelaxation):
     def _log_delta(self, dtype: torch.dtype) -> float | Tensor:
         return log_number(self.delta, dtype)
 
-    def _extra_repr(self) -> str:
-        return "" if self.transform is None else f", transform={name_of(self.transform)}"
+    def _forms(self) -> Iterator[list[str]]:
+        temperature, available = reprs.setting("temperature", self._temperature), reprs.available(self._mask)
+        delta = "" if same_number(self.delta, 1.0) else reprs.setting("delta", self.delta)
+        name = "" if self.transform is None else name_of(self.transform)
+        rest = [temperature, delta, name and f"transform={name}", available]
+        if reprs.is_small(self.loc):
+            mask = None if self._mask is None else self._mask[..., :-1].expand(self.loc.shape).tolist()
+            loc = f"loc={reprs.numbers(self.loc.tolist(), mask)}"
+            if reprs.is_constant(self.scale):
+                yield [loc, reprs.spread("scale", self.scale), *rest]
+            else:
+                yield [loc, f"scale={reprs.numbers(self.scale.tolist(), mask)}", *rest]
+        if self._mask is None:
+            ranges = [reprs.spread("loc", self.loc), reprs.spread("scale", self.scale)]
+            yield [*reprs.shape(self), *ranges, *rest]
+        num_categories, batch_shape = reprs.shape(self)
+        yield [num_categories, batch_shape, *rest]
+        # The names of some transforms are long.
+        yield [num_categories, name, temperature, delta, available, batch_shape]
 
 
 def _threshold(temperature: float | Tensor, delta: float | Tensor, dtype: torch.dtype) -> float | Tensor:

@@ -158,4 +158,7 @@ def name_of(transform: Transform | None) -> str:
     """How messages name a transform: by its class, and the space of a broken stick."""
     if isinstance(transform, LogisticStickBreakingTransform):
         return repr(transform)
-    return "none" if transform is None else type(transform).__name__
+    if isinstance(transform, IndependentTransform):
+        return name_of(transform.base_transform)
+    # A map of ours that stands for another one has its name.
+    return "none" if transform is None else getattr(transform, "_owner", type(transform).__name__)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import OneHotCategorical, kl_divergence
 
+from igr import reprs
 from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.estimates import METHODS, MeanEstimate, estimated_law, estimated_mean
 from igr.distributions.reparameterized import Reparameterized
@@ -409,9 +410,6 @@ class SimplexRelaxation(Reparameterized):
         new._kept_law = None
         return new
 
-    def _shown(self) -> str:
-        masked = "" if self._mask is None else ", masked"
-        return f"num_categories={self.num_categories}, {super()._shown()}{self._extra_repr()}{masked}"
-
-    def _extra_repr(self) -> str:
-        return ""
+    def _forms(self) -> Iterator[list[str]]:
+        temperature = reprs.setting("temperature", self._temperature)
+        yield [*reprs.shape(self), temperature, reprs.available(self._mask)]

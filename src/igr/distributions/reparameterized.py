@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from igr import reprs
 from igr.kernels import fused as fused_draws
+from igr.kernels import simplex
 from igr.kernels.tracing import is_traced
 from igr.validation import check_float_tensor, compute_dtype
 
@@ -82,6 +84,18 @@ class Reparameterized(Distribution, ABC):
 
         Raises:
             RuntimeError: if it does not.
+        """
+
+    @abstractmethod
+    def vertex(self, noise: Tensor) -> Tensor:
+        """The hard point of that noise, a draw of the discrete law, without gradient.
+
+        Shapes:
+            Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B)` and the event shape.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
 
     @abstractmethod
@@ -167,6 +181,52 @@ class Reparameterized(Distribution, ABC):
         with torch.no_grad():
             return self.rsample(sample_shape, generator, noise)
 
+    def straight_through(self, noise: Tensor) -> Tensor:
+        """The hard point of that noise, exactly, with the gradient of the relaxed one.
+
+        What ``hard=True`` does in :mod:`igr.functional`: a draw of the discrete law whose gradient is biased.
+
+        Arguments:
+            noise: Base noise as :meth:`draw_noise` returns it.
+
+        Shapes:
+            Result :math:`(*S, *B)` and the event shape.
+
+        References:
+            Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), section 2.2
+
+        Example:
+            >>> from igr import InvertibleGaussian
+            >>> loc = torch.tensor([0.5, -1.0], requires_grad=True)
+            >>> law = InvertibleGaussian(loc, 1.0, temperature=0.5)
+            >>> law.straight_through(torch.tensor([0.0, 2.0]))
+            tensor([0., 1., 0.], grad_fn=<AddBackward0>)
+        """
+        return simplex.straight_through(self.vertex(noise), self.rsample(noise=noise))
+
+    def entropy(self) -> Tensor:
+        """Not to be had: no relaxation has a differential entropy in closed form.
+
+        Raises:
+            NotImplementedError: always; the message names the two numbers that one may want instead.
+        """
+        raise NotImplementedError(
+            f"entropy: no closed form is known for {self!r}; that of the discrete law is "
+            "discrete().entropy(); estimate the differential one as minus the mean of log-densities of "
+            "rsample_and_log_prob."
+        )
+
+    @property
+    def variance(self) -> Tensor:
+        """Not to be had, but for an estimate.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"variance: no quadrature is known for {self!r}; take the variance of draws, by rsample."
+        )
+
     def _chosen_draw(
         self, sample_shape: Sequence[int], noise: Tensor | None, fused: bool | None
     ) -> fused_draws.Draw | None:
@@ -211,13 +271,8 @@ class Reparameterized(Distribution, ABC):
         return new
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown()})"
+        return reprs.call(type(self).__name__, *self._forms())
 
-    def _shown(self) -> str:
-        temperature = self._temperature
-        if isinstance(temperature, Tensor):
-            plain = temperature.dim() == 0 and not is_traced()
-            shown = f"{temperature.item():.4g}" if plain else f"tensor{tuple(temperature.shape)}"
-        else:
-            shown = f"{temperature:.4g}"
-        return f"batch_shape={tuple(self._batch_shape)}, temperature={shown}"
+    def _forms(self) -> Iterator[list[str]]:
+        """What the law says of itself, from the most telling form to the shortest."""
+        yield [f"batch_shape={tuple(self._batch_shape)}", reprs.setting("temperature", self._temperature)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from igr import validation
+from igr import reprs, validation
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.pre_image import name_of
 from igr.kernels import stick_breaking
@@ -40,6 +40,12 @@ class CutSticks:
     needed: Tensor | None
     num_needed: int
     mass_cut: Tensor
+
+    def __repr__(self) -> str:
+        sizes = [f"num_sticks={self.num_sticks}", f"num_categories={self.num_categories}"]
+        batch_shape = f"batch_shape={tuple(self.law.batch_shape)}"
+        cut = [f"num_needed={self.num_needed}", reprs.setting("mass_cut", self.mass_cut)]
+        return reprs.call(type(self).__name__, [*sizes, batch_shape, *cut])
 
     @property
     def num_sticks(self) -> int:
@@ -105,6 +111,9 @@ class StickCount(NamedTuple):
     reached: float
     needed: Tensor
     mass_cut: Tensor
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 class StickTruncation:

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from igr import reprs
 from igr.distributions import SimplexRelaxation
 from igr.estimators.laws import Law, law_of
 from igr.kernels.tracing import is_traced
@@ -34,6 +35,9 @@ class Surrogate(NamedTuple):
     value: Tensor
     loss: Tensor
     control_loss: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 class Estimator(nn.Module, ABC):

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from igr import reprs
 from igr.estimators.estimator import Estimator, Function
 from igr.estimators.laws import law_of, leaves_of, with_leaves
 from igr.estimators.names import by_name
@@ -274,6 +275,9 @@ class GradientMoments(NamedTuple):
     mean: Tensor
     standard_error: Tensor
     variance: Tensor
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 def gradient_moments(

@@ -87,9 +87,7 @@ class GumbelStraightThrough(_Relaxed):
     unbiased = False
 
     def _estimate(self, function: Function, law: Law, noise: Tensor) -> Surrogate:
-        relaxation = self._relaxation(law)
-        hard = relaxation.vertex(noise)
-        return mean_surrogate(function(simplex.straight_through(hard, relaxation.rsample(noise=noise))))
+        return mean_surrogate(function(self._relaxation(law).straight_through(noise)))
 
 
 class RaoBlackwellStraightThrough(_Relaxed):

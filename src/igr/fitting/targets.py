@@ -15,6 +15,7 @@ from torch.distributions import (
     OneHotCategorical,
 )
 
+from igr import reprs
 from igr.errors import shown
 from igr.fitting.integer_laws import IntegerLaw, in_double, is_from_scipy, scipy_law, torch_law
 from igr.validation import check_probabilities, real_number, whole_number
@@ -58,6 +59,11 @@ class Target:
     tail: Tensor
     first: int
     description: str
+
+    def __repr__(self) -> str:
+        batch_shape = f"batch_shape={tuple(self.batch_shape)}" if self.batch_shape else ""
+        sizes = [f"num_categories={self.num_categories}", batch_shape, f"first={self.first}"]
+        return reprs.call(type(self).__name__, [self.description, *sizes, reprs.setting("tail", self.tail)])
 
     @property
     def num_categories(self) -> int:

@@ -105,16 +105,16 @@ def _mean(
     nodes = nodes_for_maximum(place.detach(), reach.detach(), _NUM_NODES, -torch.inf)
     absent = torch.zeros_like(loc, dtype=torch.bool) if mask is None else mask.expand_as(loc)
     size = max(1, _CHUNK // (_NUM_NODES * loc.shape[-1] * _INNER_NODES))
-    parts = []
+    # What a gradient needs is far larger than the means; it is formed again when it is wanted. Without one,
+    # checkpoint only loads torch's compiler, which takes longer than the means.
+    again = torch.is_grad_enabled() and not is_traced() and (loc.requires_grad or spread.requires_grad)
     rows = (t.reshape(-1, t.shape[-1]).split(size) for t in (loc, spread, absent, *nodes))
-    for row in zip(*rows, strict=True):
-        # What a gradient needs is far larger than the means; it is formed again when it is wanted.
-        again = torch.is_grad_enabled() and not is_traced()
-        parts.append(
-            checkpoint(_means_of, functions, *row, use_reentrant=False, preserve_rng_state=False)
-            if again
-            else _means_of(functions, *row)
-        )
+    parts = [
+        checkpoint(_means_of, functions, *row, use_reentrant=False, preserve_rng_state=False)
+        if again
+        else _means_of(functions, *row)
+        for row in zip(*rows, strict=True)
+    ]
     return torch.cat(parts).view(loc.shape)
 
 

@@ -204,7 +204,8 @@ def _in_chunks(
     """:func:`longest_piece_probs` over [N, n], a few laws at a time, those of like needs together."""
     if len(loc) == 0:
         return torch.cat([loc, loc[:, :1]], dim=-1)
-    keeps = torch.is_grad_enabled()
+    # Without a gradient, checkpoint only loads torch's compiler, which takes longer than a law.
+    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (loc, scale, edge))
     parts, order = [], []
     for chosen, mesh in _chunks(loc, scale, edge, in_lengths, precision, num_nodes, keeps):
         mu, sigma, c = (t.index_select(0, chosen) for t in (loc, scale, edge))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 def is_traced() -> bool:
@@ -27,3 +28,13 @@ def is_batched(gradient: Tensor) -> bool:
     That is no transform of ``torch.func``, and knows no work in place either.
     """
     return bool(torch._C._functorch.is_legacy_batchedtensor(gradient))
+
+
+def can_be_read(value: Tensor) -> bool:
+    """Whether the numbers of a tensor are at hand: in memory, and no stand-ins of a tracer."""
+    plain = type(value) in (Tensor, torch.nn.Parameter) and value.device.type == "cpu"
+    if not plain or is_traced() or is_in_torch_dispatch_mode():
+        return False
+    # What has escaped from a transform of torch.func has no numbers of its own.
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(value) or is_batched(value)
+    return not wrapped and value.layout == torch.strided

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import linear
 
+from igr import reprs
 from igr.distributions import StickTruncation
 from igr.models.latents.gaussian import kl_from_standard
 from igr.models.likelihoods import LIKELIHOODS, Likelihood
@@ -63,6 +64,9 @@ class ComponentDraws(NamedTuple):
     log_weights: Tensor
     log_likelihood: Tensor
     log_ratio: Tensor
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
     @property
     def log_terms(self) -> Tensor:

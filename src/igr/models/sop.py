@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from igr import reprs
 from igr.distributions import BinaryConcrete, BinaryInvertibleGaussian, BinaryRelaxation
 from igr.kernels.simplex import straight_through
 from igr.kernels.tracing import is_traced
@@ -154,6 +155,9 @@ class SOPTerms(NamedTuple):
 
     loss: Tensor
     bound: Tensor
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 class SOP(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from igr import reprs
 from igr.estimators import Estimator
 from igr.models.latents import DiscreteLatent, Latent, LatentSample
 from igr.models.likelihoods import Likelihood
@@ -28,6 +29,9 @@ class VAETerms(NamedTuple):
     log_likelihood: Tensor
     kl: Tensor
     parts: dict[str, Tensor]
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 class VAE(nn.Module):

@@ -4,7 +4,9 @@ Nothing here touches ``matplotlib.pyplot``, so importing it changes no global st
 opens; :func:`new_figure` and :func:`save` are enough to get a picture into a file.
 """
 
+from igr.plot.closeness import distances_by_temperature
 from igr.plot.curves import Band, component_weights, loss_curves, quantile_bands
+from igr.plot.discrete import discrete_law
 from igr.plot.dots import DotPanel, dot_figure
 from igr.plot.gradients import estimator_biases, estimator_variances, probe_figure
 from igr.plot.images import (
@@ -17,6 +19,7 @@ from igr.plot.images import (
     traversals,
 )
 from igr.plot.laws import BOX_LEVELS, box_key, distance_boxes, labelled_boxes, law_histogram
+from igr.plot.of_runs import bounds_of_runs, reconstructions_of_run, traversals_of_run
 from igr.plot.runs import (
     SEEDS_BAND,
     Curve,
@@ -26,6 +29,7 @@ from igr.plot.runs import (
     grouped_figure,
     validation_bands,
 )
+from igr.plot.simplex import ternary_density, ternary_samples
 from igr.plot.style import GREY, LINES, legend_below_all, new_figure, save
 
 __all__ = [
@@ -39,12 +43,15 @@ __all__ = [
     "Curve",
     "DotPanel",
     "bounds_figure",
+    "bounds_of_runs",
     "bounds_over_epochs",
     "box_key",
     "comparison_figure",
     "completions",
     "component_weights",
+    "discrete_law",
     "distance_boxes",
+    "distances_by_temperature",
     "dot_figure",
     "estimator_biases",
     "estimator_variances",
@@ -59,7 +66,11 @@ __all__ = [
     "probe_figure",
     "quantile_bands",
     "reconstructions",
+    "reconstructions_of_run",
     "save",
+    "ternary_density",
+    "ternary_samples",
     "traversals",
+    "traversals_of_run",
     "validation_bands",
 ]

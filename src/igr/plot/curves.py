@@ -30,6 +30,9 @@ def quantile_bands(axes: Axes, bands: Sequence[Band], *, xlabel: str, ylabel: st
         xlabel: The label of the horizontal axis.
         ylabel: The label of the vertical axis.
         columns: Of the legend.
+
+    Returns:
+        The axes.
     """
     for position, band in enumerate(bands):
         colour = COLOURS[position % len(COLOURS)]
@@ -72,6 +75,12 @@ def loss_curves(
         positions: The place of each label among all that are compared, which decides its colour and marker in
             every panel; ``None`` for 0, 1, ...
         columns: Of the legend.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: for another number of positions than of histories.
     """
     handles = []
     places = range(len(histories)) if positions is None else positions
@@ -104,6 +113,9 @@ def component_weights(
         title: The title.
         threshold: The weight above which a component is active, a dotted line.
         legend: Whether one is drawn, below.
+
+    Returns:
+        The axes.
     """
     handles = []
     for position, (name, of_model) in enumerate(weights.items()):

@@ -32,6 +32,9 @@ def dot_figure(panels: Sequence[DotPanel], *, axis: str) -> Figure:
     Arguments:
         panels: What they show; all have the same series.
         axis: The label of the horizontal axis, with its unit.
+
+    Returns:
+        A figure of up to three panels in a row, with one legend.
     """
     columns = min(3, len(panels))
     num_rows = -(-len(panels) // columns)

@@ -20,6 +20,9 @@ def estimator_biases(axes: Axes, probe: Probe) -> Axes:
     Arguments:
         axes: Where to draw.
         probe: What :func:`igr.estimators.probe` found.
+
+    Returns:
+        The axes.
     """
     _names(axes, probe)
     for place, row in enumerate(probe.rows):
@@ -35,7 +38,14 @@ def estimator_biases(axes: Axes, probe: Probe) -> Axes:
 def estimator_variances(axes: Axes, probe: Probe) -> Axes:
     """The variance of an estimate, summed over coordinates; the axis is logarithmic.
 
-    One without any variance is left out. Arguments are those of :func:`estimator_biases`.
+    One without any variance is left out.
+
+    Arguments:
+        axes: Where to draw.
+        probe: What :func:`igr.estimators.probe` found.
+
+    Returns:
+        The axes.
     """
     _names(axes, probe)
     axes.set_xscale("log")
@@ -49,7 +59,14 @@ def estimator_variances(axes: Axes, probe: Probe) -> Axes:
 
 
 def probe_figure(probe: Probe) -> Figure:
-    """Bias and variance side by side."""
+    """Bias and variance side by side.
+
+    Arguments:
+        probe: What :func:`igr.estimators.probe` found.
+
+    Returns:
+        A figure of two panels with one legend.
+    """
     figure, panels = new_figure(9.5, 1.9 + 0.32 * len(probe.rows), 2)
     estimator_biases(panels[0], probe)
     estimator_variances(panels[1], probe)

@@ -21,6 +21,9 @@ def image_grid(axes: Axes, rows: Sequence[Tensor], *, title: str) -> Axes:
         axes: Where to draw; an image is one unit high and wide.
         rows: For each row, values in [0, 1], with shape :math:`(N, C, H, W)`, C one or three.
         title: The title.
+
+    Returns:
+        The axes.
     """
     for i, row in enumerate(rows):
         for j, image in enumerate(row.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()):
@@ -47,6 +50,9 @@ def reconstructions(axes: Axes, originals: Tensor, decoded: Tensor, *, title: st
         originals: Values in [0, 1], with shape :math:`(N, C, H, W)`, C one or three.
         decoded: Means of the likelihood, of the same shape.
         title: The title.
+
+    Returns:
+        The axes.
     """
     image_grid(axes, [originals, decoded], title=title)
     axes.set_yticks([0.5, 0.5 + CELL], ["original", "decoded"])
@@ -64,6 +70,9 @@ def completions(
         completed: Those of each model, by what is said of it beside its rows; ``""`` for nothing.
         num_draws: How many draws are shown.
         title: The title.
+
+    Returns:
+        The axes.
     """
     rows, labels = [originals], ["original"]
     for name, of_model in completed.items():
@@ -92,6 +101,12 @@ def labelled_images(axes: Axes, images: Tensor, labels: Sequence[str], *, column
         labels: A text for each image, of at most two lines.
         columns: How many images stand in a row.
         title: The title.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: for another number of labels than of images.
     """
     coloured = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     for number, (image, label) in enumerate(zip(coloured, labels, strict=True)):
@@ -119,6 +134,9 @@ def traversals(axes: Axes, rows: Sequence[Tensor], labels: Sequence[str], *, tit
         rows: For each row, values in [0, 1], with shape :math:`(N, C, H, W)`, C one or three.
         labels: The names of the rows.
         title: The title.
+
+    Returns:
+        The axes.
     """
     image_grid(axes, rows, title=title)
     axes.set_yticks([0.5 + CELL * i for i in range(len(rows))], labels, fontsize=7)

@@ -37,6 +37,9 @@ def distance_boxes(
         largest: The largest distance that is possible, drawn as a dotted line.
         title: The title of the panel.
         position: The place of the law among those of the figure, which decides its colour.
+
+    Returns:
+        The axes.
     """
     gaps = [b - a for a, b in pairwise(temperatures)]
     width = 0.6 * min(gaps, default=1.0)
@@ -62,7 +65,14 @@ def distance_boxes(
 
 
 def box_key(axes: Axes) -> Axes:
-    """How to read :func:`distance_boxes`, in a panel of its own."""
+    """How to read :func:`distance_boxes`, in a panel of its own.
+
+    Arguments:
+        axes: Where to draw.
+
+    Returns:
+        The axes.
+    """
     texts = ("5% point", "25% point", "median", "75% point", "95% point")
     levels = (0.5, 1.5, 2.3, 3.0, 4.2)
     distance_boxes(axes, [0.0], [levels], largest=5.0, title="", position=len(COLOURS) - 1)
@@ -94,6 +104,9 @@ def labelled_boxes(
         mark: A distance to draw a dashed line at.
         title: The title of the panel.
         ylabel: The label of the vertical axis.
+
+    Returns:
+        The axes.
     """
     for position, row in enumerate(quantiles):
         distance_boxes(axes, [position], [row], largest=largest, title=title, position=position)
@@ -127,6 +140,9 @@ def law_histogram(
         title: The title.
         xlabel: The label of the horizontal axis.
         legend: Whether to draw a legend, below the panel; see :func:`legend_below_all`.
+
+    Returns:
+        The axes.
     """
     separate = len(target) <= MOST_SEPARATE_BARS
     categories = list(range(first, first + len(target)))

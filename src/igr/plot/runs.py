@@ -108,6 +108,15 @@ def comparison_figure(runs: Sequence[ComparedRun]) -> Figure:
     """The objective of each run over epochs, one panel for each data set and kind of objective.
 
     Different objectives are different quantities and never share an axis.
+
+    Arguments:
+        runs: The runs, as :func:`igr.evaluation.read_runs` reads them.
+
+    Returns:
+        A figure with its panels side by side.
+
+    Raises:
+        UserError: ``metrics.jsonl`` of a run has a line without its figures.
     """
     panels: dict[tuple[Objective, str], list[Curve]] = {}
     for position, run in enumerate(runs):
@@ -130,6 +139,9 @@ def bounds_over_epochs(axes: Axes, curves: Sequence[Curve], *, title: str, quant
         curves: The runs.
         title: The title of the panel.
         quantity: The label of the vertical axis, without its unit.
+
+    Returns:
+        The axes.
     """
     handles = []
     for curve in curves:
@@ -174,6 +186,15 @@ def grouped_figure(comparison: GroupedComparison) -> Figure:
     There is one panel for each data set, or other thing that is learned, and kind of objective: these are
     different quantities and never share an axis. Rows that differ in nothing else look the same in every
     panel, and one legend below names them.
+
+    Arguments:
+        comparison: The rows, as :func:`igr.evaluation.compare_groups` finds them.
+
+    Returns:
+        A figure with one legend for all panels.
+
+    Raises:
+        UserError: ``metrics.jsonl`` of a run has a line without its figures.
     """
     learned = ("data", "likelihood", "binarization", "image_shape", "trained_kl")
     rows = comparison.rows
@@ -235,6 +256,9 @@ def validation_bands(axes: Axes, bands: Mapping[int, Band], *, title: str, quant
             marker in every panel.
         title: The title of the panel.
         quantity: The label of the vertical axis, without its unit.
+
+    Returns:
+        The axes.
     """
     for position, band in bands.items():
         colour = COLOURS[position % len(COLOURS)]
@@ -264,6 +288,9 @@ def bounds_figure(
         comparison: The rows.
         kinds: The kinds of bound, each with a colour and a marker of its own.
         titles: What a latent is called, by its name.
+
+    Returns:
+        A figure with one legend for all panels.
     """
     columns = min(3, len(comparison.sections))
     num_rows = -(-len(comparison.sections) // columns)

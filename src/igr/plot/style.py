@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from igr import atomic
 
@@ -19,6 +20,8 @@ GREY = "#4D4D4D"
 
 # Beside colours and markers, so that curves close to each other are told apart along their whole length.
 LINES = ("-", "--", "-.", (0, (1, 1.2)), (0, (6, 2, 1, 2, 1, 2)), (0, (8, 3)))
+# Points below an axis that its ticks and its label take.
+_LABELS = 36.0
 # Markers along a curve of many points.
 NUM_MARKERS = 8
 
@@ -26,7 +29,20 @@ NUM_MARKERS = 8
 def new_figure(
     width: float, height: float, num_panels: int = 1, num_rows: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches with its panels side by side, in so many rows of equal length."""
+    """A figure with its panels side by side, in rows of equal length; no window opens.
+
+    Arguments:
+        width: In inches.
+        height: In inches.
+        num_panels: How many panels there are.
+        num_rows: In how many rows.
+
+    Returns:
+        The figure, and the Axes of its panels row by row.
+
+    Example:
+        >>> figure, (left, right) = new_figure(8, 3, num_panels=2)
+    """
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(num_rows, -(-num_panels // num_rows), squeeze=False).ravel()
@@ -36,7 +52,11 @@ def new_figure(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes the figure as a PNG, atomically.
+    """Writes a figure as a PNG, atomically.
+
+    Arguments:
+        figure: The figure.
+        path: The file, whose folder exists.
 
     Raises:
         OSError: The file cannot be written.
@@ -77,10 +97,13 @@ def legend_columns(texts: Sequence[str], width: float) -> int:
 
 
 def legend_below(axes: Axes, handles: Sequence[Any], *, columns: int) -> None:
+    # In points, since labels of axes are as high in a small panel as in a large one.
+    lower = ScaledTranslation(0.0, -_LABELS / 72.0, axes.figure.dpi_scale_trans)
     axes.legend(
         handles=handles,
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.18),
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=axes.transAxes + lower,
         ncols=columns,
         frameon=False,
         fontsize=8,
@@ -89,6 +112,11 @@ def legend_below(axes: Axes, handles: Sequence[Any], *, columns: int) -> None:
 
 
 def legend_below_all(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, which all show what this one does, below the figure."""
+    """One legend for all panels, which all show what this one does, below the figure.
+
+    Arguments:
+        figure: The figure.
+        axes: The panel whose entries are shown.
+    """
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)

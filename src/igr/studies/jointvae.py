@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from igr import plot
-from igr.evaluation import images_of_split, temperature_of
 from igr.models.latents import CONTINUOUS_KL, DISCRETE_KL, GAUSSIAN
-from igr.models.pictures import NUM_RECONSTRUCTIONS, hard_reconstructions, traversals
 from igr.studies.grid import TITLES
 from igr.studies.report import Cell, Picture, Report, Table
 from igr.studies.study import Findings, Study
@@ -149,25 +147,15 @@ def _table(findings: Findings, chosen: Sequence[Sequence[Run]]) -> Table:
 def _pictures(findings: Findings, run: Run) -> list[Picture]:
     """Traversals and reconstructions of one run."""
     loaded = load_run(findings.runs.path(run), data_dir=run.config.data_dir)
-    temperature = temperature_of(loaded)
-    images = images_of_split(loaded, "test")
     config = loaded.config
-    rows = traversals(loaded.model, images[:1], temperature, config.num_categories)
-    labels = [f"Gaussian {i + 1}" for i in range(config.continuous_dim or 0)]
-    labels += (
-        ["category"]
-        if config.num_variables == 1
-        else [f"variable {v + 1}" for v in range(config.num_variables)]
-    )
+    num_rows = config.continuous_dim + config.num_variables
     name = f"{config.data}-{config.network}-{config.latent}-{config.kl}"
     title = f"{config.data}, {TITLES[config.latent]}, {config.kl} KL"
-    width, height = 0.42 * config.num_categories + 1.2, 0.42 * len(rows) + 0.4
+    width, height = 0.42 * config.num_categories + 1.2, 0.42 * num_rows + 0.4
     figure, (axes,) = plot.new_figure(max(width, 4.0), height)
-    plot.traversals(axes, rows, labels, title=title)
-    originals = images[:NUM_RECONSTRUCTIONS]
-    decoded = hard_reconstructions(loaded.model, originals, temperature)
+    plot.traversals_of_run(axes, loaded, title=title)
     second, (below,) = plot.new_figure(9, 1.8)
-    plot.reconstructions(below, originals, decoded, title=f"{title}: test images and their reconstructions")
+    plot.reconstructions_of_run(below, loaded, title=f"{title}: test images and their reconstructions")
     return [
         Picture(
             name=f"traversals-{name}",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Generator, Tensor, nn
 
+from igr import reprs
 from igr.data import PreparedImages
 from igr.errors import UserError
 from igr.training.build import available_device
@@ -24,6 +25,9 @@ class StepTerms(NamedTuple):
 
     loss: Tensor
     sums: Tensor
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 class Task(ABC):

@@ -8,6 +8,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Transform, constraints
 
+from igr import reprs
 from igr.kernels import simplex
 from igr.kernels.numbers import column, log_number, same_number
 from igr.validation import check_values
@@ -72,6 +73,10 @@ class SoftmaxPlusPlusTransform(Transform):
     def __hash__(self) -> int:
         numbers = (self.temperature, self.delta)
         return hash(tuple(id(n) if isinstance(n, Tensor) else n for n in numbers))
+
+    def __repr__(self) -> str:
+        settings = [reprs.setting("temperature", self.temperature), reprs.setting("delta", self.delta)]
+        return reprs.call(type(self).__name__, settings)
 
     def with_cache(self, cache_size: int = 1) -> SoftmaxPlusPlusTransform:
         """The same transform, with or without the cache of its last point that torch's transforms have."""

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from igr import reprs
 from igr.models.latents.latent import ContinuousLatent, DiscreteLatent, Latent, LatentSample
 
 # The KLs that the KL of a joint latent is the sum of.
@@ -22,6 +23,9 @@ class GaussianPosterior(NamedTuple):
 
     loc: Tensor
     scale: Tensor
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
     @property
     def mean(self) -> Tensor:
@@ -147,6 +151,9 @@ class JointPoints(NamedTuple):
 
     discrete: Tensor
     continuous: Tensor
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 class JointPosterior(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
+from igr import reprs
 from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.kernels import simplex
@@ -34,6 +35,9 @@ class LatentSample(NamedTuple):
     points: Any
     kl: Tensor
     parts: dict[str, Tensor]
+
+    def __repr__(self) -> str:
+        return reprs.of_fields(self)
 
 
 class Latent(nn.Module, ABC):
