@@ -193,6 +193,7 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
         (ValueError, lambda: igr.GumbelSoftmax(0.5, logits=THREE * torch.inf, validate_args=True)),
         (ValueError, lambda: igr.GumbelSoftmax(0.5, probs=-POINT, validate_args=True)),
         (ValueError, lambda: igr.GumbelSoftmax(0.0, logits=THREE, validate_args=True)),
+        (ValueError, lambda: igr.GumbelSoftmax(1e-32, logits=THREE, validate_args=True)),
         (ValueError, lambda: igr.GumbelSoftmax(0.5, THREE, validate_args=True, mask=THREE > 0)),
     ],
     "igr.GumbelSoftmax.with_temperature": temperatures(GUMBEL.expand((4,))),
@@ -205,6 +206,7 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
         (ValueError, lambda: igr.BinaryConcrete(0.5, logits=TWO * torch.nan, validate_args=True)),
         (ValueError, lambda: igr.BinaryConcrete(0.5, probs=TWO + 1.0, validate_args=True)),
         (ValueError, lambda: igr.BinaryConcrete(0.0, logits=TWO, validate_args=True)),
+        (ValueError, lambda: igr.BinaryConcrete(1e-32, logits=TWO, validate_args=True)),
     ],
     "igr.BinaryConcrete.with_temperature": temperatures(CONCRETE),
     "igr.BinaryConcrete.expand": expansions(CONCRETE),
@@ -270,6 +272,11 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.BinaryRelaxation.mean": [(NotImplementedError, lambda: MADE.mean)],
     "igr.distributions.reparameterized.Reparameterized.with_temperature": temperatures(BATCH),
     "igr.distributions.reparameterized.Reparameterized.expand": expansions(BATCH),
+    "igr.distributions.reparameterized.Reparameterized.vertex": noises(BATCH.vertex),
+    "igr.distributions.reparameterized.Reparameterized.entropy": [(NotImplementedError, GUMBEL.entropy)],
+    "igr.distributions.reparameterized.Reparameterized.variance": [
+        (NotImplementedError, lambda: GUMBEL.variance),
+    ],
     "igr.distributions.reparameterized.Reparameterized.rsample": [
         *noises(BATCH.rsample),
         (ValueError, lambda: BATCH.rsample(noise=torch.zeros(4, 2), fused=True)),

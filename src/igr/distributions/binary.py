@@ -41,8 +41,8 @@ class BinaryConcrete(BinaryRelaxation):
 
     Raises:
         ValueError: unless exactly one of logits and probs is given, shapes broadcast, logits are finite,
-            probabilities between zero and one and the temperature is positive (and not below 1e-31, or 1e-292
-            in float64).
+            probabilities between zero and one and the temperature is positive (and not below 1e-31, or
+            1e-292 in float64).
         TypeError: unless logits or probs is a floating-point tensor, and the temperature a number or a
             tensor.
 
