@@ -242,7 +242,7 @@ def in_library(name: str) -> bool:
 
 
 def errors_of(function: Any, owner: Any, follow: bool, seen: frozenset = frozenset()) -> set[str]:
-    """The errors that a function raises by itself, or that checks and private helpers of it do."""
+    """The errors that a function raises, or, if followed, what it calls of its own does."""
     raised, calls = steps_of(function)
     found = {error_of(node, function) for node in raised} - {None}
     if follow:
@@ -289,7 +289,7 @@ def resolved(node: ast.expr, function: Any) -> Any:
 
 
 def called_helper(node: ast.expr, function: Any, owner: Any) -> Any:
-    """What is called, if it is a check of igr.validation, private in igr, or the constructor of the class."""
+    """What is called, if it is a check of igr.validation, private in igr, or of the class itself."""
     called = ast.unparse(node)
     if called in ("cls", "type(self)"):
         value = method_of(owner, "__init__")
@@ -305,4 +305,4 @@ def called_helper(node: ast.expr, function: Any, owner: Any) -> Any:
     is_check = is_written(value) and (
         value.__module__ == "igr.validation" or value.__name__.startswith(("_", "check_"))
     )
-    return value if is_check else None
+    return value if is_check or called.startswith(("self.", "cls.", "super().")) else None

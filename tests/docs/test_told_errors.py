@@ -177,6 +177,7 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.InvertibleGaussian.pre_image": noises(BATCH.pre_image),
     "igr.InvertibleGaussian.rsample_and_kl": [
         (NotImplementedError, lambda: PLANAR.rsample_and_kl(GAUSSIAN)),
+        *noises(partial(GAUSSIAN.rsample_and_kl, GAUSSIAN)),
         (ValueError, lambda: GAUSSIAN.rsample_and_kl(GAUSSIAN, noise=TWO, fused=True)),
     ],
     "igr.InvertibleGaussian.discrete_kl": [
@@ -273,6 +274,7 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.distributions.reparameterized.Reparameterized.with_temperature": temperatures(BATCH),
     "igr.distributions.reparameterized.Reparameterized.expand": expansions(BATCH),
     "igr.distributions.reparameterized.Reparameterized.vertex": noises(BATCH.vertex),
+    "igr.distributions.reparameterized.Reparameterized.straight_through": noises(BATCH.straight_through),
     "igr.distributions.reparameterized.Reparameterized.entropy": [(NotImplementedError, GUMBEL.entropy)],
     "igr.distributions.reparameterized.Reparameterized.variance": [
         (NotImplementedError, lambda: GUMBEL.variance),
