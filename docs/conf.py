@@ -34,6 +34,8 @@ extensions = [
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "extensions", "tutorials", "figures", "results/*/tables"]
 nitpicky = True
+# What has no language is a command or its output.
+highlight_language = "none"
 # The documentation builds without a network, so that names of other libraries stay plain text.
 # So do variables of types and what is private.
 nitpick_ignore_regex = [(r"py:.*", r"(?!igr\b).*"), (r"py:.*", r"igr\..*\.(Config|Model|_\w+)")]

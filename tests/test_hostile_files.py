@@ -31,6 +31,7 @@ from igr.errors import UserError
 from igr.evaluation.compared_runs import read_runs, runs_to_csv
 from igr.evaluation.evaluation import stored_evaluation
 from igr.fitting import Fit, fit, priors, uniform_prior
+from igr.pretrained import from_pretrained, save_pretrained
 from igr.sweeps import grid, group, read_slurm_settings, record
 from igr.sweeps.job import EvaluationSettings
 from igr.sweeps.ledger import LEDGER, Ledger
@@ -58,6 +59,7 @@ from run_folders import evaluation, write_run
 from small_celeba import celeba_files, face, jpeg
 from small_images import idx_bytes
 from tiny_runs import TINY
+from written_runs import write_run_of
 
 QUICK, MANY = 100, 2_000
 # Of readers that take a while where all goes well.
@@ -448,6 +450,36 @@ def trained(folder: Path) -> Reader:
     return Reader(b"s" + state, make, read)
 
 
+def pretrained(folder: Path) -> Reader:
+    """The folder of a model that somebody passed on, of which one file is another."""
+    fit([0.2, 0.3, 0.5], "igr").save(folder / "fit.json")
+    write_run_of(replace(TINY, prior=str(folder / "fit.json")).resolved(), folder / "run")
+    path = save_pretrained(folder / "run", folder / "model")
+    right = {name: (path / name).read_bytes() for name in ("config.json", "model.safetensors", "prior.json")}
+    values = {name: json.loads(data) for name, data in right.items() if name.endswith(".json")}
+    names = sorted(right)
+
+    def make(random: Random) -> bytes:
+        place = random.randrange(len(names))
+        name = names[place]
+        if name in values:
+            data = mutated_json(random, values[name])
+        else:
+            data = mutated_safetensors(random, right[name])
+        return bytes([place]) + data
+
+    def read(file: bytes) -> None:
+        # A file without the number of its place is another config.
+        place = file[0] if file and file[0] < len(names) else 0
+        for name, data in right.items():
+            (path / name).write_bytes(file[1:] if name == names[place] else data)
+        found = from_pretrained(path)
+        assert type(found.step) is int
+        assert found.sample(2).shape == (2, *found.config.image_shape)
+
+    return Reader(bytes([1]) + right[names[1]], make, read)
+
+
 # What is fitted, swept and studied.
 
 
@@ -666,6 +698,7 @@ READERS = {
     "result": results,
     "checkpoint": checkpoint,
     "run": trained,
+    "pretrained": pretrained,
     "prior": prior,
     "fit": fits,
     "kept prior": kept_prior,

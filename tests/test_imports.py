@@ -20,9 +20,9 @@ LEVELS = [
     {"transforms"},
     {"distributions"},
     {"functional", "estimators", "fitting", "diagnostics", "schedules", "ternary"},
-    {"progress", "models", "tables"},
+    {"progress", "models", "tables", "pyro"},
     {"data", "training", "evaluation"},
-    {"sweeps"},
+    {"sweeps", "pretrained"},
     {"plot", "studies"},
     {"cli"},
 ]

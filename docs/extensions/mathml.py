@@ -22,12 +22,15 @@ SPELLED = {
     r"\textstyle": "",
 }
 COMMAND = re.compile("|".join(re.escape(name) + r"(?![A-Za-z])" for name in SPELLED))
+# A fraction of two single signs.
+FRACTION = re.compile(r"\\[td]?frac(\w)(\w)")
 # A function before a letter is set apart from it by hand.
 FUNCTION = re.compile(r"(\\(?:log|exp|max|min|tanh|arg))\s*(?=[A-Za-z]|\\(?!mathrm|,|;|!|left|big|Big|{))")
 
 
 def as_mathml(node: nodes.math | nodes.math_block, *, as_block: bool) -> str:
     latex = COMMAND.sub(lambda found: SPELLED[found[0]], node.astext())
+    latex = FRACTION.sub(r"\\frac{\1}{\2}", latex)
     latex = FUNCTION.sub(r"\1\\,", latex)
     try:
         return tex2mathml(latex, as_block=as_block)

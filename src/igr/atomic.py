@@ -1,8 +1,9 @@
-"""Files that are either the old one or the new one, whatever kills the process between."""
+"""Files and folders that are either the old one or the new one, whatever kills the process between."""
 
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,36 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """:func:`write` of a JSON value, indented."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
+    """Has ``fill`` write a folder beside ``path``, and renames it; its files are forced to the disk by it.
+
+    Arguments:
+        path: The folder; it need not exist, and neither need those that it is in.
+        fill: Writes into an empty folder.
+
+    Raises:
+        OSError: Something cannot be written, or ``path`` is a file or not empty; it is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(".unfinished-*"):
+        found = _NAME.fullmatch(left.name)
+        if found and found[2] == path.name and not _is_alive(int(found[1])):
+            # Of a process that was killed.
+            shutil.rmtree(left, ignore_errors=True)
+    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    temporary.mkdir()
+    try:
+        fill(temporary)
+        _sync_folder(temporary)
+        temporary.replace(path)
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def is_unfinished(path: Path) -> bool:

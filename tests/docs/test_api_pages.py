@@ -27,6 +27,7 @@ MODULES = (
     "igr.schedules",
     "igr.studies",
     "igr.sweeps",
+    "igr.ternary",
     "igr.transforms",
 )
 NAMESPACES = {"igr.estimators", "igr.fitting", "igr.functional", "igr.schedules", "igr.__version__"}

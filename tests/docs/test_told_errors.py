@@ -8,7 +8,7 @@ import torch
 
 import igr
 from api_pages import CALLABLES, entries, in_library, section
-from igr import estimators, fitting, functional, schedules
+from igr import estimators, fitting, functional, schedules, ternary
 from igr.diagnostics import diagnose, vertex_distance
 from igr.fitting.temperature import FixedSamples
 from igr.transforms import LogisticStickBreakingTransform, PlanarFlow, PlanarTransform
@@ -257,6 +257,10 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
         (ValueError, lambda: GUMBEL.discrete_kl(igr.GumbelSoftmax(0.5, logits=FIVE).discrete())),
         (NotImplementedError, lambda: PLANAR.discrete_kl(GUMBEL.discrete())),
     ],
+    "igr.distributions.reparameterized.Reparameterized.entropy": [(NotImplementedError, GUMBEL.entropy)],
+    "igr.distributions.reparameterized.Reparameterized.variance": [
+        (NotImplementedError, lambda: CONCRETE.variance)
+    ],
     "igr.SimplexRelaxation.mean": [(NotImplementedError, lambda: PLANAR.mean)],
     "igr.SimplexRelaxation.mean_estimate": [
         (ValueError, lambda: GUMBEL.mean_estimate("exact")),
@@ -275,10 +279,6 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.distributions.reparameterized.Reparameterized.expand": expansions(BATCH),
     "igr.distributions.reparameterized.Reparameterized.vertex": noises(BATCH.vertex),
     "igr.distributions.reparameterized.Reparameterized.straight_through": noises(BATCH.straight_through),
-    "igr.distributions.reparameterized.Reparameterized.entropy": [(NotImplementedError, GUMBEL.entropy)],
-    "igr.distributions.reparameterized.Reparameterized.variance": [
-        (NotImplementedError, lambda: GUMBEL.variance),
-    ],
     "igr.distributions.reparameterized.Reparameterized.rsample": [
         *noises(BATCH.rsample),
         (ValueError, lambda: BATCH.rsample(noise=torch.zeros(4, 2), fused=True)),
@@ -471,6 +471,19 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
         (ValueError, lambda: diagnose(GUMBEL, temperatures=[0.0])),
     ],
     "igr.diagnostics.vertex_distance": [(TypeError, lambda: vertex_distance(WHOLE))],
+    "igr.ternary.to_plane": [
+        (TypeError, lambda: ternary.to_plane(WHOLE)),
+        (ValueError, lambda: ternary.to_plane(FIVE)),
+    ],
+    "igr.ternary.ternary_grid": [
+        (TypeError, lambda: ternary.ternary_grid(2.5)),
+        (ValueError, lambda: ternary.ternary_grid(0)),
+    ],
+    "igr.ternary.log_density": [
+        (TypeError, lambda: ternary.log_density(CONCRETE, POINT)),
+        (ValueError, lambda: ternary.log_density(BATCH, POINT)),
+        (ValueError, lambda: ternary.log_density(STICKS, POINT)),
+    ],
 }
 
 

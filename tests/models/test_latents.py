@@ -115,6 +115,13 @@ def igr_latent(request) -> DiscreteLatent:
     return LATENTS[request.param]().double()
 
 
+ALL = LATENTS | {
+    "gaussian": lambda: GaussianLatent(D),
+    "joint": lambda: JointLatent(planar(), GaussianLatent(D)),
+    "joint truncated": lambda: JointLatent(TruncatedStickBreakingLatent(V, K), GaussianLatent(D)).eval(),
+}
+
+
 def outputs_of(latent: Latent, spread: float = 0.7, count: int = B) -> Tensor:
     return spread * torch.randn(count, latent.num_outputs, generator=source(5), dtype=torch.float64)
 
@@ -363,6 +370,18 @@ def test_laws_that_do_not_change_are_made_once_for_a_temperature_and_a_dtype(lat
     assert latent.discrete_prior().logits.dtype == torch.float32
     assert latent.draw_noise((2,), source()).dtype == torch.float32
     assert noise.dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_points_alone_are_those_of_a_sample(name):
+    latent = ALL[name]().double()
+    posterior = latent(outputs_of(latent), TEMPERATURE)
+    noise = latent.draw_noise((5, B), source(7))
+    found = latent.points(posterior, noise)
+    expected = latent.sample(posterior, noise, TEMPERATURE, "relaxed").points
+    torch.testing.assert_close(latent.features(found), latent.features(expected))
+    if isinstance(latent, JointLatent):
+        assert isinstance(found, JointPoints)
 
 
 @pytest.mark.parametrize("kl", ["relaxed", "discrete"])

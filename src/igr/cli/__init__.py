@@ -13,6 +13,7 @@ from igr.training.processes import are_several
 COMMANDS = {
     "train": "train one model and write its run folder",
     "evaluate": "bounds on the log-likelihood of a trained run, and pictures",
+    "export": "a trained run as a folder to pass on, which igr.pretrained reads",
     "compare": "several evaluated runs in one table and one figure",
     "sweep": "many runs: seeds, a grid of settings, a temperature that is tuned",
     "data": "the data sets: igr data list, check, prepare or show",

@@ -210,7 +210,7 @@ class Reparameterized(Distribution, ABC):
         return simplex.straight_through(self.vertex(noise), self.rsample(noise=noise))
 
     def entropy(self) -> Tensor:
-        """Not to be had: no relaxation has a differential entropy in closed form.
+        """Not to be had: no relaxation has a differential entropy (in nats, :math:`(*B)`) in closed form.
 
         Raises:
             NotImplementedError: always; the message names the two numbers that one may want instead.
@@ -223,7 +223,7 @@ class Reparameterized(Distribution, ABC):
 
     @property
     def variance(self) -> Tensor:
-        """Not to be had, but for an estimate.
+        """Not to be had, but for an estimate; it would have the shape of a point.
 
         Raises:
             NotImplementedError: always.

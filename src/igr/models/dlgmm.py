@@ -314,6 +314,44 @@ class DLGMM(nn.Module):
         sticks = noise[..., : posterior.num_components - 1]
         return posterior.sticks.log_weights(sticks).exp()
 
+    def draw_points(
+        self, posterior: MixturePosterior, num_samples: int, generator: Generator | None = None
+    ) -> Tensor:
+        """Points of the latent, each of a component that is drawn by the weights: shape :math:`(S, B, D)`.
+
+        Arguments:
+            posterior: That of the images, with nothing cut.
+            num_samples: The number S of points for each image.
+            generator: The source of weights, components and points.
+        """
+        shape = (num_samples, *posterior.loc.shape[:-2])
+        component = self._drawn(posterior.sticks, shape, generator)[..., None, None]
+        loc, scale = (
+            of.expand(*shape, *of.shape[-2:]).take_along_dim(component, -2).squeeze(-2)
+            for of in (posterior.loc, posterior.scale)
+        )
+        return torch.addcmul(loc, scale, self._normal(tuple(loc.shape), generator))
+
+    def draw_prior(
+        self, num_points: int, temperature: Tensor | float = 1.0, generator: Generator | None = None
+    ) -> Tensor:
+        """Points of the prior, with shape :math:`(N, D)`.
+
+        Arguments:
+            num_points: The number N of points.
+            temperature: Of logit-normal sticks.
+            generator: The source of weights, components and points.
+        """
+        prior = self.sticks(self.prior_loc.new_zeros(self.sticks.num_outputs), temperature)
+        loc = self.prior_loc[self._drawn(prior, (num_points,), generator)]
+        return loc + self._normal(tuple(loc.shape), generator)
+
+    def _drawn(self, sticks: StickLaw, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+        """Components, each by weights of its own, int64 with that shape."""
+        noise = self.sticks.draw_noise(shape, generator, self.prior_loc)
+        weights = sticks.log_weights(noise).exp()
+        return torch.multinomial(weights.flatten(0, -2), 1, generator=generator).view(shape)
+
     def _divided(self, posterior: MixturePosterior, drawn: ComponentDraws) -> tuple[Tensor, Tensor, Tensor]:
         """The shares of the components, the log-likelihood by these, and what the components cost."""
         if not self.sums_out:

@@ -42,7 +42,7 @@ def hard_reconstructions(model: VAE, images: Tensor, temperature: float) -> Tens
 
 
 @torch.no_grad()
-def prior_samples(model: VAE, num_images: int, generator: Generator) -> Tensor:
+def prior_samples(model: VAE, num_images: int, generator: Generator | None = None) -> Tensor:
     """The mean images for points drawn from the prior, categorical ones at vertices.
 
     Arguments:
@@ -116,7 +116,9 @@ class Completions(NamedTuple):
 
 
 @torch.no_grad()
-def completions(model: SOP, images: Tensor, temperature: float, generator: Generator) -> Completions:
+def completions(
+    model: SOP, images: Tensor, temperature: float, generator: Generator | None = None
+) -> Completions:
     """Images with their lower halves as hard units predict them from the upper ones.
 
     Arguments:

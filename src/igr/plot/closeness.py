@@ -38,7 +38,7 @@ def distances_by_temperature(
     Arguments:
         axes: Where to draw; the legend goes below.
         laws: At most six, by what they are called; of a batch all points count alike.
-        temperatures: In ascending order; those of the laws themselves have no part.
+        temperatures: In ascending order, with shape :math:`(T)`; those of the laws themselves have no part.
         num_samples: Points of each law of a batch.
         generator: The source of randomness; torch's default one if ``None``. One number is drawn from it.
         title: The title.

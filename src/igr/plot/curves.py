@@ -12,7 +12,15 @@ from igr.plot.style import COLOURS, GREY, LINES, legend_below, plain_frame, styl
 
 @dataclass(frozen=True)
 class Band:
-    """A curve with a band around it, each of ``lower``, ``middle`` and ``upper`` one number for every x."""
+    """A curve with a band around it.
+
+    Attributes:
+        label: Its text in a legend.
+        x: Where it is known, in ascending order.
+        lower: The lower edge of the band, one number for every x.
+        middle: The curve, likewise.
+        upper: The upper edge of the band, likewise.
+    """
 
     label: str
     x: Sequence[float]

@@ -94,8 +94,11 @@ SEEDS_BAND = "± one standard error over seeds"
 class Curve:
     """Figures of one run over its epochs, in nats per image.
 
-    ``training`` and ``validation`` are pairs of epoch and value. ``position`` is the place of the run
-    among all that are compared, and decides its colour and marker in every panel.
+    Attributes:
+        label: What the run is called.
+        position: Its place among all that are compared, which decides its colour and marker in every panel.
+        training: Pairs of an epoch and the value in it.
+        validation: Likewise, where validation was measured.
     """
 
     label: str

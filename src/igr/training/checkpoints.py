@@ -53,7 +53,7 @@ def write(folder: Path, step: int, epoch: int, tensors: Mapping[str, Tensor]) ->
     path = path_of(folder, step)
     contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Damage that leaves the header as it is would be read as other numbers.
-    checksums = {name: _checksum(tensor) for name, tensor in contents.items()}
+    checksums = {name: checksum(tensor) for name, tensor in contents.items()}
     record = {"format": FORMAT, "step": step, "epoch": epoch, "crc32": checksums}
     metadata = {"igr": json.dumps(record)}
     with writing(path, folder.parent):
@@ -106,8 +106,12 @@ def read(path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
         return Checkpoint(path, step, epoch, placed)
 
 
-def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+def newest_whole(folder: Path, use: str = "training goes on from") -> tuple[Path | None, list[str]]:
     """The checkpoint to go on from.
+
+    Arguments:
+        folder: Where checkpoints of the run are.
+        use: What is done with the one that is found, for the sentences.
 
     Returns:
         The newest that is whole, or ``None`` where there is none at all, and a sentence on each newer one.
@@ -130,7 +134,7 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
         except FileNotFoundError:
             # Training goes on meanwhile, and has removed it.
             continue
-        found = f"training goes on from {path.name}"
+        found = f"{use} {path.name}"
         return path, [f"{str(error).rpartition('; ')[0]}; {found}, which is whole" for error in broken]
     if broken:
         raise broken[0]
@@ -170,15 +174,16 @@ def _verify(path: Path, file: Any, names: Iterable[str]) -> tuple[int, int, dict
         raise _broken(path, "its header names other tensors than were written")
     tensors = {}
     for name in names:
-        if (kind := file.get_slice(name).get_dtype()) not in _TYPES.values():
+        if (kind := file.get_slice(name).get_dtype()) not in TYPES.values():
             raise _broken(path, f"{name} has the type {kind}, which is never written")
         tensors[name] = file.get_tensor(name)
-        if checksums is not None and _checksum(tensors[name]) != checksums[name]:
+        if checksums is not None and checksum(tensors[name]) != checksums[name]:
             raise _broken(path, f"the numbers of {name} are not those that were written")
     return step, epoch, tensors
 
 
-def _checksum(tensor: Tensor) -> int:
+def checksum(tensor: Tensor) -> int:
+    """That of the numbers of a contiguous tensor on the CPU."""
     return zlib.crc32(tensor.numpy().reshape(-1).view("uint8").data)
 
 
@@ -214,15 +219,16 @@ def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
         )
 
 
-_TYPES = {torch.float32: "F32", torch.float64: "F64"}
+# The types that are ever written, by their names in a header.
+TYPES = {torch.float32: "F32", torch.float64: "F64"}
 
 
 def _check_layout(path: Path, name: str, found, expected: Tensor) -> None:  # type: ignore[no-untyped-def]
     got_shape, got_type = tuple(found.get_shape()), found.get_dtype()
-    if (got_shape, got_type) != (tuple(expected.shape), _TYPES[expected.dtype]):
+    if (got_shape, got_type) != (tuple(expected.shape), TYPES[expected.dtype]):
         raise UserError(
             f"expected {name} with shape {tuple(expected.shape)} and type "
-            f"{_TYPES[expected.dtype]} in {path}; got shape {shown(got_shape)} and type {got_type}; "
+            f"{TYPES[expected.dtype]} in {path}; got shape {shown(got_shape)} and type {got_type}; "
             "use the checkpoint with the config it was trained with"
         )
 

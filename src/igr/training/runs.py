@@ -97,6 +97,11 @@ class RunFolder:
                 f"expected a config of format {FORMAT} at {self._config}; got format "
                 f"{shown(record.get('format'))}; use the version of igr that wrote it"
             )
+        if "settings" in record and "config" not in record:
+            raise UserError(
+                f"expected the folder of a run; got {self.path}, which has a trained model alone, as igr "
+                "export writes it; name the run, or read the model with igr.pretrained.from_pretrained"
+            )
         if not isinstance(record.get("config"), dict):
             raise UserError(
                 f"expected settings by name as the config in {self._config}; got "

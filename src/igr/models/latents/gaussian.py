@@ -113,8 +113,10 @@ class GaussianLatent(ContinuousLatent):
         kl: str,
         straight_through: bool = False,
     ) -> LatentSample:
-        points = torch.addcmul(posterior.loc, posterior.scale, noise)
-        return LatentSample(points, self.divergence(posterior), {})
+        return LatentSample(self.points(posterior, noise), self.divergence(posterior), {})
+
+    def points(self, posterior: GaussianPosterior, noise: Tensor) -> Tensor:
+        return torch.addcmul(posterior.loc, posterior.scale, noise)
 
     def divergence(self, posterior: GaussianPosterior) -> Tensor:
         """The KL from the posterior to the prior, in closed form, with shape :math:`(*)`, in nats."""
@@ -136,7 +138,7 @@ class GaussianLatent(ContinuousLatent):
         points: Tensor = continuous
         return points
 
-    def draw_prior_points(self, num_points: int, generator: Generator) -> Tensor:
+    def draw_prior_points(self, num_points: int, generator: Generator | None = None) -> Tensor:
         return self.draw_noise((num_points,), generator)
 
 
@@ -226,6 +228,13 @@ class JointLatent(Latent):
         parts = {DISCRETE_KL: d.kl, CONTINUOUS_KL: c.kl, **d.parts}
         return LatentSample(JointPoints(d.points, c.points), d.kl + c.kl, parts)
 
+    def points(self, posterior: JointPosterior, noise: Tensor) -> JointPoints:
+        of_discrete, own = self._noise_of_parts(noise)
+        return JointPoints(
+            self.discrete.points(posterior.discrete, of_discrete),
+            self.continuous.points(posterior.continuous, own),
+        )
+
     @property
     def part_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Those of the two KLs, and what the categorical part has."""
@@ -239,7 +248,7 @@ class JointLatent(Latent):
     def pre_image(self, posterior: JointPosterior, noise: Tensor) -> tuple[JointPoints, Tensor]:
         of_discrete, own = self._noise_of_parts(noise)
         d, log_ratio = self.discrete.pre_image(posterior.discrete, of_discrete)
-        c = self.continuous.sample(posterior.continuous, own, 1.0, "relaxed").points
+        c = self.continuous.points(posterior.continuous, own)
         return JointPoints(d, c), log_ratio + self.continuous.log_ratio(posterior.continuous, c)
 
     def _noise_of_parts(self, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,6 +113,10 @@ class Latent(nn.Module, ABC):
                 the gradient of these.
         """
 
+    @abstractmethod
+    def points(self, posterior: Any, noise: Tensor) -> Any:
+        """Points of a posterior alone, with nothing cut; arguments as those of :meth:`sample`."""
+
     def pre_image(self, posterior: Any, noise: Tensor) -> tuple[Any, Tensor]:
         r"""Vertices and their importance weights over the pre-image, for Gaussian laws.
 
@@ -156,12 +160,12 @@ class Latent(nn.Module, ABC):
             continuous: Points of the Gaussian part, with shape :math:`(*, D)`; ``None`` where there is none.
         """
 
-    def draw_prior(self, num_points: int, generator: Generator) -> Any:
+    def draw_prior(self, num_points: int, generator: Generator | None = None) -> Any:
         """Points of the prior, categorical ones at vertices.
 
         Arguments:
             num_points: The number N of points.
-            generator: The source of randomness, on the device of the model.
+            generator: The source of randomness, on the device of the model; torch's default one if ``None``.
         """
         parts = (
             None if part is None else part.draw_prior_points(num_points, generator)
@@ -182,12 +186,12 @@ class ContinuousLatent(Latent):
     """A latent of real numbers, with an ordinary density; see :class:`~igr.models.latents.GaussianLatent`."""
 
     @abstractmethod
-    def draw_prior_points(self, num_points: int, generator: Generator) -> Tensor:
+    def draw_prior_points(self, num_points: int, generator: Generator | None = None) -> Tensor:
         """Points of the prior.
 
         Arguments:
             num_points: The number N of points.
-            generator: The source of randomness, on the device of the model.
+            generator: The source of randomness, on the device of the model; torch's default one if ``None``.
 
         Shapes:
             Result :math:`(N, D)`.
@@ -364,6 +368,9 @@ class DiscreteLatent(Latent):
             z = self._hard(posterior, noise, z)
         return LatentSample(z, value, {})
 
+    def points(self, posterior: SimplexRelaxation, noise: Tensor) -> Tensor:
+        return posterior.rsample(noise=noise)
+
     @abstractmethod
     def relaxed(
         self, posterior: SimplexRelaxation, noise: Tensor, temperature: Tensor | float
@@ -430,12 +437,12 @@ class DiscreteLatent(Latent):
         points: Tensor = discrete
         return points
 
-    def draw_prior_points(self, num_points: int, generator: Generator) -> Tensor:
+    def draw_prior_points(self, num_points: int, generator: Generator | None = None) -> Tensor:
         """Vertices, one for each variable, drawn from the prior.
 
         Arguments:
             num_points: The number N of points.
-            generator: The source of randomness, on the device of the model.
+            generator: The source of randomness, on the device of the model; torch's default one if ``None``.
 
         Shapes:
             Result :math:`(N, V, K)`.

@@ -186,6 +186,9 @@ class TruncatedStickBreakingLatent(StickBreakingLatent):
         parts = {MASS_CUT: mass, NUM_STICKS: torch.full_like(mass, cut.num_sticks)}
         return LatentSample(cut.pad(z), divergence, parts)
 
+    def points(self, posterior: SimplexRelaxation, noise: Tensor) -> Tensor:
+        return super().points(posterior, noise.chunk(2, dim=-1)[0])
+
     def relaxed(
         self, posterior: SimplexRelaxation, noise: Tensor, temperature: Tensor | float
     ) -> tuple[Tensor, Tensor]:
