@@ -110,7 +110,7 @@ def problems(name: str, value: Any, text: str) -> Iterator[str]:
         if len(names) > 1 or inspect.isclass(value) or section(text, "Arguments") is not None:
             yield from problems_of_arguments(names, text, dict.fromkeys(entries(section(above, "Arguments"))))
         kinds = [str(parameter.annotation) for parameter in parameters.values()]
-        if not inspect.isclass(value):
+        if not inspect.isclass(value) and gives_something(value):
             kinds.append(str(inspect.signature(runs).return_annotation))
         if any(re.search(r"\bTensor\b", kind) for kind in kinds) and not tells_shapes(text + above):
             yield f"tells no shape, and has tensors among {kinds}"
@@ -121,9 +121,15 @@ def problems(name: str, value: Any, text: str) -> Iterator[str]:
         for error in sorted(errors_of(runs, owner, follow=in_library(name))):
             if error not in told_errors:
                 yield f"raises {error}, which its docstring does not tell"
-        is_number = not inspect.isclass(value) and "Tensor" in kinds[-1]
+        is_number = not inspect.isclass(value) and any("Tensor" in kind for kind in kinds[-1:])
         if is_number and IN_NATS.search(name) and "nats" not in text:
             yield "tells no unit"
+
+
+def gives_something(function: Any) -> bool:
+    """Whether a function does not only raise an error."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0].body
+    return not isinstance(body[-1], ast.Raise)
 
 
 def method_of(value: type, name: str, below: Any = None) -> Any:
@@ -236,7 +242,7 @@ def in_library(name: str) -> bool:
 
 
 def errors_of(function: Any, owner: Any, follow: bool, seen: frozenset = frozenset()) -> set[str]:
-    """The errors that a function raises by itself, or that checks and private helpers of it do."""
+    """The errors that a function raises, or, if followed, what it calls of its own does."""
     raised, calls = steps_of(function)
     found = {error_of(node, function) for node in raised} - {None}
     if follow:
@@ -283,7 +289,7 @@ def resolved(node: ast.expr, function: Any) -> Any:
 
 
 def called_helper(node: ast.expr, function: Any, owner: Any) -> Any:
-    """What is called, if it is a check of igr.validation, private in igr, or the constructor of the class."""
+    """What is called, if it is a check of igr.validation, private in igr, or of the class itself."""
     called = ast.unparse(node)
     if called in ("cls", "type(self)"):
         value = method_of(owner, "__init__")
@@ -299,4 +305,4 @@ def called_helper(node: ast.expr, function: Any, owner: Any) -> Any:
     is_check = is_written(value) and (
         value.__module__ == "igr.validation" or value.__name__.startswith(("_", "check_"))
     )
-    return value if is_check else None
+    return value if is_check or called.startswith(("self.", "cls.", "super().")) else None

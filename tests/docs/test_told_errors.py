@@ -177,6 +177,7 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.InvertibleGaussian.pre_image": noises(BATCH.pre_image),
     "igr.InvertibleGaussian.rsample_and_kl": [
         (NotImplementedError, lambda: PLANAR.rsample_and_kl(GAUSSIAN)),
+        *noises(partial(GAUSSIAN.rsample_and_kl, GAUSSIAN)),
         (ValueError, lambda: GAUSSIAN.rsample_and_kl(GAUSSIAN, noise=TWO, fused=True)),
     ],
     "igr.InvertibleGaussian.discrete_kl": [
@@ -193,6 +194,7 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
         (ValueError, lambda: igr.GumbelSoftmax(0.5, logits=THREE * torch.inf, validate_args=True)),
         (ValueError, lambda: igr.GumbelSoftmax(0.5, probs=-POINT, validate_args=True)),
         (ValueError, lambda: igr.GumbelSoftmax(0.0, logits=THREE, validate_args=True)),
+        (ValueError, lambda: igr.GumbelSoftmax(1e-32, logits=THREE, validate_args=True)),
         (ValueError, lambda: igr.GumbelSoftmax(0.5, THREE, validate_args=True, mask=THREE > 0)),
     ],
     "igr.GumbelSoftmax.with_temperature": temperatures(GUMBEL.expand((4,))),
@@ -205,6 +207,7 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
         (ValueError, lambda: igr.BinaryConcrete(0.5, logits=TWO * torch.nan, validate_args=True)),
         (ValueError, lambda: igr.BinaryConcrete(0.5, probs=TWO + 1.0, validate_args=True)),
         (ValueError, lambda: igr.BinaryConcrete(0.0, logits=TWO, validate_args=True)),
+        (ValueError, lambda: igr.BinaryConcrete(1e-32, logits=TWO, validate_args=True)),
     ],
     "igr.BinaryConcrete.with_temperature": temperatures(CONCRETE),
     "igr.BinaryConcrete.expand": expansions(CONCRETE),
@@ -274,6 +277,8 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.BinaryRelaxation.mean": [(NotImplementedError, lambda: MADE.mean)],
     "igr.distributions.reparameterized.Reparameterized.with_temperature": temperatures(BATCH),
     "igr.distributions.reparameterized.Reparameterized.expand": expansions(BATCH),
+    "igr.distributions.reparameterized.Reparameterized.vertex": noises(BATCH.vertex),
+    "igr.distributions.reparameterized.Reparameterized.straight_through": noises(BATCH.straight_through),
     "igr.distributions.reparameterized.Reparameterized.rsample": [
         *noises(BATCH.rsample),
         (ValueError, lambda: BATCH.rsample(noise=torch.zeros(4, 2), fused=True)),

@@ -411,7 +411,9 @@ class InvertibleGaussian(SimplexRelaxation):
 
         Raises:
             NotImplementedError: if there is no closed form; the message says why.
-            ValueError: if a kernel must draw and cannot.
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives, or a kernel must
+                draw and cannot.
 
         Example:
             >>> law = InvertibleGaussian(torch.tensor([0.5, -0.5]), 0.8, temperature=0.3)

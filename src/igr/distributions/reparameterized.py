@@ -90,11 +90,12 @@ class Reparameterized(Distribution, ABC):
     def vertex(self, noise: Tensor) -> Tensor:
         """The hard point of that noise, a draw of the discrete law, without gradient.
 
-        Arguments:
-            noise: Base noise as :meth:`draw_noise` returns it.
-
         Shapes:
-            Result :math:`(*S, *B)` and the event shape.
+            Noise as :meth:`draw_noise` gives it, result :math:`(*S, *B)` and the event shape.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
         """
 
     @abstractmethod
@@ -183,13 +184,18 @@ class Reparameterized(Distribution, ABC):
     def straight_through(self, noise: Tensor) -> Tensor:
         """The hard point of that noise, exactly, with the gradient of the relaxed one.
 
-        What ``hard=True`` does in :mod:`igr.functional`: a draw of the discrete law whose gradient is biased.
+        What ``hard=True`` does in :func:`igr.functional.gumbel_softmax`: a draw of the discrete law whose
+        gradient is biased.
 
         Arguments:
             noise: Base noise as :meth:`draw_noise` returns it.
 
         Shapes:
             Result :math:`(*S, *B)` and the event shape.
+
+        Raises:
+            TypeError: unless the noise is a floating-point tensor.
+            ValueError: if the noise does not have the shape that :meth:`draw_noise` gives.
 
         References:
             Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), section 2.2

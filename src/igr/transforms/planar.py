@@ -122,6 +122,7 @@ class _Planar(JointTransform):
         return Size(shape)
 
     def inverse_shape(self, shape: Any) -> Size:
+        """The shape itself; errors are those of :meth:`forward_shape`."""
         return self.forward_shape(shape)
 
     def _check_size(self, name: str, shape: Any) -> None:
