@@ -134,8 +134,8 @@ def law_histogram(
 
     Arguments:
         axes: Where to draw.
-        target: The probabilities of the target, drawn as bars; like the next two numbers, or a tensor with shape
-            :math:`(K)`.
+        target: The probabilities of the target, drawn as bars; like the next two numbers, or a tensor with
+            shape :math:`(K)`.
         before: Those of the law before the fit, a dashed outline.
         after: Those of the law after the fit: dots where there is room for them, or else an outline.
         first: The number of the first category.

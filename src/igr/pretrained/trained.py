@@ -235,7 +235,8 @@ class TrainedSOP(Trained[SOPConfig, SOP]):
         """Images with their lower halves as the model predicts them, by hard units.
 
         Arguments:
-            images: Whole images, as :meth:`prepare` takes them, with shape :math:`(N, C, H, W)`; their lower halves are not looked at.
+            images: Whole images, as :meth:`prepare` takes them, with shape :math:`(N, C, H, W)`; their lower
+                halves are not looked at.
             generator: The source of randomness, on the device of the model.
         """
         return completions(self.model, self.prepare(images), self.temperature, generator)
