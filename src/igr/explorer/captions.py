@@ -99,6 +99,6 @@ def distance(scene: Scene) -> str:
     count = min(scene.settings.num_samples, CURVE_POINTS)
     return (
         f"Median (line) and {low:.0%} to {high:.0%} (band) of {count:,} points. At your temperature "
-        f"{scene.settings.temperature:g} the median is {scene.median_distance:.3f}; 0 is a vertex, the dotted "
-        "line the centre."
+        f"{scene.settings.temperature:g} the median is {scene.median_distance:.3f}; 0 is a vertex, the "
+        "dotted line the centre."
     )

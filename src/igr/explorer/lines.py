@@ -114,7 +114,7 @@ def _printed(settings: Settings) -> list[str]:
         'print("discrete law:", discrete.probs)',
         'print("frequencies: ", frequencies.probs)',
         'print(f"median distance to the nearest vertex: {distance:.4f}")',
-        f'print(f"KL of the relaxed laws: {start}{{relaxed_kl:.4g}}{error} nats")',
+        f'print(f"KL of the relaxed laws: {start}{{relaxed_kl:.4f}}{error} nats")',
         f'print(f"KL of the discrete laws: {"" if settings.is_exact else "about "}{{discrete_kl:.4f}} nats")',
     ]
 

@@ -67,11 +67,12 @@ async def _serve(port: int | None, show: bool, started: Callable[[str], None]) -
 
 def _sockets(port: int | None) -> tuple[list[socket], int]:
     try:
-        return bind_sockets(ADDRESS, USUAL_PORT if port is None else port)
+        bound: tuple[list[socket], int] = bind_sockets(ADDRESS, USUAL_PORT if port is None else port)
     except OSError as error:
         if port is None and error.errno == errno.EADDRINUSE:
-            return bind_sockets(ADDRESS, 0)
+            return _sockets(0)
         raise UserError(
             f"expected a port that is free; got {port} ({error.strerror or error}); choose another with "
             "--port, or leave it out"
         ) from error
+    return bound

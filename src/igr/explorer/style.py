@@ -1,6 +1,6 @@
 """Colours, and how texts and controls look."""
 
-from bokeh.models import Div, InlineStyleSheet
+from bokeh.models import Div
 from bokeh.palettes import Blues256
 
 # Okabe and Ito's palette, as in the pictures of igr.plot.
@@ -14,8 +14,8 @@ PALETTE = tuple(reversed(Blues256))
 # That of bokeh's canvas too.
 FONT = "Helvetica, Arial, sans-serif"
 
-TEXTS = InlineStyleSheet(
-    css=f"""
+# As texts, since a model belongs to one page alone.
+TEXTS = f"""
     :host {{ width: 100%; font: 13px/1.4 {FONT}; color: #52606D; }}
     .bk-clearfix {{ width: 100%; }}
     .title {{ font-size: 14px; font-weight: 650; color: #1F2933; }}
@@ -26,23 +26,18 @@ TEXTS = InlineStyleSheet(
     .bar {{ height: 9px; border: 1px solid #AAB4BE; }}
     .ticks {{ display: flex; justify-content: space-between; font-size: 11px; }}
     """
-)
-CONTROLS = InlineStyleSheet(
-    css=f"""
+CONTROLS = f"""
     :host {{ font: 13px/1.4 {FONT}; }}
     label, .bk-slider-title {{ color: #1F2933; font-size: 13px; }}
     .noUi-connect {{ background: {COLOURS[0]}; }}
     """
-)
-PROGRAM = InlineStyleSheet(
-    css="""
+PROGRAM = """
     .bk-clearfix { width: 100%; }
     pre { margin: 0; padding: 8px 10px; background: #F5F6F8; border-radius: 6px; height: 262px;
           overflow: auto;
           font: 12px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; color: #1F2933;
           user-select: text; white-space: pre; }
     """
-)
 
 
 def text(name: str, content: str = "") -> Div:
