@@ -114,7 +114,7 @@ class Controls:
         """
         family, count = self._family.value, _whole(self._count.value)
         gumbel, planar = family == "gumbel-softmax", family == "igr-planar"
-        sliders = self._parameters[: num_parameters(family, self._count.value)]
+        sliders = self._parameters[: num_parameters(family, count)] if isinstance(count, int) else []
         return Settings(
             family=family,
             num_categories=count,

@@ -1,11 +1,14 @@
 """The page: what happens when a control is moved."""
 
+import json
 from html import escape
 from importlib.resources import files
 
 import torch
 from bokeh.core.templates import get_env
 from bokeh.document import Document
+from bokeh.events import ConnectionLost
+from bokeh.models import CustomJS
 
 from igr.errors import unknown_name
 from igr.explorer import style, targets
@@ -18,6 +21,9 @@ from igr.explorer.settings import KINDS, Settings
 GATHER = 15
 # What the library raises for a law that it cannot build or compute.
 REFUSALS = (ValueError, TypeError, NotImplementedError, RuntimeError)
+
+# The server cannot say so itself.
+LOST = "The server has ended, so nothing moves any more. Start igr explore again and reload the page."
 
 
 def explore(document: Document) -> None:
@@ -40,6 +46,12 @@ class _Page:
         with document.models.freeze():
             for root in (self._controls.root, self._message, *self._pictures.roots):
                 document.add_root(root)
+        # Bokeh would try to go on with a server that is started later, which knows nothing of this page.
+        document.config.update(reconnect_session=False, notify_connection_status=False)
+        lost = "message.text = text; message.visible = true;"
+        document.js_on_event(
+            ConnectionLost, CustomJS(args={"message": self._message, "text": LOST}, code=lost)
+        )
         document.title = "igr explore"
         page = files("igr.explorer").joinpath("page.html").read_text(encoding="utf-8")
         document.template = get_env().from_string("{% extends base %}{% from macros import embed %}" + page)
@@ -92,8 +104,15 @@ class _Page:
 
     def _say(self, message: str) -> None:
         self._message.visible = bool(message)
-        self._message.text = f'<div class="error" role="alert">{escape(message)}</div>' if message else ""
+        self._message.text = _box(message) if message else ""
 
 
 def _sentence(error: Exception) -> str:
     return str(error).removesuffix(".")
+
+
+def _box(message: str) -> str:
+    return f'<div class="error" role="alert">{escape(message)}</div>'
+
+
+_SAY_LOST = f"message.text = {json.dumps(_box(LOST))}; message.visible = true;"

@@ -3,16 +3,16 @@
 import asyncio
 import errno
 import logging
+import socket
+import sys
 import webbrowser
 from collections.abc import Callable
-from socket import socket
 
 import torch
 from bokeh.application import Application
 from bokeh.application.handlers import FunctionHandler
 from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
-from bokeh.server.util import bind_sockets
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
@@ -44,7 +44,8 @@ def serve(port: int | None, *, show: bool, started: Callable[[str], None]) -> No
 
 
 async def _serve(port: int | None, show: bool, started: Callable[[str], None]) -> None:
-    sockets, taken = _sockets(port)
+    listener = _listener(port)
+    taken = listener.getsockname()[1]
     application = Application(FunctionHandler(explore))
     tornado = BokehTornado(
         {"/": application},
@@ -52,7 +53,7 @@ async def _serve(port: int | None, show: bool, started: Callable[[str], None]) -
         extra_websocket_origins=[f"{ADDRESS}:{taken}", f"localhost:{taken}"],
     )
     http = HTTPServer(tornado)
-    http.add_sockets(sockets)
+    http.add_socket(listener)
     server = BaseServer(IOLoop.current(), tornado, http)
     server.start()
     address = f"http://{ADDRESS}:{taken}/"
@@ -65,14 +66,28 @@ async def _serve(port: int | None, show: bool, started: Callable[[str], None]) -
         server.stop(wait=False)
 
 
-def _sockets(port: int | None) -> tuple[list[socket], int]:
+def _listener(port: int | None) -> socket.socket:
     try:
-        bound: tuple[list[socket], int] = bind_sockets(ADDRESS, USUAL_PORT if port is None else port)
+        return _bound(USUAL_PORT if port is None else port)
     except OSError as error:
         if port is None and error.errno == errno.EADDRINUSE:
-            return _sockets(0)
+            return _bound(0)
         raise UserError(
             f"expected a port that is free; got {port} ({error.strerror or error}); choose another with "
             "--port, or leave it out"
         ) from error
-    return bound
+
+
+def _bound(port: int) -> socket.socket:
+    found = socket.socket()
+    try:
+        if sys.platform != "win32":
+            # Or a port would stay taken for a minute after its last page; there it would be shared.
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.setblocking(False)
+        found.bind((ADDRESS, port))
+        found.listen()
+    except OSError:
+        found.close()
+        raise
+    return found

@@ -112,7 +112,7 @@ class Settings:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.family not in KINDS:
+        if self.family not in tuple(KINDS):
             raise unknown_name("the law", self.family, KINDS)
         _check("the number of categories", self.num_categories, self.kind.least, MOST_CATEGORIES, whole=True)
         if len(self.parameters) != self.num_parameters:
