@@ -2,10 +2,14 @@
 
 import contextlib
 import io
+import os
 import re
+import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +28,14 @@ from igr.explorer.settings import KINDS, Settings, num_parameters  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with explorer_page.server() as (_, found):
+def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with explorer_page.server() as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def address(server: tuple[subprocess.Popen[str], str]) -> str:
+    return server[1]
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +116,16 @@ def check(page: Page) -> Settings:
 def test_the_first_picture_is_that_of_the_default(page: Page):
     assert check(page) == Settings()
     assert page.text("message").strip() == ""
+
+
+def test_the_start_takes_few_seconds(page: Page, server: tuple[subprocess.Popen[str], str]):
+    """Those of the server's own computing, since other tests want the cores too."""
+    status = Path(f"/proc/{server[0].pid}/stat")
+    if not status.is_file():
+        pytest.skip("needs /proc, which tells how long a process has computed")
+    used = status.read_text().rpartition(")")[2].split()
+    seconds = sum(map(int, used[11:13])) / os.sysconf("SC_CLK_TCK")
+    assert 0.5 < seconds < 5
 
 
 def test_nothing_leaves_this_machine(page: Page, address: str):
@@ -297,3 +316,12 @@ def test_a_reload_starts_anew(page: Page, address: str):
     page.set(temperature=0.5)
     page.open(address)
     assert check(page) == Settings()
+
+
+def test_a_server_that_ends_is_told(page: Page, server: tuple[subprocess.Popen[str], str]):
+    """The last test: without a server nothing moves."""
+    server[0].send_signal(signal.SIGINT)
+    page.wait("() => Bokeh.documents[0].get_model_by_name('message').text !== ''")
+    assert "Start igr explore again and reload the page." in page.text("message")
+    assert page.tab.get_by_text("The server has ended").is_visible()
+    assert server[0].wait() == 130

@@ -154,3 +154,9 @@ def test_the_noise_is_the_same_for_all_parameters():
     assert 0 < np.abs(one.points - other.points).max() < 0.001
     anew = scene(Settings(parameters=(0.0, 0.0), seed=1))
     assert np.abs(one.points - anew.points).max() > 0.1
+
+
+def test_the_density_leaves_the_law_as_it_is():
+    law = laws.relaxation(settings("igr-planar"))
+    laws.unchecked(law, torch.float64)
+    assert law.transform.layers[0].u.dtype == torch.float32

@@ -1,5 +1,6 @@
 """From the settings of the page to the law, its noise, its uniform prior and the divergences."""
 
+import copy
 import math
 from functools import lru_cache
 from typing import NamedTuple
@@ -36,18 +37,19 @@ def relaxation(settings: Settings) -> SimplexRelaxation:
     )
 
 
-def in_double(law: SimplexRelaxation) -> SimplexRelaxation:
-    """The same law in float64 and unchecked, for densities of points that were not drawn."""
+def unchecked(law: SimplexRelaxation, dtype: torch.dtype) -> SimplexRelaxation:
+    """The law in another precision, without checks of points, for the first of which torch imports much."""
     if isinstance(law, GumbelSoftmax):
-        return GumbelSoftmax(law.temperature, logits=law.logits.double(), validate_args=False)
+        return GumbelSoftmax(law.temperature, logits=law.logits.to(dtype), validate_args=False)
     if not isinstance(law, InvertibleGaussian):
-        raise TypeError(f"in_double: expected a law of the page; got {type(law).__name__}.")
+        raise TypeError(f"unchecked: expected a law of the page; got {type(law).__name__}.")
     flow = law.transform
     return InvertibleGaussian(
-        law.loc.double(),
-        law.scale.double(),
+        law.loc.to(dtype),
+        law.scale.to(dtype),
         law.temperature,
-        flow.double() if isinstance(flow, PlanarFlow) else flow,
+        # A module changes in place.
+        copy.deepcopy(flow).to(dtype) if isinstance(flow, PlanarFlow) else flow,
         law.delta,
         validate_args=False,
     )
@@ -104,7 +106,8 @@ def relaxed_kl(settings: Settings, law: SimplexRelaxation, prior: SimplexRelaxat
     if settings.has_closed_kl:
         return Number(kl_divergence(law, prior).item(), None)
     _, log_prob = law.rsample_and_log_prob(noise=noise)
-    differences = (log_prob - prior.log_prob_of_log(law.rsample_log(noise=noise))).double()
+    other = unchecked(prior, prior.dtype).log_prob_of_log(law.rsample_log(noise=noise))
+    differences = (log_prob - other).double()
     return Number(differences.mean().item(), differences.std().item() / math.sqrt(len(differences)))
 
 

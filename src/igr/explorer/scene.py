@@ -149,11 +149,11 @@ def _distance_curves(settings: Settings) -> tuple[Array, Array]:
 
 def _density(law: SimplexRelaxation) -> Array | None:
     if law.num_categories == 3:
-        return _on_triangle(laws.in_double(law))
+        return _on_triangle(laws.unchecked(law, torch.float64))
     if law.num_categories == 2:
         first = torch.from_numpy(curve_places())
         log_z = torch.stack([first, 1.0 - first], dim=-1).log()
-        return laws.in_double(law).log_prob_of_log(log_z).exp().numpy()
+        return laws.unchecked(law, torch.float64).log_prob_of_log(log_z).exp().numpy()
     return None
 
 
