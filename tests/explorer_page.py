@@ -14,7 +14,7 @@ import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Patient: other tests want the cores too.
-PATIENCE = 10_000
+PATIENCE = 30_000
 CONTROLS = [
     *("family", "num_categories", "temperature", "scale", "delta", "strength", "flow_seed"),
     *("num_samples", "seed", "program"),

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from igr.diagnostics import vertex_distance
 from igr.explorer import captions, laws
+from igr.explorer.lines import lines
 from igr.explorer.scene import CORNERS, PIXELS, curve_places, on_plane, scene
 from igr.explorer.settings import KINDS, Settings, num_parameters
 
@@ -47,6 +49,11 @@ def test_the_lines_print_what_is_shown(case: Settings):
     np.testing.assert_array_equal(names["discrete"].probs.numpy(), found.probs)
     np.testing.assert_array_equal(names["frequencies"].probs.numpy(), found.frequencies)
     assert max(map(len, found.lines.splitlines())) <= 80
+
+
+def test_the_guide_has_the_lines_of_the_page_as_it_opens():
+    guide = Path(__file__).parents[2] / "docs" / "explorer.md"
+    assert f"```python\n{lines(Settings())}```" in guide.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
@@ -93,10 +100,15 @@ def test_frequencies_are_within_their_errors(case: Settings):
 def test_the_density_on_the_triangle_integrates_to_one(family: str):
     """At a temperature at which nothing is hidden between the pixels."""
     found = scene(settings(family, temperature=1.0, strength=0.3))
-    inside = np.isfinite(found.density)
-    # Each pixel of the unit square is worth two on the triangle, whose area there is a half.
-    mass = np.exp(found.density[inside]).sum() * 2 / PIXELS**2
-    assert mass == pytest.approx(1.0, abs=0.03 if family == "igr-sb" else 0.02)
+    assert found.share_on_pixels == pytest.approx(1.0, abs=0.02)
+    assert "not seen" not in captions.density(found)
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_where_the_pixels_miss_the_density_it_is_said(family: str):
+    found = scene(settings(family, temperature=0.01))
+    assert found.share_on_pixels < 0.5
+    assert "not seen" in captions.density(found)
 
 
 def test_the_density_is_where_the_points_are():

@@ -75,6 +75,8 @@ def density(scene: Scene) -> str:
     text = "The density, in multiples of that of points that fall evenly; exact, from log_prob."
     if scene.density is not None and np.isneginf(scene.density).any():
         text += " Grey: no point can fall there."
+    if scene.share_on_pixels < 0.5:
+        text += " Most of it lies nearer to the edges than a pixel, and is not seen."
     return text
 
 

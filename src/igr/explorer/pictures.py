@@ -28,7 +28,7 @@ from igr.explorer.settings import TEMPERATURES
 # Of the density over that of the uniform law: white at the first and below, the darkest blue at the last.
 DENSITIES = (1 / 32, 32)
 BINS = 40
-HEIGHT = 255
+HEIGHT = 235
 # The heights that the axis of probabilities may have.
 _TOPS = (0.25, 0.5, 0.75, 1.0)
 

@@ -89,6 +89,16 @@ class Scene:
         return float((self.distances < NEAR).mean())
 
     @property
+    def share_on_pixels(self) -> float:
+        """How much of the mass the pixels of the triangle hold; at low temperatures it lies between them."""
+        if self.settings.num_categories != 3 or self.density is None:
+            raise ValueError(
+                f"expected 3 categories for a triangle; got {self.settings.num_categories}; look at the points"
+            )
+        # A pixel of the unit square is worth two on the triangle, whose area there is a half.
+        return float(np.exp(self.density[np.isfinite(self.density)]).sum()) * 2 / PIXELS**2
+
+    @property
     def farthest(self) -> float:
         """The distance of the centre of the simplex to the vertices, the largest there is."""
         return math.sqrt(1.0 - 1.0 / self.settings.num_categories)

@@ -77,7 +77,7 @@ SEEDS = (0, 9999)
 STRENGTHS = (0.0, 3.0)
 
 # Of (0.5, 0.3, 0.2), about.
-_LOC = (0.6, 0.05)
+_LOC = (0.32, -0.09)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ CONTROLS = f"""
     """
 PROGRAM = """
     .bk-clearfix { width: 100%; }
-    pre { margin: 0; padding: 8px 10px; background: #F5F6F8; border-radius: 6px; height: 262px;
+    pre { margin: 0; padding: 8px 10px; background: #F5F6F8; border-radius: 6px; height: 240px;
           overflow: auto;
           font: 12px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; color: #1F2933;
           user-select: text; white-space: pre; }
