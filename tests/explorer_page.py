@@ -31,7 +31,8 @@ def chromium() -> str:
         path = shutil.which(name)
         if path is not None:
             return path
-    pytest.skip(f"needs a browser ({', '.join(BROWSERS)}), for example Debian's package chromium")
+    names = ", ".join(BROWSERS)
+    pytest.skip(f"needs a browser ({names}), such as Debian's package chromium", allow_module_level=True)
 
 
 @contextmanager
@@ -71,7 +72,7 @@ class Page:
     """One tab."""
 
     def __init__(self, browser: Any, address: str) -> None:
-        self.context = browser.new_context(viewport={"width": 1400, "height": 900})
+        self.context = browser.new_context(viewport={"width": 1000, "height": 700})
         self.tab = self.context.new_page()
         self.tab.set_default_timeout(PATIENCE)
         self.requests: list[str] = []

@@ -1,4 +1,7 @@
-"""The figure of docs/explorer.md: the page of igr explore as it opens. Run: python docs/figures/explorer.py"""
+"""The figure of docs/explorer.md: the page of igr explore as it opens.
+
+python docs/figures/explorer.py
+"""
 
 import re
 import shutil

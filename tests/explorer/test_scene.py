@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,27 +24,28 @@ def settings(family: str, count: int = 3, **more: object) -> Settings:
 CASES = [
     settings(family, count, delta=delta, seed=3)
     for family, kind in KINDS.items()
-    for count in (2, 3, 5)
-    for delta in (1.0, 0.3)
+    for count, delta in ((2, 1.0), (3, 1.0), (3, 0.3), (5, 1.0))
     if count >= kind.least and (delta == 1.0 or kind.largest_delta)
 ]
+# Drawn once for all tests.
+shown = lru_cache(maxsize=None)(scene)
 NAMES = [f"{case.family}-{case.num_categories}-{case.delta}" for case in CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_the_lines_print_what_is_shown(case: Settings):
     """The numbers of the scene, to all digits that are printed; the program is run as it stands."""
-    found = scene(case)
+    found = shown(case)
     printed = io.StringIO()
     names: dict = {}
     with contextlib.redirect_stdout(printed):
         exec(compile(found.lines, "lines", "exec"), names)
-    shown = printed.getvalue().splitlines()
-    assert shown[0] == found.law
-    assert f"{found.median_distance:.4f}" in shown[-3]
-    assert f" {found.relaxed_kl.value:.4f} " in shown[-2]
-    assert ("±" in shown[-2]) == (found.relaxed_kl.error is not None)
-    assert f" {found.discrete_kl.value:.4f} " in shown[-1]
+    first, *_, distance, relaxed, discrete = printed.getvalue().splitlines()
+    assert first == found.law
+    assert f"{found.median_distance:.4f}" in distance
+    assert f" {found.relaxed_kl.value:.4f} " in relaxed
+    assert ("±" in relaxed) == (found.relaxed_kl.error is not None)
+    assert f" {found.discrete_kl.value:.4f} " in discrete
     np.testing.assert_array_equal(names["z"].numpy(), found.points)
     np.testing.assert_array_equal(names["discrete"].probs.numpy(), found.probs)
     np.testing.assert_array_equal(names["frequencies"].probs.numpy(), found.frequencies)
@@ -58,7 +59,7 @@ def test_the_guide_has_the_lines_of_the_page_as_it_opens():
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_the_prior_is_uniform_over_what_can_win(case: Settings):
-    found = scene(case)
+    found = shown(case)
     count = case.num_categories
     wanted = np.full(count, 1 / count)
     if case.family == "igr-sb":
@@ -75,7 +76,7 @@ def test_a_law_beside_its_own_prior_has_no_divergence(case: Settings):
     if case.family != "igr-planar" and not (case.family == "igr-sb-log" and case.delta != 1.0):
         nothing = laws.relaxed_kl(case, prior, prior, noise)
         assert nothing.value == pytest.approx(0.0, abs=1e-5)
-    assert scene(case).relaxed_kl.value > 0
+    assert shown(case).relaxed_kl.value > 0
 
 
 @pytest.mark.parametrize("family", ["igr", "igr-sb-log"])
@@ -89,9 +90,9 @@ def test_the_mean_over_the_points_agrees_with_the_closed_form(family: str):
     assert abs((differences.mean() - exact.value) / error) < 5
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
-def test_frequencies_are_within_their_errors(case: Settings):
-    found = scene(replace(case, num_samples=5000))
+@pytest.mark.parametrize("family", KINDS)
+def test_frequencies_are_within_their_errors(family: str):
+    found = scene(settings(family, num_samples=5000))
     error = np.hypot(found.frequencies_error, 0.0 if found.probs_error is None else found.probs_error)
     assert (np.abs(found.frequencies - found.probs) <= 5 * error + 1e-3).all()
 
@@ -144,11 +145,11 @@ def test_the_curves_have_the_present_temperature_on_them():
 
 
 @pytest.mark.parametrize("temperature", [0.01, 10.0])
-@pytest.mark.parametrize("delta", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize(
+    ("family", "delta"),
+    [(family, delta) for family, kind in KINDS.items() for delta in (1e-6, kind.largest_delta) if delta],
+)
 def test_the_ends_of_the_sliders(family: str, delta: float, temperature: float):
-    kind = KINDS[family]
-    delta = min(delta, kind.largest_delta or 1.0)
     for count, value, scale in ((3, 5.0, 3.0), (10, -5.0, 0.1)):
         parameters = (value,) * num_parameters(family, count)
         case = Settings(family, count, parameters, scale, temperature, delta, 100, strength=3.0)

@@ -93,7 +93,7 @@ class Scene:
         """How much of the mass the pixels of the triangle hold; at low temperatures it lies between them."""
         if self.settings.num_categories != 3 or self.density is None:
             raise ValueError(
-                f"expected 3 categories for a triangle; got {self.settings.num_categories}; look at the points"
+                f"expected 3 categories for a triangle; got {self.settings.num_categories}; see the points"
             )
         # A pixel of the unit square is worth two on the triangle, whose area there is a half.
         return float(np.exp(self.density[np.isfinite(self.density)]).sum()) * 2 / PIXELS**2
