@@ -24,6 +24,7 @@ LEVELS = [
     {"data", "training", "evaluation"},
     {"sweeps", "pretrained"},
     {"plot", "studies"},
+    {"explorer"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

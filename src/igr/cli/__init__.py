@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "the data sets: igr data list, check, prepare or show",
     "study": "tables and figures of the paper: igr study list or run",
     "prior": "a relaxation whose discrete law is uniform, as a file",
+    "explore": "laws on the simplex to play with, on a page in the browser",
 }
 
 

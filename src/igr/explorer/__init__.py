@@ -1,0 +1,1 @@
+"""The page of ``igr explore``: laws on the simplex to play with, in a browser, served by this machine."""
