@@ -21,7 +21,9 @@ import igr
 from igr.plot import LINES
 
 pixels = torch.tensor(load_digits().data, dtype=torch.float32)
-images = (pixels > 7.5).float()[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))]
+images = (pixels > 7.5).float()[
+    torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
+]
 training, test = images[:1500], images[1500:]
 V, K = 10, 10  # variables, and categories of each
 
@@ -32,14 +34,21 @@ class Autoencoder(nn.Module):
     def __init__(self, numbers: int = K) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, V * numbers), nn.Unflatten(-1, (V, numbers))
+            nn.Linear(64, 128),
+            nn.ReLU(),
+            nn.Linear(128, V * numbers),
+            nn.Unflatten(-1, (V, numbers)),
         )
-        self.decoder = nn.Sequential(nn.Flatten(-2), nn.Linear(V * K, 128), nn.ReLU(), nn.Linear(128, 64))
+        self.decoder = nn.Sequential(
+            nn.Flatten(-2), nn.Linear(V * K, 128), nn.ReLU(), nn.Linear(128, 64)
+        )
 
     def minus_log_likelihood(self, x, z):
         """In nats for each image; z may have more dimensions in front."""
         logits = self.decoder(z)
-        of_each = functional.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
+        of_each = functional.binary_cross_entropy_with_logits(
+            logits, x.expand_as(logits), reduction="none"
+        )
         return of_each.sum(-1)
 
 
@@ -83,8 +92,14 @@ z = igr.functional.invertible_gaussian(torch.zeros(2, K - 1), 1.0, tau=0.4)  # [
 # In the model the three of them stand between encoder and decoder:
 
 samplers = {
-    "torch, gumbel_softmax": (K, lambda a, **hard: functional.gumbel_softmax(a, tau=0.67, **hard)),
-    "igr, gumbel_softmax": (K, lambda a, **hard: igr.functional.gumbel_softmax(a, tau=0.67, **hard)),
+    "torch, gumbel_softmax": (
+        K,
+        lambda a, **hard: functional.gumbel_softmax(a, tau=0.67, **hard),
+    ),
+    "igr, gumbel_softmax": (
+        K,
+        lambda a, **hard: igr.functional.gumbel_softmax(a, tau=0.67, **hard),
+    ),
     "igr, invertible_gaussian": (
         K - 1,
         lambda a, **hard: igr.functional.invertible_gaussian(a, 1.0, tau=0.4, **hard),
@@ -103,12 +118,17 @@ for name, (numbers, sampler) in samplers.items():
         with torch.no_grad():
             outputs = model.encoder(test)
             codes = sampler(outputs), sampler(outputs, hard=True)
-            losses[name].append([float(model.minus_log_likelihood(test, z).mean()) for z in codes])
+            losses[name].append(
+                [float(model.minus_log_likelihood(test, z).mean()) for z in codes]
+            )
 
 print("nats for each test image: mean of three seeds (lowest to highest)")
 print(f"{'':26}{'relaxed code':>24}{'one-hot code':>24}")
 for name, found in losses.items():
-    cells = [f"{sum(row) / 3:.2f} ({min(row):.2f} to {max(row):.2f})" for row in zip(*found, strict=True)]
+    cells = [
+        f"{sum(row) / 3:.2f} ({min(row):.2f} to {max(row):.2f})"
+        for row in zip(*found, strict=True)
+    ]
     print(f"{name:26}{cells[0]:>24}{cells[1]:>24}")
 
 figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -116,7 +136,11 @@ for line, (name, found) in zip(LINES, curves.items(), strict=False):
     found = torch.tensor(found)
     (middle,) = axes.plot(found.mean(0), linestyle=line, label=name)
     axes.fill_between(
-        range(found.shape[1]), found.amin(0), found.amax(0), color=middle.get_color(), alpha=0.2
+        range(found.shape[1]),
+        found.amin(0),
+        found.amax(0),
+        color=middle.get_color(),
+        alpha=0.2,
     )
 axes.set(
     xlabel="epoch",
@@ -143,7 +167,9 @@ _ = axes.legend(frameon=False)
 
 generator = torch.Generator().manual_seed(1)
 logits = torch.tensor([[2.0, 1.0, 0.0]]).expand(3, 3)
-rows = igr.functional.gumbel_softmax(logits, tau=torch.tensor([0.1, 1.0, 10.0]), generator=generator)
+rows = igr.functional.gumbel_softmax(
+    logits, tau=torch.tensor([0.1, 1.0, 10.0]), generator=generator
+)
 print("a temperature for each row: 0.1, 1 and 10")
 print(rows)
 columns = igr.functional.gumbel_softmax(logits.T.bfloat16(), tau=1e-3, dim=0, generator=generator)
@@ -181,11 +207,17 @@ for name, relaxation in (("Gumbel-Softmax", law), ("IGR-I", gaussian)):
 # nothing is lost:
 
 cold = 0.01
-theirs = torch.distributions.RelaxedOneHotCategorical(torch.tensor(cold), logits=outputs, validate_args=False)
+theirs = torch.distributions.RelaxedOneHotCategorical(
+    torch.tensor(cold), logits=outputs, validate_args=False
+)
 found = theirs.log_prob(theirs.rsample((1000,)))
-print(f"torch, temperature {cold}: finite log-densities {float(found.isfinite().float().mean()):.1%}")
+print(
+    f"torch, temperature {cold}: finite log-densities {float(found.isfinite().float().mean()):.1%}"
+)
 z, log_density = law.with_temperature(cold).rsample_and_log_prob((1000,), generator=generator)
-print(f"igr,   temperature {cold}: finite log-densities {float(log_density.isfinite().float().mean()):.1%}")
+print(
+    f"igr,   temperature {cold}: finite log-densities {float(log_density.isfinite().float().mean()):.1%}"
+)
 
 # %%
 # The divergence in the loss: which of the two?
@@ -234,16 +266,24 @@ def discrete_bound(model, name):
     vertices = exact.sample((20,))
     divergence = torch.distributions.kl_divergence(exact, uniform[name].discrete()).sum(-1)
     bounds = -model.minus_log_likelihood(test, vertices).mean(0) - divergence
-    return float(bounds.mean()), float(bounds.std() / len(bounds) ** 0.5), float(divergence.mean())
+    return (
+        float(bounds.mean()),
+        float(bounds.std() / len(bounds) ** 0.5),
+        float(divergence.mean()),
+    )
 
 
-print(f"{'':16}{'KL in the loss':16}{'loss at the end':>16}{'discrete ELBO, test':>22}{'discrete KL':>14}")
+print(
+    f"{'':16}{'KL in the loss':16}{'loss at the end':>16}{'discrete ELBO, test':>22}{'discrete KL':>14}"
+)
 for name in uniform:
     for kl in ("relaxed", "discrete"):
 
         def loss(model, x, epoch, name=name, kl=kl):
             z, divergence = points_and_divergence(name, kl, model.encoder(x))
-            weight = min(1.0, epoch / 35)  # warmed up, or the relaxed KL empties the code for good
+            weight = min(
+                1.0, epoch / 35
+            )  # warmed up, or the relaxed KL empties the code for good
             return (model.minus_log_likelihood(x, z) + weight * divergence.sum(-1)).mean()
 
         model, curve = train(K - 1 if name == "IGR-I" else K, loss, seed=0, num_epochs=50)
@@ -303,7 +343,9 @@ divergences = {
 for name, divergence in divergences.items():
     (slope,) = torch.autograd.grad(divergence.sum(), outputs)
     finite = bool(slope.isfinite().all())
-    print(f"{name:15} divergence {float(divergence[0, 0].detach()):.3f}, finite gradients: {finite}")
+    print(
+        f"{name:15} divergence {float(divergence[0, 0].detach()):.3f}, finite gradients: {finite}"
+    )
 
 # %%
 # torch.compile

@@ -34,18 +34,24 @@ families = {
     "IGR-SB": "igr-sb-log",
     "IGR-Planar": "igr-planar",
 }
-fits = {name: fitting.fit(probs, family, generator=generator) for name, family in families.items()}
+fits = {
+    name: fitting.fit(probs, family, generator=generator) for name, family in families.items()
+}
 
 figure, panels = plt.subplots(3, 4, figsize=(9, 7.6), layout="constrained")
 for row, temperature in zip(panels, (2.0, 0.5, 0.1), strict=True):
     for position, (axes, (name, found)) in enumerate(zip(row, fits.items(), strict=True)):
         points = found.distribution(temperature=temperature).sample((1000,), generator=generator)
-        ternary_samples(axes, points, title=f"{name}\ntemperature {temperature:g}", position=position)
+        ternary_samples(
+            axes, points, title=f"{name}\ntemperature {temperature:g}", position=position
+        )
 
 print(f"{'':16}{'the law':18}shares of the largest coordinate at 2, 0.5 and 0.1")
 for name, found in fits.items():
     laws = [found.distribution(temperature=temperature) for temperature in (2.0, 0.5, 0.1)]
-    shares = [law.sample((10_000,), generator=generator).argmax(-1).bincount() / 10_000 for law in laws]
+    shares = [
+        law.sample((10_000,), generator=generator).argmax(-1).bincount() / 10_000 for law in laws
+    ]
     cells = [" ".join(f"{p:.2f}" for p in row.tolist()) for row in (found.probs, *shares)]
     print(f"{name:16}{cells[0]:18}{'   '.join(cells[1:])}")
 
@@ -81,7 +87,9 @@ _ = distances_by_temperature(axes, tens, torch.logspace(-2, 1, 25), generator=ge
 # three quarters of the points lie within 0.2 of a vertex. At these temperatures the laws are equally
 # discrete, which is where to compare them.
 
-calibrated = {name: fitting.calibrate_temperature(law, generator=generator) for name, law in tens.items()}
+calibrated = {
+    name: fitting.calibrate_temperature(law, generator=generator) for name, law in tens.items()
+}
 for name, temperature in calibrated.items():
     print(f"{name:20} three quarters within 0.2 of a vertex at temperature {temperature:.3f}")
 ratio = calibrated["Gumbel-Softmax"] / calibrated["IGR-I"]
@@ -181,15 +189,22 @@ def bias_and_noise(law_of, parameters, temperature, count=1000):
     variance = gradients.var(0).sum((-2, -1))
     squared_bias = (gradients.mean(0) - exact).square().sum((-2, -1)) - variance / count
     length = exact.square().sum((-2, -1)).mean()
-    return float((squared_bias.mean() / length).clamp(min=0).sqrt()), float((variance.mean() / length).sqrt())
+    return float((squared_bias.mean() / length).clamp(min=0).sqrt()), float(
+        (variance.mean() / length).sqrt()
+    )
 
 
 errors = {
-    name: [bias_and_noise(*start, temperature) for temperature in grid] for name, start in starts.items()
+    name: [bias_and_noise(*start, temperature) for temperature in grid]
+    for name, start in starts.items()
 }
 print("errors of the gradient of one sample, as shares of the exact gradient")
-print(f"{'temperature':>12}{'Gumbel-Softmax: bias':>24}{'noise':>8}{'IGR-I: bias':>16}{'noise':>8}")
-for temperature, (bias, noise), (other_bias, other_noise) in zip(grid, *errors.values(), strict=True):
+print(
+    f"{'temperature':>12}{'Gumbel-Softmax: bias':>24}{'noise':>8}{'IGR-I: bias':>16}{'noise':>8}"
+)
+for temperature, (bias, noise), (other_bias, other_noise) in zip(
+    grid, *errors.values(), strict=True
+):
     print(f"{temperature:12g}{bias:24.2f}{noise:8.1f}{other_bias:16.2f}{other_noise:8.1f}")
 
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
@@ -198,7 +213,9 @@ for (name, found), line, colour in zip(errors.items(), LINES, ("C0", "C1"), stri
     panels[0].plot(grid, bias, linestyle=line, color=colour, marker="o", label=f"{name}, bias")
     panels[0].plot(grid, noise, linestyle=line, color=colour, marker="x", label=f"{name}, noise")
     panels[1].plot(bias, noise, linestyle=line, color=colour, marker="o", label=name)
-panels[0].set(xscale="log", yscale="log", xlabel="temperature", ylabel="share of the exact gradient")
+panels[0].set(
+    xscale="log", yscale="log", xlabel="temperature", ylabel="share of the exact gradient"
+)
 panels[1].set(yscale="log", xlabel="bias", ylabel="noise", title="a dot for each temperature")
 for axes in panels:
     axes.legend(frameon=False, fontsize=8)
@@ -247,7 +264,9 @@ def left_after_training(law_of, start, hard=False):
     return left.mean(-1), left.std(-1) / problems**0.5
 
 
-even = {family: fitting.uniform_prior(K, family, cache=False).loc for family in ("igr", "igr-sb-log")}
+even = {
+    family: fitting.uniform_prior(K, family, cache=False).loc for family in ("igr", "igr-sb-log")
+}
 runs = {
     "Gumbel-Softmax": left_after_training(gumbel_softmax, torch.zeros(K)),
     "IGR-I": left_after_training(igr_i, even["igr"]),
@@ -256,16 +275,22 @@ runs = {
     "IGR-I, hard": left_after_training(igr_i, even["igr"], hard=True),
 }
 print("left of the way to the best outcome, per cent")
-print(f"{'temperature':20}" + "".join(f"{temperature:>6g}" for temperature in grid) + "  annealed")
+print(
+    f"{'temperature':20}" + "".join(f"{temperature:>6g}" for temperature in grid) + "  annealed"
+)
 for name, (left, _) in runs.items():
     cells = [f"{100 * share:6.1f}" for share in left.tolist()]
     print(f"{name:20}" + "".join(cells[:-1]) + f"    {cells[-1]}")
 errors = 100 * torch.stack([error for _, error in runs.values()])
-print(f"standard errors over the problems: {float(errors.min()):.1f} to {float(errors.max()):.1f}")
+print(
+    f"standard errors over the problems: {float(errors.min()):.1f} to {float(errors.max()):.1f}"
+)
 
 figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
 for (name, (left, error)), line in zip(runs.items(), LINES, strict=False):
-    bars = axes.errorbar(grid, 100 * left[:-1], 100 * error[:-1], linestyle=line, marker="o", label=name)
+    bars = axes.errorbar(
+        grid, 100 * left[:-1], 100 * error[:-1], linestyle=line, marker="o", label=name
+    )
     axes.axhline(100 * left[-1], color=bars[0].get_color(), linestyle=":", linewidth=1)
 axes.set(xscale="log", xlabel="temperature", ylabel="left of the way, per cent", ylim=(0, None))
 axes.set_title("one temperature to the end, and (dotted) annealed from 2 to 0.06", fontsize=10)
@@ -275,13 +300,17 @@ _ = axes.legend(frameon=False, fontsize=8)
 # Rules of thumb
 # --------------
 
-print(f"{'':20}{'best at':>9}{'left there':>13}{'at a quarter':>14}{'at 4 times':>12}{'annealed':>13}")
+print(
+    f"{'':20}{'best at':>9}{'left there':>13}{'at a quarter':>14}{'at 4 times':>12}{'annealed':>13}"
+)
 for name in ("Gumbel-Softmax", "IGR-I", "IGR-SB, log-ratios"):
     left, error = (100 * numbers for numbers in runs[name])
     best = int(left[:-1].argmin())
     cells = [f"{left[i]:.1f} ± {error[i]:.1f}" for i in (best, -1)]
     print(f"{name:20}{grid[best]:9g}{cells[0]:>13}", end="")
-    colder, hotter = (float(left[i]) if 0 <= i < len(grid) else float("nan") for i in (best - 2, best + 2))
+    colder, hotter = (
+        float(left[i]) if 0 <= i < len(grid) else float("nan") for i in (best - 2, best + 2)
+    )
     print(f"{colder:14.1f}{hotter:12.1f}{cells[1]:>13}")
 for name in ("Gumbel-Softmax, hard", "IGR-I, hard"):
     left = 100 * runs[name][0][:-1]

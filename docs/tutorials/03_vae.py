@@ -59,17 +59,16 @@ V, K, TEMPERATURE = 10, 10, 0.4
 class VAE(nn.Module):
     def __init__(self):
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, V * (K - 1)), nn.Unflatten(-1, (V, K - 1))
-        )
-        self.decoder = nn.Sequential(nn.Flatten(-2), nn.Linear(V * K, 256), nn.ReLU(), nn.Linear(256, 64))
+        self.encoder = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, V * (K - 1)))
+        self.decoder = nn.Sequential(nn.Linear(V * K, 256), nn.ReLU(), nn.Linear(256, 64))
         self.prior = igr.InvertibleGaussian.uniform(K, temperature=TEMPERATURE)
 
     def posterior(self, x):
-        return igr.InvertibleGaussian(self.prior.loc + self.encoder(x), 1.0, TEMPERATURE)
+        offsets = self.encoder(x).unflatten(-1, (V, K - 1))
+        return igr.InvertibleGaussian(self.prior.loc + offsets, 1.0, TEMPERATURE)
 
     def pixels(self, z):
-        return Independent(Bernoulli(logits=self.decoder(z)), 1)
+        return Independent(Bernoulli(logits=self.decoder(z.flatten(-2))), 1)
 
 
 def relaxed_kl(q, p):
@@ -145,7 +144,8 @@ def bounds(model, x, num_samples=200):
     discrete_elbo = log_likelihood.mean(0) - kl_divergence(q, p).sum(-1)
     log_weight = log_likelihood + (p.log_prob(d) - q.log_prob(d)).sum(-1)
     weighted = torch.logsumexp(log_weight, 0) - math.log(num_samples)
-    return {"relaxed ELBO": relaxed_elbo, "discrete ELBO": discrete_elbo, "IW bound, exact q": weighted}
+    names = "relaxed ELBO", "discrete ELBO", "IW bound, exact q"
+    return dict(zip(names, (relaxed_elbo, discrete_elbo, weighted), strict=True))
 
 
 # %%
@@ -159,7 +159,9 @@ def show(figure):
     rows = {}
     for name, model in models.items():
         found = figure(model, test_images)
-        rows[name] = [f"{each.mean():.2f} ± {each.std() / len(each) ** 0.5:.2f}" for each in found.values()]
+        rows[name] = [
+            f"{each.mean():.2f} ± {each.std() / len(each) ** 0.5:.2f}" for each in found.values()
+        ]
     print(f"{'trained KL':<10}", *(f"{title:>19}" for title in found))
     for name, cells in rows.items():
         print(f"{name:<10}", *(f"{cell:>19}" for cell in cells))
@@ -207,7 +209,10 @@ some = test_images[:16]
 for axes, (name, model) in zip(panels, models.items(), strict=True):
     decoded = model.pixels(model.posterior(some).discrete().mode).mean
     igr.plot.reconstructions(
-        axes, as_images(some), as_images(decoded), title=f"reconstructions, trained with the {name} KL"
+        axes,
+        as_images(some),
+        as_images(decoded),
+        title=f"reconstructions, trained with the {name} KL",
     )
 
 # %%
@@ -216,7 +221,9 @@ for axes, (name, model) in zip(panels, models.items(), strict=True):
 # Its label is the discrete KL of that variable, on average over the test images: what it says of an image.
 # The most that a variable with ten categories could say is :math:`\log 10`, about 2.3 nats.
 
-figure, (above, below) = plt.subplots(2, 1, figsize=(7, 9), height_ratios=(3, V), layout="constrained")
+figure, (above, below) = plt.subplots(
+    2, 1, figsize=(7, 9), height_ratios=(3, V), layout="constrained"
+)
 drawn = discrete_model.pixels(discrete_model.prior.discrete().sample((30, V))).mean
 igr.plot.image_grid(above, as_images(drawn).split(10), title="samples from the prior")
 
@@ -226,8 +233,12 @@ for variable in range(V):
     turned = start.repeat(K, 1, 1)
     turned[:, variable] = torch.eye(K)
     rows.append(as_images(discrete_model.pixels(turned).mean))
-per_variable = discrete_model.posterior(test_images).discrete_kl(discrete_model.prior.discrete()).mean(0)
-labels = [f"{variable + 1}: {nats:.2f} nats" for variable, nats in enumerate(per_variable.tolist())]
+per_variable = (
+    discrete_model.posterior(test_images).discrete_kl(discrete_model.prior.discrete()).mean(0)
+)
+labels = [
+    f"{variable + 1}: {nats:.2f} nats" for variable, nats in enumerate(per_variable.tolist())
+]
 _ = igr.plot.traversals(below, rows, labels, title="one variable turned through its categories")
 
 # %%

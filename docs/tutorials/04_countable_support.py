@@ -141,7 +141,9 @@ images = images[torch.randperm(len(images), generator=torch.Generator().manual_s
 train_images, test_images = images[:-300], images[-300:]
 NUM_STICKS, NUM_STEPS = 499, 150
 sticks = igr.LogisticStickBreakingTransform("log")
-prior = igr.InvertibleGaussian(torch.full((NUM_STICKS,), -1.5), 1.0, temperature=1.0, transform=sticks)
+prior = igr.InvertibleGaussian(
+    torch.full((NUM_STICKS,), -1.5), 1.0, temperature=1.0, transform=sticks
+)
 
 
 def log_likelihood(x, law, logits, generator):
@@ -164,7 +166,9 @@ def train(truncation, seed):
     for _ in range(NUM_STEPS):
         x = train_images[torch.randint(len(train_images), (250,), generator=generator)]
         law = igr.InvertibleGaussian(loc, log_scale.exp(), temperature=1.0, transform=sticks)
-        cut = igr.StickTruncation().whole(law) if truncation is None else truncation(law, generator)
+        cut = (
+            igr.StickTruncation().whole(law) if truncation is None else truncation(law, generator)
+        )
         of_images = log_likelihood(x, cut.law, logits[: cut.num_sticks], generator)
         loss = kl_divergence(law, prior) / len(train_images) - of_images.mean()
         optimizer.zero_grad()
@@ -191,8 +195,13 @@ truncations = {
     for threshold in (0.9, 0.99, 0.999)
 }
 truncations["all sticks"] = None
-runs = {name: [train(truncation, seed) for seed in (1, 2, 3)] for name, truncation in truncations.items()}
-print(f"{'':<17}{'sticks at the end':>17}{'CPU seconds':>13}{'weights > 0.1%':>16}{'test log p(x)':>24}")
+runs = {
+    name: [train(truncation, seed) for seed in (1, 2, 3)]
+    for name, truncation in truncations.items()
+}
+print(
+    f"{'':<17}{'sticks at the end':>17}{'CPU seconds':>13}{'weights > 0.1%':>16}{'test log p(x)':>24}"
+)
 for name, found in runs.items():
     kept = ", ".join(str(run["kept"][-1]) for run in found)
     seconds = sum(run["seconds"] for run in found) / len(found)

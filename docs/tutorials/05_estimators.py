@@ -62,7 +62,9 @@ print("its gradient, the same for each dial:", exact[0].numpy().round(3))
 # that it returns is its estimate of the gradient:
 
 law = igr.GumbelSoftmax(0.5, logits=logits)
-found = estimators.ScoreFunction("leave_one_out")(loss_of, law, num_samples=8, generator=generator)
+found = estimators.ScoreFunction("leave_one_out")(
+    loss_of, law, num_samples=8, generator=generator
+)
 (estimate,) = torch.autograd.grad(found.loss, logits)
 print("one estimate, for the first dial:", estimate[0].numpy().round(3))
 
@@ -86,7 +88,9 @@ names = [
     "rebar",
     "relax",
 ]
-report = estimators.probe(loss_of, law, names, num_samples=2, num_gradients=40_000, generator=generator)
+report = estimators.probe(
+    loss_of, law, names, num_samples=2, num_gradients=40_000, generator=generator
+)
 print(report)
 
 # %%
@@ -119,19 +123,26 @@ _ = igr.plot.estimator_variances(panels[1], report)
 
 learned = {"rebar": estimators.REBAR(), "relax": estimators.RELAX()}
 for estimator in learned.values():
-    estimator(loss_of, law, num_samples=2, generator=generator)  # makes the weights of the network
+    estimator(
+        loss_of, law, num_samples=2, generator=generator
+    )  # makes the weights of the network
     optimizer = torch.optim.Adam(estimator.parameters(), lr=0.01)
     for _ in range(400):
         control_loss = estimator(loss_of, law, num_samples=64, generator=generator).control_loss
         optimizer.zero_grad()
         control_loss.backward()
         optimizer.step()
-trained = estimators.probe(loss_of, law, learned, num_samples=2, num_gradients=40_000, generator=generator)
+trained = estimators.probe(
+    loss_of, law, learned, num_samples=2, num_gradients=40_000, generator=generator
+)
 before = {row.name: row for row in report.rows}
 for row in trained.rows:
     change = f"{before[row.name].variance:.2f} -> {row.variance:.2f}"
     print(f"{row.name}: variance {change}, worst z {row.worst_z:.1f}")
-print("rebar has learned", {name: round(value, 2) for name, value in learned["rebar"].learned().items()})
+print(
+    "rebar has learned",
+    {name: round(value, 2) for name, value in learned["rebar"].learned().items()},
+)
 
 # %%
 # Does bias matter?
@@ -214,7 +225,11 @@ for name, numbers in table.items():
 
 even = igr.InvertibleGaussian.from_probs(torch.full((3, 4), 0.25), temperature=0.5)
 some = ["straight_through", "reinmax", "score_function_leave_one_out", "rebar"]
-print(estimators.probe(loss_of, even, some, num_samples=2, num_gradients=20_000, generator=generator))
+print(
+    estimators.probe(
+        loss_of, even, some, num_samples=2, num_gradients=20_000, generator=generator
+    )
+)
 
 # %%
 # The order is the same in bias. What an estimate has to pay for is the exact law of the categories, which
