@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import re
 import signal
 import socket
@@ -86,7 +87,7 @@ def test_it_serves_this_machine_alone_until_it_is_interrupted(monkeypatch: pytes
         except OSError:
             pass
         process = subprocess.Popen(
-            [sys.executable, "-m", "igr", "explore", "--no-browser"],
+            [sys.executable, "-m", "igr", "explore", "--no-browser", "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -109,5 +110,5 @@ def test_it_serves_this_machine_alone_until_it_is_interrupted(monkeypatch: pytes
         finally:
             out, err = ended(process)
     assert process.returncode == 130
-    assert out == ""
+    assert json.loads(out) == {"address": address}
     assert err.splitlines()[-1] == "igr explore: interrupted"
