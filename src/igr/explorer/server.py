@@ -74,7 +74,8 @@ async def _serve(port: int | None, show: bool, started: Callable[[str], None]) -
     address = f"http://{ADDRESS}:{taken}/"
     started(address)
     if show:
-        webbrowser.open(address)
+        # It may wait for the browser to end, and the browser for its page.
+        asyncio.get_running_loop().run_in_executor(None, webbrowser.open, address)
     try:
         await asyncio.Event().wait()
     finally:
