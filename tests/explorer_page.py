@@ -42,7 +42,8 @@ def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         [sys.executable, "-m", "igr", "explore", "--no-browser", *(arguments or ("--port", "0"))],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Bokeh's own servers would send the browser elsewhere for scripts.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "BOKEH_RESOURCES": "cdn"},
     )
     try:
         line = process.stderr.readline()

@@ -2,12 +2,15 @@
 
 import contextlib
 import http.client
+import json
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -73,11 +76,18 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
         return process.communicate()
 
 
-def test_it_serves_this_machine_alone_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch):
-    """The usual port or another; a page of another site is not let in; Ctrl-C ends it."""
+def test_it_serves_this_machine_alone_until_it_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """The usual port or another; a browser opens; a page of another site is not let in; Ctrl-C ends it."""
     pytest.importorskip("bokeh", reason="needs bokeh, of the extra explore")
     from igr.explorer.server import USUAL_PORT
 
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
     with socket.socket() as other:
         # Taken, unless somebody has it already.
         try:
@@ -86,7 +96,7 @@ def test_it_serves_this_machine_alone_until_it_is_interrupted(monkeypatch: pytes
         except OSError:
             pass
         process = subprocess.Popen(
-            [sys.executable, "-m", "igr", "explore", "--no-browser"],
+            [sys.executable, "-m", "igr", "explore", "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -105,9 +115,14 @@ def test_it_serves_this_machine_alone_until_it_is_interrupted(monkeypatch: pytes
             # Every other address of this machine is one that others may reach.
             with socket.socket() as outside, pytest.raises(OSError, match="refused"):
                 outside.connect(("127.0.0.2", port))
+            deadline = time.monotonic() + 30
+            while not opened.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert opened.read_text() == f"{address}\n"
             process.send_signal(signal.SIGINT)
         finally:
             out, err = ended(process)
     assert process.returncode == 130
-    assert out == ""
+    assert json.loads(out) == {"address": address}
     assert err.splitlines()[-1] == "igr explore: interrupted"

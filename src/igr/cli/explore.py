@@ -1,5 +1,6 @@
 """``igr explore``: a page to play with laws on the simplex, in the browser."""
 
+import json
 from dataclasses import dataclass
 
 from igr.cli.arguments import CommonArguments, Flag, parse, run
@@ -43,9 +44,11 @@ def _explore(argv: list[str]) -> int:
         raise UserError(
             "expected bokeh for the page; got none; install it with pip install 'igr[explore]'"
         ) from error
-    serve(arguments.port, show=not arguments.no_browser, started=_started)
+
+    def started(address: str) -> None:
+        if arguments.json:
+            print(json.dumps({"address": address}), flush=True)
+        say(f"the page is at {address}; Ctrl-C ends it")
+
+    serve(arguments.port, show=not arguments.no_browser, started=started)
     return 0
-
-
-def _started(address: str) -> None:
-    say(f"the page is at {address}; Ctrl-C ends it")

@@ -11,8 +11,10 @@ from collections.abc import Callable
 import torch
 from bokeh.application import Application
 from bokeh.application.handlers import FunctionHandler
+from bokeh.resources import Resources
 from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
+from bokeh.server.views.static_handler import StaticHandler
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
@@ -43,11 +45,24 @@ def serve(port: int | None, *, show: bool, started: Callable[[str], None]) -> No
     asyncio.run(_serve(port, show, started))
 
 
+class _Tornado(BokehTornado):  # type: ignore[misc]
+    """A server of this page alone, which no variable of the environment sends elsewhere."""
+
+    def resources(self, absolute_url: str | bool | None = None) -> Resources:
+        """Scripts from this server, and those only that the page needs: half of all is for mathematics."""
+        return Resources(
+            mode="server",
+            root_url="/",
+            path_versioner=StaticHandler.append_version,
+            components=["bokeh", "bokeh-widgets"],
+        )
+
+
 async def _serve(port: int | None, show: bool, started: Callable[[str], None]) -> None:
     listener = _listener(port)
     taken = listener.getsockname()[1]
     application = Application(FunctionHandler(explore))
-    tornado = BokehTornado(
+    tornado = _Tornado(
         {"/": application},
         # No page of another site may speak with this one.
         extra_websocket_origins=[f"{ADDRESS}:{taken}", f"localhost:{taken}"],
@@ -59,7 +74,8 @@ async def _serve(port: int | None, show: bool, started: Callable[[str], None]) -
     address = f"http://{ADDRESS}:{taken}/"
     started(address)
     if show:
-        webbrowser.open(address)
+        # It may wait for the browser to end, and the browser for its page.
+        asyncio.get_running_loop().run_in_executor(None, webbrowser.open, address)
     try:
         await asyncio.Event().wait()
     finally:
