@@ -128,8 +128,11 @@ same, loaded = state() == before, sorted(set(sys.modules) - modules)
 laws = [igr.GumbelSoftmax(0.5, torch.zeros(3)), igr.InvertibleGaussian(torch.zeros(2), 1.0, 0.5)]
 for law in laws:
     law.mean
+    law.expand((2, 1)).log_prob(torch.full((4, 1, 3, 3), 1 / 3))
+igr.InvertibleGaussian(torch.zeros(2, 1, 2), torch.ones(3, 1), 0.5)
 igr.InvertibleGaussian(torch.zeros(2), 1.0, 0.5, igr.LogisticStickBreakingTransform()).discrete()
-print(json.dumps({"same": same, "modules": loaded, "compiler": "torch._dynamo" in sys.modules}))
+print(json.dumps({"same": same, "modules": loaded, "compiler": "torch._dynamo" in sys.modules,
+                  "symbols": "torch.fx.experimental.symbolic_shapes" in sys.modules}))
 """
 
 
@@ -156,6 +159,11 @@ def test_importing_igr_does_not_load(unwanted, fresh_import):
 def test_looking_at_laws_does_not_load_the_compiler(fresh_import):
     """Torch's checkpoint does, for a second or more; only laws that are trained need it."""
     assert not fresh_import["compiler"]
+
+
+def test_shapes_that_broadcast_do_not_load_the_compiler_s(fresh_import):
+    """Torch's ``broadcast_shapes`` does, for a third of a second."""
+    assert not fresh_import["symbols"]
 
 
 def test_public_names_are_there_and_documented():

@@ -11,6 +11,7 @@ from igr.kernels.noise import standard_gumbel, standard_normal
 from igr.kernels.numbers import column, log_number
 from igr.kernels.tracing import is_traced
 from igr.validation import (
+    broadcast_shapes,
     check_float_tensor,
     check_number_or_tensor,
     check_temperature,
@@ -230,7 +231,7 @@ def _check_number(
             check_temperature(owner, name, value, divides)
         return
     try:
-        fits = torch.broadcast_shapes(value.shape, batch) == batch
+        fits = broadcast_shapes(value.shape, batch) == batch
     except RuntimeError:
         fits = False
     if not fits:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Size, Tensor
 
@@ -183,6 +184,20 @@ def check_probabilities(owner: str, probs: Tensor, *, normalized: bool = False) 
         raise ValueError(f"{owner}: expected probs with a positive sum; got a row of zeros.")
 
 
+def broadcast_shapes(*shapes: Size | tuple[int, ...]) -> Size:
+    """What ``torch.broadcast_shapes`` gives, whose first call imports hundreds of modules.
+
+    Raises:
+        RuntimeError: They do not broadcast.
+    """
+    if is_traced():
+        return Size(torch.broadcast_shapes(*shapes))
+    try:
+        return Size(np.broadcast_shapes(*map(tuple, shapes)))
+    except ValueError as error:
+        raise RuntimeError(str(error)) from error
+
+
 def broadcast_batch(owner: str, **shapes: Size | tuple[int, ...]) -> Size:
     """The common batch shape; ValueError that names every argument and its shape if there is none."""
     if not is_traced():
@@ -191,7 +206,7 @@ def broadcast_batch(owner: str, **shapes: Size | tuple[int, ...]) -> Size:
             # The usual case; torch's function takes as long as a small softmax.
             return Size(longest)
     try:
-        return Size(torch.broadcast_shapes(*shapes.values()))
+        return broadcast_shapes(*shapes.values())
     except RuntimeError:
         listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
         raise ValueError(

@@ -278,7 +278,7 @@ class BinaryRelaxation(Reparameterized):
         if self._validate_args:
             validation.check_float_tensor(type(self).__name__, name, value)
             try:
-                torch.broadcast_shapes(value.shape, self._batch_shape)
+                validation.broadcast_shapes(value.shape, self._batch_shape)
             except RuntimeError:
                 raise ValueError(
                     f"{type(self).__name__}: expected {name} of a shape that broadcasts against the batch "

@@ -436,7 +436,7 @@ class InvertibleGaussian(SimplexRelaxation):
         if not alike or not self.is_same_map(prior) or prior.device != self.device:
             return False
         trained = torch.is_grad_enabled() and (prior.loc.requires_grad or prior.scale.requires_grad)
-        batch = torch.broadcast_shapes(self.batch_shape, prior.batch_shape)
+        batch = validation.broadcast_shapes(self.batch_shape, prior.batch_shape)
         return batch == self.batch_shape and not trained
 
     def threshold(self, dtype: torch.dtype) -> float | Tensor:
@@ -572,7 +572,7 @@ class InvertibleGaussian(SimplexRelaxation):
         check_categories(self, other)
         dtype = validation.compute_dtype(self.dtype)
         log_q, threshold = exact_logits(other), column(self.threshold(dtype), dtype)
-        broadcast = torch.broadcast_shapes(self.batch_shape, log_q.shape[:-1])
+        broadcast = validation.broadcast_shapes(self.batch_shape, log_q.shape[:-1])
         alike = broadcast == self.batch_shape and log_q.dtype == dtype
         if not alike or log_q.requires_grad or (isinstance(threshold, Tensor) and threshold.requires_grad):
             return super().discrete_kl(other)

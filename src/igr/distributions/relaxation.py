@@ -20,7 +20,7 @@ from igr.kernels import fused as fused_draws
 from igr.kernels import simplex
 from igr.kernels.numbers import column
 from igr.kernels.tracing import is_traced
-from igr.validation import check_float_tensor
+from igr.validation import broadcast_shapes, check_float_tensor
 
 
 class SimplexRelaxation(Reparameterized):
@@ -398,7 +398,7 @@ class SimplexRelaxation(Reparameterized):
                 f"last dimension; got shape {tuple(value.shape)}."
             )
         try:
-            torch.broadcast_shapes(value.shape[:-1], self._batch_shape)
+            broadcast_shapes(value.shape[:-1], self._batch_shape)
         except RuntimeError:
             raise ValueError(
                 f"{type(self).__name__}: expected {name} of a shape that broadcasts against the batch "

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily, constraints
 from torch.distributions.utils import lazy_property
 
+from igr.validation import broadcast_shapes
+
 __all__ = ["IntegerLaw", "in_double", "is_from_scipy", "scipy_law", "torch_law"]
 
 
@@ -59,7 +61,7 @@ def torch_law(owner: str, given: Distribution) -> IntegerLaw:
         values = values.reshape((-1,) + (1,) * len(law.batch_shape))
         with torch.no_grad():
             log_probs = law.log_prob(values).double()
-            shape = torch.broadcast_shapes(log_probs.shape[1:], law.batch_shape)
+            shape = broadcast_shapes(log_probs.shape[1:], law.batch_shape)
             log_probs = log_probs.expand(log_probs.shape[:1] + shape)
             if ends:
                 # Where the supports of a batch differ, the formula may be anything outside of one.
