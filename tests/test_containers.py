@@ -37,7 +37,8 @@ def pip_lines(text: str) -> list[str]:
 def test_pip_is_called_as_in_the_makefile_but_for_what_developers_need(text: str):
     (makefile,) = pip_lines((ROOT / "Makefile").read_text(encoding="utf-8"))
     assert "--constraint constraints.txt" in makefile
-    assert pip_lines(text) == [makefile.replace("--editable ", "").replace(",dev]", "]")]
+    needed = makefile.replace("--editable ", "").replace(",explore,interoperability,docs,dev]", "]")
+    assert pip_lines(text) == [needed]
 
 
 @pytest.mark.parametrize("copied", [copied_by_docker(), copied_by_apptainer()], ids=["Dockerfile", "igr.def"])

@@ -177,11 +177,13 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.InvertibleGaussian.pre_image": noises(BATCH.pre_image),
     "igr.InvertibleGaussian.rsample_and_kl": [
         (NotImplementedError, lambda: PLANAR.rsample_and_kl(GAUSSIAN)),
+        (RuntimeError, lambda: BATCH.rsample_and_kl(GAUSSIAN.expand((3,)))),
         *noises(partial(GAUSSIAN.rsample_and_kl, GAUSSIAN)),
         (ValueError, lambda: GAUSSIAN.rsample_and_kl(GAUSSIAN, noise=TWO, fused=True)),
     ],
     "igr.InvertibleGaussian.discrete_kl": [
         (ValueError, lambda: GAUSSIAN.discrete_kl(igr.GumbelSoftmax(0.5, logits=FIVE).discrete())),
+        (RuntimeError, lambda: BATCH.discrete_kl(GUMBEL.expand((3,)).discrete())),
         (NotImplementedError, lambda: PLANAR.discrete_kl(GUMBEL.discrete())),
     ],
     "igr.GumbelSoftmax": [
@@ -255,6 +257,7 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     ],
     "igr.SimplexRelaxation.discrete_kl": [
         (ValueError, lambda: GUMBEL.discrete_kl(igr.GumbelSoftmax(0.5, logits=FIVE).discrete())),
+        (RuntimeError, lambda: GUMBEL.expand((4,)).discrete_kl(GUMBEL.expand((3,)).discrete())),
         (NotImplementedError, lambda: PLANAR.discrete_kl(GUMBEL.discrete())),
     ],
     "igr.distributions.reparameterized.Reparameterized.entropy": [(NotImplementedError, GUMBEL.entropy)],

@@ -411,6 +411,7 @@ class InvertibleGaussian(SimplexRelaxation):
 
         Raises:
             NotImplementedError: if there is no closed form; the message says why.
+            RuntimeError: if the batches of the two do not broadcast.
             TypeError: unless the noise is a floating-point tensor.
             ValueError: if the noise does not have the shape that :meth:`draw_noise` gives, or a kernel must
                 draw and cannot.

@@ -315,6 +315,7 @@ class SimplexRelaxation(Reparameterized):
         Raises:
             ValueError: for another number of categories.
             NotImplementedError: where no exact law is known.
+            RuntimeError: if the batches do not broadcast.
 
         Example:
             >>> from igr import InvertibleGaussian
