@@ -25,7 +25,7 @@ COMMAND = re.compile("|".join(re.escape(name) + r"(?![A-Za-z])" for name in SPEL
 # A fraction of two single signs.
 FRACTION = re.compile(r"\\[td]?frac(\w)(\w)")
 # A function before a letter is set apart from it by hand.
-FUNCTION = re.compile(r"(\\(?:log|exp|max|min|tanh|arg))\s*(?=[A-Za-z]|\\(?!mathrm|,|;|!|left|big|Big|{))")
+FUNCTION = re.compile(r"(\\(?:log|exp|max|min|tanh|arg))\s*(?=[A-Za-z0-9]|\\(?!mathrm|,|;|!|left|big|Big|{))")
 
 
 def as_mathml(node: nodes.math | nodes.math_block, *, as_block: bool) -> str:
