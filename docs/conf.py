@@ -23,6 +23,7 @@ version = release = igr.__version__
 
 extensions = [
     "command_help",
+    "link_names",
     "mathml",
     "myst_parser",
     "sphinx.ext.autodoc",

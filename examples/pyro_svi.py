@@ -1,6 +1,6 @@
 """Laws of igr in Pyro: a discrete law that is enumerated, and relaxations in model and guide.
 
-    pip install "igr[interoperability]"
+    pip install -e ".[interoperability]"
     python examples/pyro_svi.py
 
 Both models are so small that their posteriors are known exactly, and what SVI finds is compared with them.

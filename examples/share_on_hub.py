@@ -1,6 +1,6 @@
 """Shares a trained model on the Hugging Face Hub, and reads one from there.
 
-    pip install "igr[experiments,interoperability]"
+    pip install -e ".[interoperability]"
     hf auth login
     python examples/share_on_hub.py upload runs/my-run USER/NAME
     python examples/share_on_hub.py download USER/NAME

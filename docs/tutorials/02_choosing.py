@@ -22,7 +22,7 @@ generator = torch.Generator().manual_seed(0)
 # One discrete law, four relaxations
 # ----------------------------------
 #
-# Behind every relaxation stands a discrete law, that of the largest coordinate, and it does not depend on the
+# Behind every relaxation stands a discrete law, that of the largest coordinate, and with delta at one, the default, it does not depend on the
 # temperature. :func:`igr.fitting.fit` goes the other way, from a discrete law to the relaxation that has it.
 # So here are four relaxations of one law, (0.5, 0.3, 0.2), at three temperatures. Each dot is a point of the
 # simplex: at a corner it is one-hot, in the middle it is a mixture.
@@ -287,10 +287,8 @@ print(
 )
 
 figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-for (name, (left, error)), line in zip(runs.items(), LINES, strict=False):
-    bars = axes.errorbar(
-        grid, 100 * left[:-1], 100 * error[:-1], linestyle=line, marker="o", label=name
-    )
+for (name, (left, error)), marker in zip(runs.items(), "os^D", strict=False):
+    bars = axes.errorbar(grid, 100 * left[:-1], 100 * error[:-1], marker=marker, label=name)
     axes.axhline(100 * left[-1], color=bars[0].get_color(), linestyle=":", linewidth=1)
 axes.set(xscale="log", xlabel="temperature", ylabel="left of the way, per cent", ylim=(0, None))
 axes.set_title("one temperature to the end, and (dotted) annealed from 2 to 0.06", fontsize=10)

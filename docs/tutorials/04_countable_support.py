@@ -82,7 +82,7 @@ print(f"a point has {law.sample(generator=generator).shape[-1]} coordinates")
 
 for threshold in (0.9, 0.99, 0.999):
     truncation = igr.StickTruncation(threshold, quantile=0.5, num_draws=1000)
-    cut = truncation(law, generator=generator)
+    cut = truncation(law, generator=torch.Generator().manual_seed(1))  # the same draws for each
     missed = 0.5 * (cut.pad(cut.law.discrete().probs) - law.discrete().probs).abs().sum()
     print(
         f"threshold {threshold:<5g}  needed {cut.num_needed:>2}  kept {cut.num_sticks:>2}  "
@@ -226,8 +226,8 @@ for name, found in runs.items():
 # powers of two (here with the first seed):
 
 figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-for name, found in runs.items():
-    axes.step(range(1, NUM_STEPS + 1), found[0]["kept"], where="post", label=name)
+for (name, found), line in zip(runs.items(), igr.plot.LINES, strict=False):
+    axes.step(range(1, NUM_STEPS + 1), found[0]["kept"], where="post", linestyle=line, label=name)
 axes.set_yscale("log", base=2)
 axes.set_yticks([8, 16, 32, 64, 128, 256, 499], ["8", "16", "32", "64", "128", "256", "499"])
 axes.set_xlabel("step")
