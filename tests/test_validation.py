@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from igr import validation
 
@@ -92,6 +93,17 @@ def test_a_temperature_is_one_that_can_be_divided_by(dtype, lowest):
     for value in (0.0, -1.0, math.inf, math.nan, torch.tensor([1.0, 0.0]), torch.tensor([math.nan])):
         with pytest.raises(ValueError, match="f: expected tau to be positive and finite; got"):
             validation.check_temperature("f", "tau", value, dtype)
+
+
+def test_shapes_of_a_tracer_stay_open():
+    def spread(x, y):
+        return x.expand(validation.broadcast_shapes(x.shape, y.shape))
+
+    traced = make_fx(spread, tracing_mode="symbolic")(torch.zeros(5, 3), torch.zeros(1))
+    assert traced(torch.zeros(7, 2), torch.zeros(1)).shape == (7, 2)
+    assert validation.broadcast_shapes((2, 1), (3,), ()) == (2, 3)
+    with pytest.raises(RuntimeError):
+        validation.broadcast_shapes((2,), (3,))
 
 
 def test_nothing_is_read_under_vmap_or_compile():

@@ -151,8 +151,11 @@ def check_temperature(owner: str, name: str, value: float | Tensor, dtype: torch
     info = torch.finfo(compute_dtype(dtype))
     lowest = info.tiny / info.eps
     if isinstance(value, Tensor):
+        if value.numel() == 0:
+            return
         # One look where all is well, for which a device has to wait.
-        if bool(((value >= lowest) & (value > 0) & torch.isfinite(value)).all()):
+        low, high = torch.stack(value.detach().aminmax()).tolist()
+        if lowest <= low and high < math.inf:
             return
     elif lowest <= value < math.inf:
         return
@@ -160,7 +163,8 @@ def check_temperature(owner: str, name: str, value: float | Tensor, dtype: torch
     least = value.min().item() if isinstance(value, Tensor) else value
     raise ValueError(
         f"{owner}: expected {name} of at least {lowest:.1e} in {info.dtype}, or what is divided by it "
-        f"overflows; got {least!r}; the limit at zero is the vertex: hard=True, or vertex(noise) of a law."
+        f"overflows; got {least!r}; take a larger one: the nearest vertex, which is the limit, is that of "
+        "hard=True and of law.vertex(noise) at any temperature."
     )
 
 
@@ -190,7 +194,9 @@ def broadcast_shapes(*shapes: Size | tuple[int, ...]) -> Size:
     Raises:
         RuntimeError: They do not broadcast.
     """
-    if is_traced():
+    # Sizes of tracers are no plain numbers.
+    plain = all(type(size) is int for shape in shapes for size in shape)
+    if not plain or is_traced() or torch.jit.is_tracing():
         return Size(torch.broadcast_shapes(*shapes))
     try:
         return Size(np.broadcast_shapes(*map(tuple, shapes)))

@@ -67,6 +67,10 @@ def test_traversals_have_a_named_row_for_each_variable(axes: Axes, folder: Path)
     assert names == ["Gaussian 1", "Gaussian 2", "variable 1", "variable 2"]
     with pytest.raises(UserError, match=r"expected the number of an image from 0 to .*; got 500"):
         plot.traversals_of_run(axes, loaded, image=500)
+    with pytest.raises(ValueError, match="expected num_steps of at least 1; got 0"):
+        plot.traversals_of_run(axes, loaded, num_steps=0)
+    with pytest.raises(ValueError, match="expected num_images of at least 1; got 0"):
+        plot.reconstructions_of_run(axes, loaded, num_images=0)
 
 
 def test_a_gaussian_latent_has_no_row_of_categories(axes: Axes, tmp_path: Path) -> None:

@@ -109,3 +109,9 @@ def test_inside_torchs_distributions():
         law.log_prob(z), normal.log_prob(ratios) - z.log().sum(-1), rtol=1e-7, atol=1e-7
     )
     torch.testing.assert_close(ComposeTransform(chain).inv(z), (ratios + math.log(0.1)) * 0.25 - 1.5)
+
+
+@pytest.mark.parametrize("temperature", [1e-40, torch.tensor(1e-40), torch.tensor([0.5, 1e-40])])
+def test_a_temperature_that_leaves_no_number_is_refused(temperature):
+    with pytest.raises(ValueError, match="SoftmaxPlusPlusTransform: expected temperature of at least"):
+        SoftmaxPlusPlusTransform(temperature)

@@ -16,7 +16,7 @@ from igr.estimators.estimator import Estimator, Function, Surrogate, mean_surrog
 from igr.estimators.laws import Law
 from igr.kernels import simplex
 from igr.kernels.tracing import is_traced
-from igr.validation import check_values, whole_number
+from igr.validation import check_temperature, check_values, whole_number
 
 Parameters = dict[str, Tensor]
 
@@ -211,7 +211,7 @@ class REBAR(_Controlled):
         self, temperature: float = 0.5, coefficient: float = 1.0, baseline: float | None = 0.0
     ) -> None:
         super().__init__()
-        check_values(type(self).__name__, "temperature", temperature, positive=True)
+        check_temperature(type(self).__name__, "temperature", temperature, torch.float32)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.coefficient = self._term("coefficient", coefficient)
         self.baseline = self._term("baseline", baseline)

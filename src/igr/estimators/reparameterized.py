@@ -12,7 +12,7 @@ from igr.distributions import GumbelSoftmax, SimplexRelaxation
 from igr.estimators.estimator import Estimator, Function, Surrogate, mean_surrogate
 from igr.estimators.laws import Law
 from igr.kernels import simplex
-from igr.validation import check_values, whole_number
+from igr.validation import check_temperature, check_values, whole_number
 
 
 class _Relaxed(Estimator):
@@ -23,7 +23,7 @@ class _Relaxed(Estimator):
     def __init__(self, temperature: float | None = None) -> None:
         super().__init__()
         if temperature is not None:
-            check_values(type(self).__name__, "temperature", temperature, positive=True)
+            check_temperature(type(self).__name__, "temperature", temperature, torch.float32)
         self.temperature = temperature
 
     def _relaxation(self, law: Law) -> SimplexRelaxation:
@@ -213,7 +213,7 @@ class ReinMax(_OverLaw):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        check_values(type(self).__name__, "temperature", temperature, positive=True)
+        check_temperature(type(self).__name__, "temperature", temperature, torch.float32)
         self.temperature = temperature
 
     def _stand_in(self, log_probs: Tensor, hard: Tensor) -> Tensor:
@@ -257,7 +257,7 @@ class GappedStraightThrough(_OverLaw):
 
     def __init__(self, gap: float | None = 1.0, temperature: float = 1.0) -> None:
         super().__init__()
-        check_values(type(self).__name__, "temperature", temperature, positive=True)
+        check_temperature(type(self).__name__, "temperature", temperature, torch.float32)
         if gap is not None:
             check_values(type(self).__name__, "gap", gap, positive=True)
         self.gap = gap

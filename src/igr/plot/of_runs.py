@@ -16,6 +16,7 @@ from igr.plot.images import reconstructions, traversals
 from igr.plot.runs import Curve, bounds_over_epochs, objective
 from igr.training.config import TrainConfig
 from igr.training.runs import LoadedRun, as_vae, load_run
+from igr.validation import whole_number
 
 Run = str | Path | LoadedRun[Any, Any]
 
@@ -79,9 +80,12 @@ def reconstructions_of_run(
 
     Raises:
         UserError: There is no such run or split, or its model reconstructs nothing.
+        TypeError: unless num_images is an int.
+        ValueError: if it is below one.
     """
     loaded = _loaded(run)
-    images = images_of_split(loaded, split)[:num_images]
+    count = whole_number("reconstructions_of_run", "num_images", num_images, minimum=1)
+    images = images_of_split(loaded, split)[:count]
     if isinstance(loaded.model, DLGMM):
         decoded = pictures.mixture_reconstructions(loaded.model, images, temperature_of(loaded))
     else:
@@ -117,6 +121,8 @@ def traversals_of_run(
 
     Raises:
         UserError: There is no such run, split or image, or it is no VAE.
+        TypeError: unless num_steps is an int or ``None``.
+        ValueError: if it is below one.
     """
     loaded = as_vae(_loaded(run), "traversals")
     images = images_of_split(loaded, split)
@@ -126,7 +132,9 @@ def traversals_of_run(
             "has no more"
         )
     config = loaded.config
-    steps = num_steps or (config.num_categories if config.has_categories else _STEPS)
+    steps = config.num_categories if config.has_categories else _STEPS
+    if num_steps is not None:
+        steps = whole_number("traversals_of_run", "num_steps", num_steps, minimum=1)
     rows = pictures.traversals(loaded.model, images[image : image + 1], temperature_of(loaded), steps)
     return traversals(axes, rows, _labels(config), title=title or _title(loaded, split))
 

@@ -11,7 +11,7 @@ from torch.distributions import Transform, constraints
 from igr import reprs
 from igr.kernels import simplex
 from igr.kernels.numbers import column, log_number, same_number
-from igr.validation import check_values
+from igr.validation import check_temperature, check_values
 
 
 class SoftmaxPlusPlusTransform(Transform):
@@ -58,8 +58,9 @@ class SoftmaxPlusPlusTransform(Transform):
         delta: float | Tensor = 1.0,
         cache_size: int = 0,
     ) -> None:
-        for name, value in (("temperature", temperature), ("delta", delta)):
-            check_values(type(self).__name__, name, value, positive=True)
+        dtype = temperature.dtype if isinstance(temperature, Tensor) else torch.float32
+        check_temperature(type(self).__name__, "temperature", temperature, dtype)
+        check_values(type(self).__name__, "delta", delta, positive=True)
         super().__init__(cache_size=cache_size)
         self.temperature = temperature
         self.delta = delta
