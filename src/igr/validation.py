@@ -196,7 +196,7 @@ def broadcast_shapes(*shapes: Size | tuple[int, ...]) -> Size:
     """
     # Sizes of tracers are no plain numbers.
     plain = all(type(size) is int for shape in shapes for size in shape)
-    if not plain or is_traced() or torch.jit.is_tracing():
+    if not plain or is_traced() or torch._C._is_tracing():
         return Size(torch.broadcast_shapes(*shapes))
     try:
         return Size(np.broadcast_shapes(*map(tuple, shapes)))

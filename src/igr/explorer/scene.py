@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from igr.diagnostics import vertex_distance
 from igr.distributions import InvertibleGaussian, SimplexRelaxation
@@ -145,16 +146,18 @@ def scene(settings: Settings) -> Scene:
 @lru_cache(maxsize=8)
 @torch.no_grad()
 def _distance_curves(settings: Settings) -> tuple[Array, Array]:
-    """Quantiles of the distance at all temperatures; that of the settings has no part in them."""
+    """Quantiles of the distance at all temperatures, from settings at temperature one."""
     law = laws.relaxation(settings)
     noise = laws.noise(settings, law)[:CURVE_POINTS]
     temperatures = np.geomspace(*TEMPERATURES, NUM_TEMPERATURES)
-    levels = torch.tensor(LEVELS)
-    rows = [
-        torch.quantile(vertex_distance(law.with_temperature(t).rsample_log(noise=noise)), levels)
-        for t in temperatures.tolist()
-    ]
-    return temperatures, torch.stack(rows, dim=1).numpy()
+    # At temperature one the exponents are the log-ratios but for delta, so what comes before them, which may
+    # be a flow, is computed once.
+    log_z = law.rsample_log(noise=noise)
+    log_delta = math.log(law.delta) if isinstance(law, InvertibleGaussian) else 0.0
+    exponents = log_z[:, :-1] - log_z[:, -1:] + log_delta
+    ratios = exponents / torch.from_numpy(temperatures).float()[:, None, None] - log_delta
+    distances = vertex_distance(torch.log_softmax(pad(ratios, (0, 1)), dim=-1))
+    return temperatures, torch.quantile(distances, torch.tensor(LEVELS), dim=-1).numpy()
 
 
 def _density(law: SimplexRelaxation) -> Array | None:
