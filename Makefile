@@ -33,7 +33,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest tests src/igr --doctest-modules --durations=10 -rs -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest tests src/igr --doctest-modules --doctest-ignore-import-errors --durations=10 -rs -n auto --maxprocesses 4 --dist loadfile
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -b html --fail-on-warning --keep-going --quiet docs $(HTML)

@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor
 
 import igr
-from api_pages import CALLABLES, PAGE_OF, WRITTEN, page_of, problems, value_of
+from api_pages import ABSENT, CALLABLES, NEEDED, PAGE_OF, WRITTEN, page_of, problems, value_of
 from igr.errors import unknown_name
 from igr.validation import whole_number
 
@@ -47,6 +47,8 @@ def public_names(module: str) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_is_written_about(module):
+    if module in ABSENT:
+        pytest.skip(f"needs {NEEDED[module]}; its names are left out of all tests of the pages")
     documented = [value_of(name) for name in WRITTEN]
     names = [name for name in public_names(module) if f"{module}.{name}" not in NAMESPACES]
     assert names
