@@ -121,12 +121,13 @@ def main(argv: list[str] | None = None) -> None:
     encoder, sampler, decoder = (
         torch.export.load(paths[name]).module() for name in ("encoder", "sampler", "decoder")
     )
-    images = torch.rand(7, *trained.config.image_shape).round().to(trained.config.dtype)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(7, *trained.config.image_shape, generator=generator).round().to(trained.config.dtype)
     with torch.no_grad():
         latent = trained.model.latent
         shown = ", ".join(f"{name} {tuple(value.shape)}" for name, value in encoder(images).items())
         print(f"encoder.pt2 gives {shown} for images {tuple(images.shape)}")
-        noise = latent.draw_noise((len(images),), torch.Generator().manual_seed(0))
+        noise = latent.draw_noise((len(images),), generator)
         points = sampler(images, noise)
         print(f"sampler.pt2 gives points {tuple(points.shape)} for noise {tuple(noise.shape)}")
         means = decoder(points)
