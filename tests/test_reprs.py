@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cases import BINARY, CASES, Case, bits, generator, gumbel, tensor
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import igr
+from cases import BINARY, CASES, Case, bits, generator, gumbel, tensor
 from igr import reprs
 from igr.distributions import MeanEstimate
 from igr.estimators import Surrogate
 from igr.fitting import as_target
+from igr.models.latents.latent import LatentSample
 from igr.ternary import ternary_grid
 
 EVERY = pytest.mark.parametrize(
@@ -22,6 +23,7 @@ EVERY = pytest.mark.parametrize(
 )
 STICKS = igr.LogisticStickBreakingTransform()
 NAN = float("nan")
+PARTS = {"kl_discrete": torch.ones(7), "kl_gaussian": torch.ones(7)}
 
 
 def told(text: str) -> dict[str, Any]:
@@ -85,6 +87,14 @@ LAWS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: igr.InvertibleGaussian(torch.tensor([0.0, 0.3]), 1.0, 0.4, STICKS),
         "InvertibleGaussian(loc=[0, 0.3], scale=1, temperature=0.4, "
         "transform=LogisticStickBreakingTransform('length'))",
+    ),
+    "many digits": (
+        lambda: igr.InvertibleGaussian(torch.tensor([0.123441, 12.3441]), 2.34441, 0.345641),
+        "InvertibleGaussian(loc=[0.123, 12.3], scale=2.344, temperature=0.3456)",
+    ),
+    "many digits of many": (
+        lambda: igr.BinaryInvertibleGaussian(torch.linspace(-1.23441, 2.34441, 9), 1.0, 0.5),
+        "BinaryInvertibleGaussian(batch_shape=(9,), loc in -1.23..2.34, scale=1, temperature=0.5)",
     ),
     "large": (
         lambda: igr.InvertibleGaussian(torch.linspace(-1.5, 2, 128 * 9).view(128, 9), 1.0, 0.4),
@@ -175,6 +185,10 @@ LAWS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Surrogate(torch.tensor(0.25), torch.full((20,), 3.0)),
         "Surrogate(value=0.25, loss=tensor(20,) of 3, control_loss=None)",
     ),
+    "parts by name": (
+        lambda: LatentSample(torch.zeros(7), torch.ones(7), PARTS),
+        "LatentSample(points=tensor(7,) of 0, kl=tensor(7,) of 1, parts=['kl_discrete', 'kl_gaussian'])",
+    ),
     "grid": (lambda: ternary_grid(10), "TernaryGrid(num_points=100, cell=0.005)"),
 }
 
@@ -183,6 +197,14 @@ LAWS: dict[str, tuple[Callable[[], Any], str]] = {
 def test_reprs_read_like_this(name: str) -> None:
     make, text = LAWS[name]
     assert repr(make()) == text
+
+
+def test_only_so_many_numbers_are_looked_through() -> None:
+    few = torch.zeros(()).expand(2**20)
+    many = torch.zeros(()).expand(2**20 + 1)
+    assert reprs.is_constant(few)
+    assert not reprs.is_constant(many)
+    assert (reprs.spread("loc", few), reprs.spread("loc", many)) == ("loc=0", "")
 
 
 def test_a_whole_sample_of_sticks_is_told_in_a_line() -> None:

@@ -4,9 +4,9 @@ import re
 
 import pytest
 import torch
-from tests.cases import bits, generator
 
 import igr
+from cases import bits, generator
 from igr.ternary import CORNERS, TernaryGrid, log_density, ternary_grid, to_plane
 
 STICKS = igr.LogisticStickBreakingTransform
@@ -70,6 +70,13 @@ def test_densities_integrate_to_one_and_are_those_of_the_law(name: str, grid: Te
     some = slice(None, None, 997)
     expected = law.log_prob(grid.points[some].float())
     torch.testing.assert_close(density[some], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_a_density_has_no_gradient() -> None:
+    law = igr.GumbelSoftmax(1.5, torch.zeros(3, requires_grad=True))
+    points = ternary_grid(2).points.requires_grad_()
+    assert law.log_prob(points.float()).requires_grad
+    assert not log_density(law, points).requires_grad
 
 
 @pytest.mark.parametrize("name", LAWS)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from tests.cases import generator
 
 import igr
+from cases import generator
 from igr import plot
 from igr.diagnostics import vertex_distance
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
-from tests.cases import bits, generator
 
 import igr
+from cases import bits, generator
 from igr import plot
 
 LAW = igr.InvertibleGaussian(torch.tensor([0.5, -0.3, 0.1]), 1.0, 0.3)
@@ -142,8 +142,19 @@ def test_many_categories_have_an_outline_and_few_ticks(axes: Axes) -> None:
     assert outline.get_zorder() > max(line.get_zorder() for line in axes.lines)
 
 
+@pytest.mark.parametrize("count", [30, 31])
+def test_bars_stand_apart_up_to_thirty(axes: Axes, count: int) -> None:
+    plot.discrete_law(axes, igr.GumbelSoftmax(0.5, torch.zeros(count)))
+    apart = count == 30
+    widths = [patch.get_width() for patch in axes.containers[0].patches]
+    assert widths == pytest.approx([0.8 if apart else 1.0] * count)
+    # An outline beside the bars.
+    assert len(axes.patches) == count + (not apart)
+
+
 def test_categories_have_names(axes: Axes) -> None:
     plot.discrete_law(axes, LAW, labels="abcd")
+    assert axes.get_xticks().tolist() == [1, 2, 3, 4]
     assert [label.get_text() for label in axes.get_xticklabels()] == list("abcd")
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
-from tests.cases import generator
 
 import igr
+from cases import generator
 from igr import plot, ternary
 
 LAW = igr.InvertibleGaussian(torch.tensor([0.5, -0.3]), 1.0, 0.7)
@@ -67,6 +67,9 @@ BAD: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "four categories": (torch.ones(2, 4) / 4, {}, ValueError, r"got \(2, 4\)"),
     "whole numbers": (torch.eye(3).long(), {}, TypeError, "floating-point"),
     "logarithms": (torch.full((2, 3), -1.1), {}, ValueError, r"got \[-1.1.*among 2 such points; .*exp"),
+    "below zero": (torch.tensor([[-0.01, 0.51, 0.5]]), {}, ValueError, "among 1 such points"),
+    "sum above one": (torch.tensor([[0.3, 0.3, 0.43]]), {}, ValueError, "among 1 such points"),
+    "sum below one": (torch.tensor([[0.3, 0.3, 0.37]]), {}, ValueError, "among 1 such points"),
     "NaN": (torch.full((1, 3), float("nan")), {}, ValueError, "among 1 such points"),
     "labels": (torch.eye(3), {"labels": "ab"}, ValueError, "expected three labels; got 2"),
 }
@@ -94,6 +97,7 @@ def test_each_triangle_has_the_log_density_of_its_centre(axes: Axes) -> None:
     z = torch.as_tensor(np.stack([1 - second - third, second, third], axis=-1))
     np.testing.assert_allclose(values, LAW.log_prob(z.float()).numpy(), rtol=1e-3, atol=1e-3)
     assert len(values) == 15**2
+    assert axes.get_title() == "t"
     bar = axes.collections[0].colorbar
     assert bar.ax.get_ylabel() == "log-density (nats), by Lebesgue\nmeasure on the first two weights"
 
@@ -107,6 +111,9 @@ def test_colours_tell_most_of_the_triangle_apart(axes: Axes, temperature: float)
     low, high = drawn.get_clim()
     assert 1.0 < high - low <= 12.0
     assert (values > high).mean() <= 0.005
+    # A high density is bright.
+    brightness = drawn.to_rgba(np.linspace(low, high, 20))[:, :3].sum(-1)
+    assert (np.diff(brightness) > 0).all()
     ends = {"min": (values < low).any(), "max": (values > high).any()}
     extend = drawn.colorbar.extend
     assert ends == {"min": extend in ("min", "both"), "max": extend in ("max", "both")}
