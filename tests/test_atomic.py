@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -14,13 +16,75 @@ def fill(folder: Path) -> None:
     (folder / "a").write_text("1")
 
 
+def fill_two(folder: Path) -> None:
+    fill(folder)
+    (folder / "last").write_text("2")
+
+
 def test_a_folder_takes_the_place_of_an_empty_one(tmp_path):
-    atomic.write_folder(tmp_path / "x/y", fill)
+    atomic.write_folder(tmp_path / "x/y", fill, "a")
     (tmp_path / "z").mkdir()
-    atomic.write_folder(tmp_path / "z", fill)
+    atomic.write_folder(tmp_path / "z", fill, "a")
     for name in ("x/y", "z"):
         assert (tmp_path / name / "a").read_text() == "1"
     assert {path.name for path in tmp_path.iterdir()} == {"x", "z"}
+
+
+def test_an_empty_folder_is_filled_and_stays_the_folder_that_it_is(tmp_path, monkeypatch):
+    """It may be the working folder of a shell, a mount point, or one that others may not look into."""
+    (tmp_path / "x").mkdir(mode=0o700)
+    before = (tmp_path / "x").stat()
+    monkeypatch.chdir(tmp_path / "x")
+    moved: list[str] = []
+    real = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, to: (moved.append(path.name), real(path, to))[1])
+    atomic.write_folder(Path.cwd(), fill_two, "last")
+    after = (tmp_path / "x").stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(os.listdir()) == ["a", "last"]
+    assert moved == ["a", "last"]
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["a", "last"])
+def test_an_empty_folder_that_cannot_be_filled_is_empty_again(tmp_path, name, monkeypatch):
+    real = Path.rename
+
+    def fails(path: Path, to: Path) -> Path:
+        if path.name == name:
+            raise OSError(28, "full")
+        return real(path, to)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    (tmp_path / "x").mkdir()
+    with pytest.raises(OSError, match="full") as caught:
+        atomic.write_folder(tmp_path / "x", fill_two, "last")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert os.listdir(tmp_path / "x") == []
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_what_others_put_into_an_empty_folder_meanwhile_stays(tmp_path):
+    (tmp_path / "x").mkdir()
+
+    def meets(folder: Path) -> None:
+        fill(folder)
+        (tmp_path / "x/a").write_text("mine")
+
+    with pytest.raises(OSError, match="not empty"):
+        atomic.write_folder(tmp_path / "x", meets, "a")
+    assert os.listdir(tmp_path / "x") == ["a"]
+    assert (tmp_path / "x/a").read_text() == "mine"
+
+
+def test_what_a_killed_process_left_in_an_empty_folder_is_no_content(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    left = tmp_path / f"x/.unfinished-{dead.pid}-x"
+    left.mkdir(parents=True)
+    fill(left)
+    atomic.write_folder(tmp_path / "x", fill, "a")
+    assert os.listdir(tmp_path / "x") == ["a"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt()])
@@ -30,10 +94,57 @@ def test_what_fails_leaves_nothing(tmp_path, error):
         raise error
 
     with pytest.raises(type(error)) as caught:
-        atomic.write_folder(tmp_path / "x", fails)
+        atomic.write_folder(tmp_path / "x", fails, "a")
     assert [*tmp_path.iterdir()] == []
     if isinstance(caught.value, OSError):
         assert caught.value.filename == str(tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["file/model", "file/a/b/model", "new/" + 250 * "x"])
+def test_the_folder_is_named_where_none_can_be_made(tmp_path, name):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(OSError, match=r"File exists|Not a directory|File name too long") as caught:
+        atomic.write_folder(tmp_path / name, fill, "a")
+    assert caught.value.filename == str(tmp_path / name)
+    assert caught.value.filename2 is None
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_another_thread_writes_is_left_alone(tmp_path, is_there):
+    """Threads of one process share its number, so the number alone does not tell what is left over."""
+    path, begun, done = tmp_path / "x", Event(), Event()
+    if is_there:
+        path.mkdir()
+
+    def slow(folder: Path) -> None:
+        begun.set()
+        assert done.wait(30)
+        fill_two(folder)
+
+    with ThreadPoolExecutor() as threads:
+        writing = threads.submit(atomic.write_folder, path, slow, "last")
+        assert begun.wait(30)
+        try:
+            for folder in (tmp_path, path):
+                atomic.remove_unfinished(folder)
+                atomic.remove_unfinished(folder, "x")
+            with pytest.raises(OSError, match="another thread is writing it") as caught:
+                atomic.write_folder(path, fill, "a")
+        finally:
+            done.set()
+        writing.result()
+    assert caught.value.filename == str(path)
+    assert sorted(os.listdir(path)) == ["a", "last"]
+    assert os.listdir(tmp_path) == ["x"]
+    atomic.write_folder(tmp_path / "y", fill, "a")
+
+
+def test_of_two_processes_that_fill_an_empty_folder_the_second_is_refused(tmp_path):
+    live = tmp_path / f"x/.unfinished-{os.getppid()}-x"
+    live.mkdir(parents=True)
+    with pytest.raises(OSError, match="not empty"):
+        atomic.write_folder(tmp_path / "x", fill, "a")
+    assert [*(tmp_path / "x").iterdir()] == [live]
 
 
 def test_what_is_there_stays(tmp_path):
@@ -42,7 +153,7 @@ def test_what_is_there_stays(tmp_path):
     (tmp_path / "y").write_text("3")
     for name in ("x", "y"):
         with pytest.raises(OSError, match=name):
-            atomic.write_folder(tmp_path / name, fill)
+            atomic.write_folder(tmp_path / name, fill, "a")
     assert (tmp_path / "x/mine").read_text() == "2"
     assert (tmp_path / "y").read_text() == "3"
     assert {path.name for path in tmp_path.iterdir()} == {"x", "y"}
@@ -57,7 +168,7 @@ def test_what_killed_processes_left_is_removed_and_that_of_live_ones_is_not(tmp_
         for name in names:
             (tmp_path / name).mkdir()
             fill(tmp_path / name)
-        atomic.write_folder(tmp_path / "x", fill)
+        atomic.write_folder(tmp_path / "x", fill, "a")
         live.kill()
     assert {path.name for path in tmp_path.iterdir()} == {"x", *names[1:]}
     assert os.listdir(tmp_path / "x") == ["a"]

@@ -1,15 +1,22 @@
 """Files and folders that are either the old one or the new one, whatever kills the process between."""
 
+import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 # With the process in it, so that two processes that write the same file do not share one.
 _NAME = re.compile(r"\.unfinished-(\d+)-(.+)")
+# The folders that threads of this process are filling, which its number does not tell from what an earlier
+# process of that number has left.
+_FILLED: set[str] = set()
+_FILLING = threading.Lock()
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
@@ -20,14 +27,12 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     try:
-        fill(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        if isinstance(error, OSError):
-            # Of a disk that is full the system says no name, and otherwise that of a file that nobody knows.
-            error.filename, error.filename2 = str(path), None
+        with _named(path):
+            fill(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
@@ -43,52 +48,139 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
-    """Has ``fill`` write a folder beside ``path``, and renames it; its files are forced to the disk by it.
+def write_folder(path: Path, fill: Callable[[Path], object], last: str) -> None:
+    """Has ``fill`` write a folder that counts as none before it is whole; it forces its files to the disk.
+
+    A new one is filled beside ``path`` and renamed. One that is there, and empty, stays the same folder with
+    the same permissions, since it may be a mount point, or somebody's working folder: what it is to hold is
+    written into a folder within and moved from there, ``last`` at the end. A process that is killed amid
+    these moves leaves some of the rest.
 
     Arguments:
         path: The folder; it need not exist, and neither need those that it is in.
         fill: Writes into an empty folder.
+        last: The name of what the rest means nothing without.
 
     Raises:
-        OSError: Something cannot be written, or ``path`` is a file or not empty; it is then as it was.
+        OSError: Something cannot be written, ``path`` is a file or not empty, or another thread or process is
+            writing it. The folder is named in it, and is then as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(".unfinished-*"):
-        found = _NAME.fullmatch(left.name)
-        if found and found[2] == path.name and not _is_alive(int(found[1])):
-            # Of a process that was killed.
-            shutil.rmtree(left, ignore_errors=True)
-    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
-    temporary.mkdir()
-    try:
-        fill(temporary)
-        _sync_folder(temporary)
-        temporary.replace(path)
-    except BaseException as error:
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync_folder(path.parent)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_there = path.is_dir()
+        folder = path if is_there else path.parent
+        temporary = folder / f".unfinished-{os.getpid()}-{path.name}"
+        with _claimed(temporary):
+            for left, name in _left_over(folder):
+                if is_there or name == path.name:
+                    _remove(left)
+            try:
+                temporary.mkdir()
+                if is_there:
+                    # Of two that begin at once each sees the other.
+                    _check_empty(entry for entry in path.iterdir() if entry != temporary)
+                fill(temporary)
+                _sync_folder(temporary)
+                if is_there:
+                    _check_empty(entry for entry in path.iterdir() if not is_unfinished(entry))
+                    _move(temporary, path, last)
+                else:
+                    temporary.replace(path)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        _sync_folder(folder)
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file is what :func:`write` fills before it renames it."""
+    """Whether it is what :func:`write` or :func:`write_folder` fills before it gets its name."""
     return _NAME.fullmatch(path.name) is not None
 
 
 def remove_unfinished(folder: Path, name: str | None = None) -> None:
-    """Removes what killed processes left of their unfinished files, and nothing of live ones.
+    """Removes what killed processes left of their unfinished files and folders, and nothing of live ones.
 
     Arguments:
         folder: Where they are.
         name: Only those of the file of this name, all of them: nobody else may be writing it now.
     """
+    if name is None:
+        for path, _ in _left_over(folder):
+            _remove(path)
+        return
+    for path, found in _unfinished(folder):
+        if found[2] == name:
+            _remove(path)
+
+
+def _unfinished(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
+    """What is unfinished in a folder, but for the folders that this process is filling."""
     for path in folder.glob(".unfinished-*"):
         found = _NAME.fullmatch(path.name)
-        if found and (not _is_alive(int(found[1])) if name is None else found[2] == name):
-            path.unlink(missing_ok=True)
+        if found and os.path.realpath(path) not in _FILLED:
+            yield path, found
+
+
+def _left_over(folder: Path) -> Iterator[tuple[Path, str]]:
+    """What no live process is writing of it, each with the name that it was to get."""
+    for path, found in _unfinished(folder):
+        if not _is_alive(int(found[1])):
+            yield path, found[2]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        # Another process may be doing so too.
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Has errors of the system name what the caller knows.
+
+    Of a disk that is full it says no name, and otherwise that of a file that nobody knows.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Keeps other threads from writing or removing an unfinished folder."""
+    own = os.path.realpath(folder)
+    with _FILLING:
+        if own in _FILLED:
+            raise OSError(errno.EBUSY, "another thread is writing it")
+        _FILLED.add(own)
+    try:
+        yield
+    finally:
+        _FILLED.discard(own)
+
+
+def _check_empty(entries: Iterator[Path]) -> None:
+    if any(True for _ in entries):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+
+
+def _move(source: Path, folder: Path, last: str) -> None:
+    """Moves all that is in a folder into another, where nothing of it is left if that fails."""
+    names = sorted(os.listdir(source), key=lambda name: (name == last, name))
+    try:
+        for name in names:
+            if name == last:
+                _sync_folder(folder)
+            (source / name).rename(folder / name)
+    except BaseException:
+        for name in reversed(names):
+            # What is no longer there was moved.
+            if not (source / name).exists():
+                _remove(folder / name)
+        raise
 
 
 def _is_alive(process: int) -> bool:

@@ -33,6 +33,15 @@ def test_a_run_becomes_a_folder_to_pass_on(folder, capsys):
     assert (folder / "shared/model/config.json").stat() == before
 
 
+def test_the_working_folder_is_filled_where_it_is_empty(folder, monkeypatch, capsys):
+    (folder / "model").mkdir(mode=0o700)
+    monkeypatch.chdir(folder / "model")
+    assert main(["export", "../run", "--out", "."]) == 0
+    assert "in Python: igr.pretrained.from_pretrained('.')" in capsys.readouterr().err
+    assert from_pretrained(".").epoch == 2
+    assert (folder / "model").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("name", ["sop-igr", "dlgmm", "igr-planar"])
 def test_scripts_get_json(folder, name, capsys):
     write_run_of(CONFIGS[name], folder / name)

@@ -11,8 +11,11 @@ import pytest
 from igr.data import SOURCES
 from igr.errors import UserError
 from igr.evaluation import BOUND_KINDS, ComparedRun, Comparison, Estimate, compare, compare_runs
+from igr.evaluation.compared_runs import read_runs
+from igr.pretrained import save_pretrained
 from igr.training.config import TrainConfig
 from run_folders import KEYS, STEP, evaluation, write_run
+from written_runs import VAES, write_run_of
 
 MakeRun = Callable[..., Path]
 
@@ -239,3 +242,16 @@ def test_a_run_given_twice_is_refused(make_run: MakeRun) -> None:
 def test_no_run_is_refused() -> None:
     with pytest.raises(UserError, match="at least one run folder; got none"):
         compare([])
+
+
+def test_exported_models_among_runs_are_passed_over(make_run: MakeRun, tmp_path: Path) -> None:
+    a, b = (make_run(f"runs/{name}", [-20.0, -25.0, -19.0, -20.0]) for name in ("a", "b"))
+    write_run_of(VAES["igr"], tmp_path / "trained")
+    for name in ("runs/exported", "runs/a/export", "shared/model"):
+        save_pretrained(tmp_path / "trained", tmp_path / name)
+    for path, runs in ((tmp_path / "runs", [a, b]), (a, [a])):
+        assert [run.path for run in read_runs([path])] == runs
+    with pytest.raises(UserError, match="which has a trained model alone, as igr export writes it; name the"):
+        read_runs([tmp_path / "runs/exported"])
+    with pytest.raises(UserError, match="which has no run; name a folder that"):
+        read_runs([tmp_path / "shared"])

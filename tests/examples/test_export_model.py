@@ -15,7 +15,6 @@ from igr.pretrained import from_pretrained, save_pretrained
 from written_runs import CONFIGS, VAES, write_run_of
 
 example = load_example("export_model")
-QUICK = ("igr", "igr-planar", "igr-sb", "gumbel-softmax")
 # Traced code takes the plain form of a kernel, and not the fused one.
 ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-14}
 
@@ -35,7 +34,7 @@ def test_every_latent_is_among_them():
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VAES]
+    "name", [name if name == "igr" else pytest.param(name, marks=pytest.mark.slow) for name in VAES]
 )
 @torch.no_grad()
 def test_programs_give_what_the_model_gives(tmp_path, name):

@@ -17,6 +17,7 @@ from igr.models.latents import (
 )
 from igr.models.latents import (
     BernoulliLatent,
+    ContinuousLatent,
     DiscreteLatent,
     GaussianLatent,
     GumbelSoftmaxLatent,
@@ -24,6 +25,7 @@ from igr.models.latents import (
     JointLatent,
     JointPoints,
     Latent,
+    LatentSample,
     LogStickBreakingLatent,
     PlanarLatent,
     StickBreakingLatent,
@@ -382,6 +384,39 @@ def test_points_alone_are_those_of_a_sample(name):
     torch.testing.assert_close(latent.features(found), latent.features(expected))
     if isinstance(latent, JointLatent):
         assert isinstance(found, JointPoints)
+
+
+def test_a_latent_that_knows_no_points_alone_can_be_made():
+    """As one was written before there were any."""
+
+    class Given(Latent):
+        discrete = continuous = None
+
+        def forward(self, outputs, temperature):
+            return outputs
+
+        def draw_noise(self, sample_shape=(), generator=None, device=None, dtype=None):
+            return torch.zeros(*sample_shape, D)
+
+        def sample(self, posterior, noise, temperature, kl, straight_through=False):
+            return LatentSample(posterior + noise, torch.zeros(B), {})
+
+        def features(self, points):
+            return points
+
+        def parts_of(self, posterior):
+            return None, None
+
+        def join(self, discrete, continuous):
+            return None
+
+    class Continuous(Given, ContinuousLatent):
+        draw_prior_points = divergence = log_ratio = None
+
+    outputs, noise = torch.randn(B, D, generator=source()), torch.randn(5, B, D, generator=source(1))
+    assert torch.equal(Continuous().points(outputs, noise), outputs + noise)
+    with pytest.raises(NotImplementedError, match="apart from their KL; got Given; use sample"):
+        Given().points(outputs, noise)
 
 
 @pytest.mark.parametrize("kl", ["relaxed", "discrete"])

@@ -220,6 +220,12 @@ def cut(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-50])
 
 
+def padded(folder: Path) -> None:
+    """A file as long as if it had many more parameters."""
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(bytes(500_000))
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "removed": (shutil.rmtree, "which does not exist; name a folder that igr export or igr train wrote"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "which has no config.json"),
@@ -241,6 +247,13 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         r"expected encoder.1.weight with shape \(6, 64\) and type F32 .* got",
     ),
     "far wider": (changed(num_variables=10**9), "bytes or more, at .* got 3,"),
+    "far deeper": (
+        lambda folder: (
+            changed(latent="igr-planar", kl="relaxed", scale="free", flow_layers=40_000)(folder),
+            padded(folder),
+        ),
+        "expected flow_layers to be a whole number from 1 to 1000; got 40000",
+    ),
     "other latent": (changed(latent="igr-planar", kl="relaxed", scale="free"), "got no latent.flow"),
     "flipped": (flipped, "the numbers of .* are not those that were written"),
     "cut": (cut, "got a broken file .* write the folder anew with igr export"),

@@ -150,7 +150,14 @@ BAD = {
         {"latent": "igr-sb-truncated", "stick_quantile": 0.0},
         "expected stick_quantile to be a number above 0 and at most 1; got 0.0",
     ),
-    "no layers": ({"latent": "igr-planar", "flow_layers": 0}, "expected flow_layers .* at least 1; got 0"),
+    "no layers": (
+        {"latent": "igr-planar", "flow_layers": 0},
+        "expected flow_layers .* from 1 to 1000; got 0",
+    ),
+    "many layers": (
+        {"latent": "igr-planar", "flow_layers": 1001},
+        "expected flow_layers to be a whole number from 1 to 1000; got 1001; change flow_layers",
+    ),
     "negative dimension": ({"continuous_dim": -1}, "expected continuous_dim .* at least 0; got -1"),
     "one capacity": (
         {"continuous_dim": 2, "continuous_capacity": (0.0, 5.0, 100)},

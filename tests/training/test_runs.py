@@ -174,6 +174,9 @@ def test_rewinding_removes_later_lines_and_unfinished_files(folder):
     (folder.path / f".unfinished-{DEAD}-result.json").touch()
     folder.checkpoints.mkdir()
     (folder.checkpoints / f".unfinished-{DEAD}-step-00000030.safetensors").touch()
+    # Of an export into the run.
+    (folder.path / f".unfinished-{DEAD}-export/checkpoints").mkdir(parents=True)
+    (folder.path / f".unfinished-{DEAD}-export/model.safetensors").touch()
     folder.rewind(20)
     assert folder.metrics() == [metrics(1), metrics(2)]
     assert len(folder.timings()) == 2

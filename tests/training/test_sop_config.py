@@ -39,6 +39,10 @@ BAD = {
         "expected no scale with the latent gumbel",
     ),
     "layers of igr": ({"flow_layers": 2}, "expected no flow_layers with the latent igr"),
+    "many layers": (
+        {"latent": "igr-planar", "flow_layers": 1001},
+        "expected flow_layers to be a whole number from 1 to 1000; got 1001; change flow_layers",
+    ),
     "units": ({"num_units": 0}, "expected num_units to be a whole number of at least 1"),
     "decay": ({"learning_rate_decay": -1.0}, "expected learning_rate_decay to be a number of at least 0"),
     "least": ({"min_learning_rate": 0.0}, "expected min_learning_rate to be a finite number above 0"),

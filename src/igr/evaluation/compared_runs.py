@@ -15,7 +15,7 @@ from igr.evaluation.evaluation import RECORDS, Evaluation, stored_evaluation
 from igr.evaluation.records import read_number
 from igr.training.config import TrainConfig
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder, read_json
+from igr.training.runs import RunFolder, is_exported, read_json
 
 # Where two runs differ in one of these, their figures are of different things.
 WHAT_WAS_MEASURED = (
@@ -43,6 +43,7 @@ IRRELEVANT = frozenset(
 SILENT = 0.1
 # The file that makes a folder that of a sweep.
 SWEEP = "sweep.json"
+CONFIG = "config.json"
 # Of many runs that a sentence is about, so many are named.
 MOST_NAMED = 3
 
@@ -114,7 +115,7 @@ def read_runs(paths: Sequence[Path], split: str = "test") -> list[ComparedRun]:
 
     Arguments:
         paths: Folders of runs, or folders with runs anywhere below them, which are all taken, sorted, but
-            for :func:`failed_runs`.
+            for :func:`failed_runs`. Studies and exported models among them are passed over.
         split: The split whose evaluation is compared, ``"test"`` or ``"validation"``.
 
     Raises:
@@ -313,16 +314,23 @@ def _runs_below(path: Path) -> list[Path]:
     if not path.is_dir():
         # Its own sentence is said when the folder is read.
         return [path]
-    configs = [config for config in path.rglob("config.json") if "study" not in read_json(config)]
+    configs = [config for config in path.rglob(CONFIG) if _is_of_run(config)]
     # What holds runs is no run, whatever its config.json is of.
     above = {folder for config in configs for folder in config.parent.parents}
     found = sorted(config.parent for config in configs if config.parent not in above)
     if not found:
+        if (path / CONFIG).is_file() and is_exported(read_json(path / CONFIG)):
+            return [path]
         raise UserError(
             f"expected the folder of a run, or one with runs below it; got {path}, which has no run; "
             "name a folder that igr train wrote, or one that holds such folders"
         )
     return found
+
+
+def _is_of_run(config: Path) -> bool:
+    record = read_json(config)
+    return "study" not in record and not is_exported(record)
 
 
 def _is_in_sweep(run: Path) -> bool:

@@ -51,7 +51,8 @@ def save_pretrained(source: str | Path | LoadedRun[Any, Any] | Trained[Any, Any]
 
     It has ``config.json`` (the kind of the model, its settings, versions), ``model.safetensors`` (its
     parameters), ``prior.json`` where the model has a fitted prior, and ``README.md``, a card with the figures
-    of the evaluation where the source is a run that has one. It is whole or not there.
+    of the evaluation where the source is a run that has one. It is whole or not there; one that is there and
+    empty is filled, and is no model before the last file, ``config.json``, is in it.
 
     Arguments:
         source: The folder of a run, of which the newest whole checkpoint is taken; a loaded run; or what
@@ -98,7 +99,7 @@ def save_pretrained(source: str | Path | LoadedRun[Any, Any] | Trained[Any, Any]
         atomic.write_json(unfinished / CONFIG, record)
 
     try:
-        atomic.write_folder(path, fill)
+        atomic.write_folder(path, fill, CONFIG)
     except OSError as error:
         raise unwritable(path, "model", error) from error
     return Path(folder)
@@ -144,7 +145,9 @@ def check_free(folder: Path) -> None:
     """
     try:
         if folder.is_dir():
-            taken = "is not empty" if any(folder.iterdir()) else None
+            # What a killed process left unfinished is removed, and a live one is told of.
+            others = (entry for entry in folder.iterdir() if not atomic.is_unfinished(entry))
+            taken = None if next(others, None) is None else "is not empty"
         else:
             taken = "is no folder" if folder.exists() else None
     except OSError as error:

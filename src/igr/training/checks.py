@@ -12,8 +12,10 @@ from igr.models.likelihoods import LIKELIHOODS
 from igr.models.networks import NETWORKS
 from igr.training.run_config import (
     FINITE_POSITIVE,
+    MOST_LAYERS,
     Range,
     at_least,
+    between,
     check_choices,
     check_device,
     check_ranges,
@@ -201,7 +203,7 @@ _RANGES: dict[str, Range] = {
     "kl_warmup": at_least(0),
     "continuous_dim": at_least(0),
     "capacity_weight": FINITE_POSITIVE,
-    "flow_layers": at_least(1),
+    "flow_layers": between(1, MOST_LAYERS),
     "stick_threshold": (lambda value: 0 < value < 1, "a number between 0 and 1"),
     "stick_quantile": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
 }

@@ -64,7 +64,7 @@ class TrainConfig(RunConfig):
     """Scale of the Gaussians (igr): fixed at the prior's, or free; None: fixed (relaxed KL free)."""
 
     flow_layers: int | None = None
-    """Planar layers (igr-planar); None: 4."""
+    """Planar layers (igr-planar), at most 1,000; None: 4."""
 
     stick_threshold: float | None = None
     """Sum of lengths that the sticks kept have to reach (igr-sb-truncated); None: 0.9."""

@@ -291,7 +291,16 @@ def at_least(bound: int) -> Range:
     return lambda value: value >= bound, f"a whole number of at least {bound}"
 
 
+def between(least: int, most: int) -> Range:
+    """The range of whole numbers between two bounds, which are in it."""
+    return lambda value: least <= value <= most, f"a whole number from {least} to {most}"
+
+
 FINITE_POSITIVE: Range = (lambda value: 0 < value < math.inf, "a finite number above 0")
+
+# Planar layers of a flow. Each is small but slow to build, so the size of a file does not tell whether the
+# config beside it asks for hours.
+MOST_LAYERS = 1000
 
 _SHARED_RANGES: dict[str, Range] = {
     "max_images": at_least(1),

@@ -97,7 +97,7 @@ class RunFolder:
                 f"expected a config of format {FORMAT} at {self._config}; got format "
                 f"{shown(record.get('format'))}; use the version of igr that wrote it"
             )
-        if "settings" in record and "config" not in record:
+        if is_exported(record):
             raise UserError(
                 f"expected the folder of a run; got {self.path}, which has a trained model alone, as igr "
                 "export writes it; name the run, or read the model with igr.pretrained.from_pretrained"
@@ -531,6 +531,11 @@ def read_json(path: Path) -> dict[str, Any]:
             f"expected a JSON object in {path}; got {type(value).__name__}; write settings by name, in braces"
         )
     return value
+
+
+def is_exported(record: Mapping[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of a trained model alone, as ``igr export`` writes it."""
+    return "settings" in record and "config" not in record
 
 
 def _versions() -> dict[str, str]:

@@ -9,8 +9,10 @@ from igr.errors import UserError
 from igr.models.sop import BINARY_LATENTS, NETWORKS
 from igr.training.run_config import (
     FINITE_POSITIVE,
+    MOST_LAYERS,
     RunConfig,
     at_least,
+    between,
     check_choices,
     check_device,
     check_ranges,
@@ -63,7 +65,7 @@ class SOPConfig(RunConfig):
     """Scale of the Gaussians (igr, igr-planar): fixed at 1, or free; None: fixed."""
 
     flow_layers: int | None = None
-    """Planar layers of each unit (igr-planar); None: 2."""
+    """Planar layers of each unit (igr-planar), at most 1,000; None: 2."""
 
     straight_through: bool = False
     """Units are -1 or 1 in training, with the gradient of the relaxed ones."""
@@ -126,7 +128,7 @@ class SOPConfig(RunConfig):
             self,
             {
                 "num_units": at_least(1),
-                "flow_layers": at_least(1),
+                "flow_layers": between(1, MOST_LAYERS),
                 "learning_rate_decay": (lambda value: 0 <= value < float("inf"), "a number of at least 0"),
                 "min_learning_rate": FINITE_POSITIVE,
             },

@@ -113,9 +113,25 @@ class Latent(nn.Module, ABC):
                 the gradient of these.
         """
 
-    @abstractmethod
     def points(self, posterior: Any, noise: Tensor) -> Any:
-        """Points of a posterior alone, with nothing cut; arguments as those of :meth:`sample`."""
+        """Points of a posterior alone, without a KL, and with nothing cut.
+
+        Arguments:
+            posterior: As :meth:`forward` gives it, with batch shape :math:`(B)`.
+            noise: As :meth:`draw_noise` gives it for the sample shape :math:`(S, B)`.
+
+        Returns:
+            The points as :meth:`features` takes them, S for each of B data: with shape :math:`(S, B, V, K)`
+            of V categorical variables, :math:`(S, B, D)` of D Gaussian coordinates, and
+            :class:`~igr.models.latents.JointPoints` of both where the latent is a joint one.
+
+        Raises:
+            NotImplementedError: The latent does not tell; all of this library do.
+        """
+        raise NotImplementedError(
+            f"expected a latent with points apart from their KL; got {type(self).__name__}; use sample, or "
+            "implement points"
+        )
 
     def pre_image(self, posterior: Any, noise: Tensor) -> tuple[Any, Tensor]:
         r"""Vertices and their importance weights over the pre-image, for Gaussian laws.
@@ -184,6 +200,10 @@ class Latent(nn.Module, ABC):
 
 class ContinuousLatent(Latent):
     """A latent of real numbers, with an ordinary density; see :class:`~igr.models.latents.GaussianLatent`."""
+
+    def points(self, posterior: Any, noise: Tensor) -> Any:
+        # Neither a temperature nor the choice of a KL has a part in them.
+        return self.sample(posterior, noise, 1.0, "relaxed").points
 
     @abstractmethod
     def draw_prior_points(self, num_points: int, generator: Generator | None = None) -> Tensor:
