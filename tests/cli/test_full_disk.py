@@ -264,7 +264,7 @@ def test_replicas_whose_ends_cannot_be_written_fail_one_by_one():
     ("command", "output"),
     [
         (["--help"], "closed"),
-        (["data", "list", "--json"], "closed"),
+        pytest.param(["data", "list", "--json"], "closed", marks=pytest.mark.slow),
         (["data", "list", "--json"], "read no more"),
     ],
 )

@@ -338,7 +338,7 @@ def test_torchs_global_default_decides_where_nothing_is_said():
         torch.distributions.Distribution.set_default_validate_args(default)
 
 
-@each()
+@each(slow=lambda case: case.is_cold or len(case.law().batch_shape) != 1)
 def test_checks_read_no_values_under_vmap_and_compile(case):
     """There a Python branch on a value is an error of torch; with the checks on, nothing must raise."""
     torch.compiler.reset()

@@ -94,7 +94,9 @@ def test_values_are_of_vertices_but_for_pathwise(name: str, law: str) -> None:
 # Of sticks the law alone is another one, and that has tests of its own under tracers.
 @tracing
 @pytest.mark.parametrize(("name", "law"), [case for case in EXISTING if case[1] != "igr-sb"])
-@pytest.mark.parametrize("how", ["vmap of grad", "grad of vmap", "compile"])
+@pytest.mark.parametrize(
+    "how", ["vmap of grad", pytest.param("grad of vmap", marks=pytest.mark.slow), "compile"]
+)
 def test_traced_estimates_are_those_of_eager_code(name: str, law: str, how: str) -> None:
     estimator = made(name).eval()
     start = parameters(law, 2)

@@ -177,7 +177,7 @@ def test_extreme_temperatures(kind, temperature):
 
 @pytest.mark.parametrize(
     ("samples", "programs"),
-    [((), 512), pytest.param((3, 3), 1, marks=pytest.mark.slow), ((3, 3), 4)],
+    [((), 512), *(pytest.param((3, 3), count, marks=pytest.mark.slow) for count in (1, 4))],
     ids=str,
 )
 @pytest.mark.parametrize("kind", KINDS)

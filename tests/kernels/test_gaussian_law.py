@@ -344,7 +344,9 @@ def many_laws(dtype, equal, count=9):
 
 
 @pytest.mark.parametrize("equal", [True, False], ids=["equal", "unequal"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)], ids=str
+)
 def test_laws_that_need_more_nodes_get_them(dtype, equal):
     """Beside each law with the most nodes that any law may need, by plain operations in float64."""
     loc, scale = many_laws(dtype, equal)

@@ -25,7 +25,7 @@ def test_exact_loss_is_the_expectation() -> None:
     assert exact_loss(targets, torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)) == pytest.approx(0.16)
 
 
-@pytest.mark.parametrize("name", ["rebar", "relax"])
+@pytest.mark.parametrize("name", ["rebar", pytest.param("relax", marks=pytest.mark.slow)])
 def test_control_variates_cut_the_variance_of_the_score_function_to_a_fifth(name: str) -> None:
     config = ToyConfig(
         problems=("close",), num_iterations=2000, num_readings=1, num_gradients=20_000, seeds=(5328,)

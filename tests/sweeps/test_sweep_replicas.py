@@ -79,7 +79,7 @@ def found(folder: Path) -> dict[str, Any]:
     return numbers
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_replicas_give_what_single_runs_give(tmp_path, workers):
     groups = [grid(), *OTHERS]
     watcher = Noted()
