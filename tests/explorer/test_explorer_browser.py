@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import explorer_page
 from explorer_page import Page
@@ -23,8 +24,9 @@ explorer_page.chromium()
 from igr.errors import UserError  # noqa: E402 (after the look for a browser)
 from igr.explorer import captions  # noqa: E402
 from igr.explorer.lines import lines  # noqa: E402
-from igr.explorer.scene import on_plane, scene  # noqa: E402
+from igr.explorer.scene import scene  # noqa: E402
 from igr.explorer.settings import KINDS, Settings, num_parameters  # noqa: E402
+from igr.ternary import to_plane  # noqa: E402
 
 # Of the window, the triangles.
 PICTURES = {"x": 280, "y": 260, "width": 710, "height": 300}
@@ -99,7 +101,7 @@ def check(page: Page) -> Settings:
     assert f" {captions.number(wanted.relaxed_kl)} " in page.text("relaxed_kl")
     assert f" {captions.number(wanted.discrete_kl)} " in page.text("discrete_kl")
     if settings.num_categories == 3:
-        x, y = on_plane(wanted.points)
+        x, y = to_plane(torch.from_numpy(wanted.points)).T.numpy()
         np.testing.assert_allclose(page.column("points", "x"), x, atol=1e-6)
         np.testing.assert_allclose(page.column("points", "y"), y, atol=1e-6)
         assert (page.column("points", "winner") == wanted.winners).all()
@@ -317,7 +319,9 @@ def test_the_browser_has_nothing_to_complain_of(page: Page):
 def test_a_server_that_ends_is_told(page: Page, server: tuple[subprocess.Popen[str], str]):
     """The last test: without a server nothing moves."""
     server[0].send_signal(signal.SIGINT)
-    page.wait("() => Bokeh.documents[0].get_model_by_name('message').text !== ''")
-    assert "Start igr explore again and reload the page." in page.text("message")
-    assert page.tab.get_by_text("The server has ended").is_visible()
+    told = page.tab.get_by_role("alert")
+    told.wait_for()
+    assert told.get_attribute("class") == "error"
+    assert told.text_content().startswith("The server has ended")
+    assert told.text_content().endswith("Start igr explore again and reload the page.")
     assert server[0].wait() == 130
