@@ -1,20 +1,24 @@
 """`igr explore`: what it says, refuses, and how it ends. The page has tests of its own."""
 
 import contextlib
+import errno
 import http.client
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from igr.cli import main
+from igr.errors import UserError
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -52,77 +56,171 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]):
     assert said.endswith("choose another with --port, or leave it out")
 
 
-def handshake(port: int, origin: str) -> int:
-    """What a page of that origin is told when it would speak with the server."""
-    headers = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-        "Origin": origin,
-    }
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    with contextlib.closing(connection):
-        connection.request("GET", "/ws", headers=headers)
-        return connection.getresponse().status
+def test_a_usual_port_that_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """Not only if it is taken: systems keep ports for themselves, and Windows then says it is forbidden."""
+    pytest.importorskip("bokeh", reason="needs bokeh, of the extra explore")
+    from igr.explorer import server
+
+    bound = server._bound
+
+    def refusing(port: int) -> socket.socket:
+        if port == server.USUAL_PORT:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return bound(port)
+
+    monkeypatch.setattr(server, "_bound", refusing)
+    with server._listener(None) as found:
+        assert found.getsockname()[1] not in (0, server.USUAL_PORT)
+    with pytest.raises(UserError, match="Permission denied"):
+        server._listener(server.USUAL_PORT)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process has printed to its end, which is now if it has not come within half a minute."""
-    try:
-        return process.communicate(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.communicate()
+@dataclass(frozen=True)
+class Explorer:
+    """A process of ``igr explore`` whose browser stays open."""
+
+    process: subprocess.Popen[str]
+    address: str
+    port: int
+    browser: Path
+
+    def answer(self, path: str = "/", **headers: str) -> tuple[int, str]:
+        """The status and text that a request gets; underscores in names of headers are hyphens."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            given = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request("GET", path, headers=given)
+            answer = connection.getresponse()
+            # After an upgrade there is no end to read to.
+            return answer.status, "" if answer.status == 101 else answer.read().decode("latin-1")
+
+    def handshake(self, origin: str, **headers: str) -> int:
+        """What a page of that origin is told when it would speak with the server."""
+        return self.answer(
+            "/ws",
+            Connection="Upgrade",
+            Upgrade="websocket",
+            Sec_WebSocket_Version="13",
+            Sec_WebSocket_Key="AAAAAAAAAAAAAAAAAAAAAA==",
+            Origin=origin,
+            **headers,
+        )[0]
+
+    def ended(self) -> tuple[str, str]:
+        """What the process has printed to its end, which is now if it has not come within ten seconds."""
+        try:
+            return self.process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.communicate()
 
 
-def test_it_serves_this_machine_alone_until_it_is_interrupted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    """The usual port or another; a browser opens; a page of another site is not let in; Ctrl-C ends it."""
+@pytest.fixture(scope="module")
+def explorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    """With the usual port taken, and an environment that would let another site in."""
     pytest.importorskip("bokeh", reason="needs bokeh, of the extra explore")
     from igr.explorer.server import USUAL_PORT
 
-    opened = tmp_path / "opened"
-    browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    folder = tmp_path_factory.mktemp("browser")
+    opened, browser = folder / "opened", folder / "browser"
+    # In the foreground, as browsers without a window are. What it would print is not waited for.
+    browser.write_text(
+        f'#!/bin/sh\nexec > /dev/null 2>&1\necho "$$ $1" > {opened}.part && mv {opened}.part {opened}\n'
+        "exec sleep 300\n"
+    )
     browser.chmod(0o755)
-    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    settings = {"BROWSER": f"{browser} %s", "BOKEH_ALLOW_WS_ORIGIN": "evil.example", "OMP_NUM_THREADS": "1"}
     with socket.socket() as other:
         # Taken, unless somebody has it already.
-        try:
+        with contextlib.suppress(OSError):
             other.bind(("127.0.0.1", USUAL_PORT))
             other.listen()
-        except OSError:
-            pass
         process = subprocess.Popen(
             [sys.executable, "-m", "igr", "explore", "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, **settings},
         )
         try:
             line = process.stderr.readline()
             found = re.fullmatch(r"the page is at (http://127\.0\.0\.1:(\d+)/); Ctrl-C ends it\n", line)
             assert found is not None, line
-            address, port = found[1], int(found[2])
-            assert port != USUAL_PORT
-            with urllib.request.urlopen(address) as answer:
-                assert "igr explore" in answer.read().decode()
-            assert handshake(port, "http://example.org") == 403
-            assert handshake(port, f"http://localhost:{port + 1}") == 403
-            assert handshake(port, f"http://localhost:{port}") != 403
-            # Every other address of this machine is one that others may reach.
-            with socket.socket() as outside, pytest.raises(OSError, match="refused"):
-                outside.connect(("127.0.0.2", port))
-            deadline = time.monotonic() + 30
-            while not opened.exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            assert opened.read_text() == f"{address}\n"
-            process.send_signal(signal.SIGINT)
+            assert int(found[2]) != USUAL_PORT
+            yield Explorer(process, found[1], int(found[2]), opened)
         finally:
-            out, err = ended(process)
-    assert process.returncode == 130
-    assert json.loads(out) == {"address": address}
+            process.kill()
+            process.communicate()
+            with contextlib.suppress(FileNotFoundError):
+                os.kill(int(opened.read_text().split()[0]), signal.SIGKILL)
+
+
+def test_it_is_there_for_this_machine_alone(explorer: Explorer):
+    status, page = explorer.answer()
+    assert status == 200
+    assert "<title>igr explore</title>" in page
+    # Every other address of this machine is one that others may reach.
+    with socket.socket() as outside, pytest.raises(OSError, match="refused"):
+        outside.connect(("127.0.0.2", explorer.port))
+
+
+def test_names_that_are_not_of_this_machine_are_refused(explorer: Explorer):
+    """Such as another site may give to 127.0.0.1, whose pages would then pass for those of this server."""
+    for host in ("evil.example", "127.0.0.1.evil.example", "127.0.0.2", "localhost."):
+        foreign = f"{host}:{explorer.port}"
+        for path in ("/", "/ws", "/favicon.ico"):
+            status, text = explorer.answer(path, Host=foreign)
+            assert status == 403, (foreign, path)
+            assert "open the address that igr explore says" in text
+        assert explorer.handshake(f"http://{foreign}", Host=foreign) == 403
+        assert explorer.handshake(f"http://{foreign}", Host=foreign, Sec_Fetch_Site="same-origin") == 403
+    for foreign in ("127.0.0.1", "localhost", f"127.0.0.1:{explorer.port + 1}"):
+        assert explorer.answer("/favicon.ico", Host=foreign)[0] == 403, foreign
+    for own in ("127.0.0.1", "localhost", "LocalHost"):
+        assert explorer.answer("/favicon.ico", Host=f"{own}:{explorer.port}")[0] == 200, own
+
+
+def test_only_its_own_page_may_speak_with_it(explorer: Explorer):
+    for origin in ("http://evil.example", f"http://localhost:{explorer.port + 1}", "null"):
+        assert explorer.handshake(origin) == 403, origin
+    for name in ("127.0.0.1", "localhost"):
+        assert explorer.handshake(f"http://{name}:{explorer.port}") == 101, name
+
+
+def test_headers_and_cookies_stay_with_the_browser(explorer: Explorer):
+    """Those for other servers of this machine arrive here too: a cookie knows no port."""
+    from bokeh.util.token import get_token_payload
+
+    foreign = {"Origin": "http://evil.example", "Cookie": "jupyter=SECRET123", "X_Secret": "SECRET123"}
+    status, script = explorer.answer("/autoload.js?bokeh-autoload-element=x", **foreign)
+    assert status == 403
+    assert "token" not in script
+    _, page = explorer.answer(Cookie="jupyter=SECRET123", X_Secret="SECRET123")
+    payload = get_token_payload(re.search(r'"token":"([^"]+)"', page)[1])
+    assert payload["headers"] == payload["cookies"] == {}
+
+
+def test_pages_of_other_sites_cannot_have_it_compute(explorer: Explorer):
+    """A picture or a frame would each cost a page; a link is opened by who follows it."""
+    link = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    for change in ({"Sec_Fetch_Mode": "no-cors"}, {"Sec_Fetch_Dest": "iframe"}, {"Sec_Fetch_Dest": "image"}):
+        assert explorer.answer(Sec_Fetch_Site="cross-site", **(link | change))[0] == 403, change
+    assert explorer.answer(Sec_Fetch_Site="cross-site")[0] == 403
+    assert explorer.answer(Sec_Fetch_Site="cross-site", **link)[0] == 200
+
+
+def test_ctrl_c_ends_it_while_its_browser_is_open(explorer: Explorer):
+    """The last test: nothing answers afterwards."""
+    deadline = time.monotonic() + 30
+    while not explorer.browser.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    number, address = explorer.browser.read_text().split()
+    assert address == explorer.address
+    explorer.process.send_signal(signal.SIGINT)
+    out, err = explorer.ended()
+    assert explorer.process.returncode == 130
+    assert json.loads(out) == {"address": explorer.address}
     assert err.splitlines()[-1] == "igr explore: interrupted"
+    # It still runs, or all of this would show nothing.
+    os.kill(int(number), 0)

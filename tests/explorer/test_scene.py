@@ -12,8 +12,9 @@ import torch
 from igr.diagnostics import vertex_distance
 from igr.explorer import captions, laws
 from igr.explorer.lines import lines
-from igr.explorer.scene import CORNERS, PIXELS, curve_places, on_plane, scene
+from igr.explorer.scene import PIXELS, curve_places, scene
 from igr.explorer.settings import KINDS, Settings, num_parameters
+from igr.ternary import CORNERS, to_plane
 
 
 def settings(family: str, count: int = 3, **more: object) -> Settings:
@@ -115,7 +116,7 @@ def test_where_the_pixels_miss_the_density_it_is_said(family: str):
 def test_the_density_is_where_the_points_are():
     """So both triangles have their corners alike."""
     found = scene(Settings(parameters=(2.0, -2.0), temperature=1.0, num_samples=5000))
-    x, y = on_plane(found.points)
+    x, y = to_plane(torch.from_numpy(found.points)).T.numpy()
     height = CORNERS[2][1]
     counts, _, _ = np.histogram2d(y, x, bins=7, range=[[0, height], [0, 1]])
     density = np.where(np.isfinite(found.density), np.exp(found.density), 0.0)

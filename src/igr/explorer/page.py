@@ -1,6 +1,5 @@
 """The page: what happens when a control is moved."""
 
-import json
 from html import escape
 from importlib.resources import files
 
@@ -24,6 +23,7 @@ REFUSALS = (ValueError, TypeError, NotImplementedError, RuntimeError)
 
 # The server cannot say so itself.
 LOST = "The server has ended, so nothing moves any more. Start igr explore again and reload the page."
+_SAY_LOST = "message.text = text; message.visible = true;"
 
 
 def explore(document: Document) -> None:
@@ -48,10 +48,8 @@ class _Page:
                 document.add_root(root)
         # Bokeh would try to go on with a server that is started later, which knows nothing of this page.
         document.config.update(reconnect_session=False, notify_connection_status=False)
-        lost = "message.text = text; message.visible = true;"
-        document.js_on_event(
-            ConnectionLost, CustomJS(args={"message": self._message, "text": LOST}, code=lost)
-        )
+        lost = CustomJS(args={"message": self._message, "text": _box(LOST)}, code=_SAY_LOST)
+        document.js_on_event(ConnectionLost, lost)
         document.title = "igr explore"
         page = files("igr.explorer").joinpath("page.html").read_text(encoding="utf-8")
         document.template = get_env().from_string("{% extends base %}{% from macros import embed %}" + page)
@@ -113,6 +111,3 @@ def _sentence(error: Exception) -> str:
 
 def _box(message: str) -> str:
     return f'<div class="error" role="alert">{escape(message)}</div>'
-
-
-_SAY_LOST = f"message.text = {json.dumps(_box(LOST))}; message.visible = true;"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from bokeh.events import ButtonClick
 from bokeh.layouts import column
 from bokeh.models import (
@@ -22,8 +23,9 @@ from bokeh.models.ui import UIElement
 from bokeh.plotting import figure
 
 from igr.explorer import captions, style
-from igr.explorer.scene import CORNERS, STRIP_POINTS, Array, Scene, curve_places, on_plane
+from igr.explorer.scene import STRIP_POINTS, Array, Scene, curve_places
 from igr.explorer.settings import TEMPERATURES
+from igr.ternary import CORNERS, to_plane
 
 # Of the density over that of the uniform law: white at the first and below, the darkest blue at the last.
 DENSITIES = (1 / 32, 32)
@@ -184,7 +186,7 @@ class Pictures:
         self._interval.visible = count == 2
         self._strips.visible = count > 3
         if count == 3:
-            x, y = on_plane(scene.points)
+            x, y = to_plane(torch.from_numpy(scene.points)).T.numpy()
             self._points.data = {"x": x, "y": y, "winner": scene.winners.astype(np.float32)}
         elif count == 2:
             bars = _histogram(scene.points[:, 0], 1.0)

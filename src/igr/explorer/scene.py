@@ -20,8 +20,6 @@ from igr.explorer.settings import TEMPERATURES, Settings
 
 Array: TypeAlias = NDArray[np.floating]
 
-# The corners of the triangle, one for each category, in the order of the categories.
-CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.5, math.sqrt(0.75)))
 # Pixels of the density along each side of the square around the triangle.
 PIXELS = 140
 # Places of the curves.
@@ -194,12 +192,6 @@ def _pixels() -> tuple[Tensor, Tensor]:
     inside = (z > -0.5 / PIXELS).all(-1)
     z = z[inside].clamp_min(0.1 / PIXELS)
     return torch.log(z / z.sum(-1, keepdim=True)), inside
-
-
-def on_plane(points: Array) -> tuple[Array, Array]:
-    """Points of the simplex with three categories as points of the triangle of :data:`CORNERS`."""
-    x, y = (points @ np.asarray(CORNERS, dtype=points.dtype)).T
-    return x, y
 
 
 def _standard_error(error: Tensor | None) -> Tensor:
