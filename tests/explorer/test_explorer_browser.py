@@ -310,13 +310,14 @@ def test_two_tabs_do_not_disturb_each_other(page: Page, browser: Any, address: s
     check(page)
 
 
-def test_a_slider_is_answered_in_time(page: Page):
-    """The best of several moves: other tests want the cores too."""
-    page.set(num_categories=3, family="igr", delta=0.0, scale=1.0, num_samples=1000)
+@pytest.mark.parametrize("slider", ["temperature", "parameter_1"])
+def test_a_slider_is_answered_in_time(page: Page, slider: str):
+    """The better ones of several moves of the dearest law: other tests want the cores too."""
+    page.set(num_categories=3, family="igr-planar", num_samples=5000)
     settled(page)
-    page.focus("temperature")
-    taken = [page.answer("ArrowRight") for _ in range(5)]
-    assert min(taken) <= 300, taken
+    page.focus(slider)
+    taken = sorted(page.answer("ArrowRight") for _ in range(5))
+    assert taken[1] <= 300, taken
 
 
 def test_the_browser_has_nothing_to_complain_of(page: Page):

@@ -12,7 +12,7 @@ import torch
 from igr.diagnostics import vertex_distance
 from igr.explorer import captions, laws
 from igr.explorer.lines import lines
-from igr.explorer.scene import PIXELS, curve_places, scene
+from igr.explorer.scene import NEAR, PIXELS, curve_places, scene
 from igr.explorer.settings import KINDS, Settings, num_parameters
 from igr.ternary import CORNERS, to_plane
 
@@ -89,6 +89,45 @@ def test_the_mean_over_the_points_agrees_with_the_closed_form(family: str):
     differences = log_prob - prior.log_prob_of_log(law.rsample_log(noise=laws.noise(case, law)))
     error = differences.std() / len(differences) ** 0.5
     assert abs((differences.mean() - exact.value) / error) < 5
+
+
+def test_the_closed_form_is_that_of_the_gaussians_of_law_and_prior():
+    """Of IGR-I beside the prior that is named: scale one, and the mean for which all three win alike."""
+    found = scene(Settings(parameters=(0.7, -1.2), scale=0.6))
+    offset = np.array([0.7, -1.2]) - found.prior_mean
+    wanted = (-np.log(0.6) + (0.6**2 + offset**2 - 1.0) / 2.0).sum()
+    assert found.relaxed_kl.value == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
+def test_errors_are_those_of_means_and_shares(case: Settings):
+    found = shown(case)
+    count = case.num_samples
+    np.testing.assert_array_equal(found.winners, found.points.argmax(-1))
+    shares = np.bincount(found.winners, minlength=case.num_categories) / count
+    np.testing.assert_allclose(found.frequencies, shares, atol=1e-6)
+    np.testing.assert_allclose(found.frequencies_error, np.sqrt(shares * (1 - shares) / count), atol=1e-6)
+    near = np.sqrt(((found.points - np.eye(case.num_categories)[found.winners]) ** 2).sum(-1)) < NEAR
+    assert found.share_near == pytest.approx(near.mean(), abs=1e-3)
+    if found.relaxed_kl.error is not None:
+        law, prior = laws.relaxation(case), laws.uniform(case)
+        log_z = law.rsample_log(noise=laws.noise(case, law))
+        differences = (law.log_prob_of_log(log_z) - prior.log_prob_of_log(log_z)).double()
+        assert found.relaxed_kl.error == pytest.approx(differences.std().item() / count**0.5, rel=2e-2)
+
+
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
+def test_the_captions_say_how_each_number_was_obtained(case: Settings):
+    found = shown(case)
+    said = {True: "exact, in closed form", False: "no closed form"}
+    assert captions.relaxed_kl(found).startswith(said[found.relaxed_kl.error is None])
+    assert (captions.discrete_kl(found) == "exact") == (found.discrete_kl.error is None)
+    assert ("Bars: exact" in captions.law(found)) == (found.probs_error is None)
+    if case.family != "igr-sb":
+        depends = "depends on the temperature" in captions.law(found)
+        assert depends == (case.delta != 1.0)
+        assert ("no part in it" in captions.law(found)) != depends
+    assert (f"{found.share_near:.0%} of the" in captions.points(found)) == (0 < found.share_near < 1)
 
 
 @pytest.mark.parametrize("family", KINDS)
