@@ -187,7 +187,7 @@ def test_the_curves_are_those_of_the_law_at_each_temperature(family: str, delta:
     assert (np.diff(found.quantiles, axis=0) >= 0).all()
 
 
-@pytest.mark.parametrize("temperature", [0.01, 10.0])
+@pytest.mark.parametrize("temperature", [0.01, pytest.param(10.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("family", "delta"),
     [(family, delta) for family, kind in KINDS.items() for delta in (1e-6, kind.largest_delta) if delta],
