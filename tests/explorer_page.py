@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,13 +47,17 @@ def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         env={**os.environ, "OMP_NUM_THREADS": "1", "BOKEH_RESOURCES": "cdn"},
     )
     try:
+        # What says nothing in a minute ends, and then the line is empty.
+        limit = threading.Timer(60.0, process.kill)
+        limit.start()
         line = process.stderr.readline()
+        limit.cancel()
         found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert found is not None, line + process.stderr.read()
+        assert found is not None, line
         yield process, found[0]
     finally:
         process.terminate()
-        process.wait()
+        process.wait(timeout=60)
         process.stderr.close()
 
 
@@ -167,8 +172,9 @@ class Page:
         self.tab.evaluate(
             """() => {
                 const {text} = Bokeh.documents[0].get_model_by_name("program").properties;
-                window.taken = new Promise((resolve) => {
+                window.taken = new Promise((resolve, reject) => {
                   let pressed;
+                  setTimeout(() => reject(new Error("no answer in ten seconds")), 10000);
                   const drawn = () => requestAnimationFrame(() => requestAnimationFrame(() => {
                     resolve(performance.now() - pressed);
                   }));

@@ -139,7 +139,7 @@ def test_nothing_leaves_this_machine(page: Page, address: str):
     assert page.requests
     assert any(request.startswith("ws://") for request in page.requests)
     assert [request for request in page.requests if request.split("://")[1].split("/")[0] + "/" != host] == []
-    with urllib.request.urlopen(address) as answer:
+    with urllib.request.urlopen(address, timeout=60) as answer:
         html = answer.read().decode()
     assert "bokeh.min.js" in html
     assert re.findall(r"https?://[^\s\"'<>]*|[\"'(]//[^\s\"'<>]*", html) == []
@@ -332,4 +332,4 @@ def test_a_server_that_ends_is_told(page: Page, server: tuple[subprocess.Popen[s
     assert told.get_attribute("class") == "error"
     assert told.text_content().startswith("The server has ended")
     assert told.text_content().endswith("Start igr explore again and reload the page.")
-    assert server[0].wait() == 130
+    assert server[0].wait(timeout=60) == 130
