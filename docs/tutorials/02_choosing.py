@@ -4,7 +4,7 @@ Choosing a law and a temperature
 
 A relaxation has a law (Gumbel-Softmax, IGR-I, IGR-SB, IGR-Planar) and a temperature. This page shows what
 each of the two does, measures on small problems what they cost, and ends with rules of thumb that come from
-the numbers printed here. It takes some fifteen seconds on one core. What larger problems say stands in
+the numbers printed here. It takes some ten seconds on one core. What larger problems say stands in
 :doc:`/which-relaxation`.
 """
 
