@@ -77,10 +77,10 @@ def test_a_hostile_file_is_refused_at_once(tmp_path, data, message, zipped):
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(data) if zipped else data)
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.thread_time()
     try:
         text = refused(path)
-        seconds, peak = time.perf_counter() - started, tracemalloc.get_traced_memory()[1]
+        seconds, peak = time.thread_time() - started, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     if not (zipped and message.startswith("got 39")):
@@ -165,9 +165,9 @@ SLOW = {
 def test_a_file_made_to_keep_a_reader_busy_is_refused_at_once(tmp_path, make):
     path = tmp_path / "file.gz"
     path.write_bytes(make())
-    started = time.perf_counter()
+    started = time.thread_time()
     refused(path, content_of(LARGE))
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 @pytest.mark.parametrize("kind", ["nothing", "folder", "pipe", "dead link"])

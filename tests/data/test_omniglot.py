@@ -273,10 +273,10 @@ def test_a_broken_second_file_is_refused_before_the_first_is_read(real_data, tmp
         raise AssertionError("a drawing was read")
 
     monkeypatch.setattr("igr.data.omniglot.shrunk", fail)
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(UserError, match="images_evaluation"):
         OMNIGLOT.load(tmp_path)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.slow
