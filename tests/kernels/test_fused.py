@@ -22,6 +22,7 @@ from igr.kernels import fused, stick_breaking
 from igr.kernels.fused import Draw
 from igr.kernels.gumbel import gumbel_log_density
 from igr.kernels.simplex import log_softmax, with_reference
+from interpreted_kernels import OLD_CONVERSION, interpret
 
 triton = pytest.importorskip("triton", reason="needs the package triton, which is published for Linux alone")
 tl = pytest.importorskip("triton.language")
@@ -32,22 +33,12 @@ KINDS = ("gumbel", "gaussian", "lengths", "log-ratios")
 SIZES = (2, 5, 8, 101, *(pytest.param(size, marks=pytest.mark.slow) for size in (3, 4, 7, 17, 64)))
 
 
+pytestmark = pytest.mark.filterwarnings(OLD_CONVERSION)
+
+
 @pytest.fixture(autouse=True)
 def by_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels take tensors of the CPU."""
-    if torch.cuda.is_available():
-        pytest.skip("kernels are compiled here: tests/test_gpu.py runs them")
-    monkeypatch.setattr(fused, "_DEVICES", {"cuda", "cpu"})
-
-
-@pytest.fixture(autouse=True)
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kernel leaves out of its results is NaN."""
-
-    def new(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.full(shape, torch.nan, dtype=dtype, device=like.device)
-
-    monkeypatch.setattr(fused, "_new", new)
+    interpret(monkeypatch)
 
 
 def seed(number: int = 0) -> Tensor:

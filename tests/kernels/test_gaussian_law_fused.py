@@ -11,22 +11,19 @@ from cases import generator
 from compiled_kernels import compiled
 from igr.kernels import fused, gaussian_law_fused
 from igr.kernels.gaussian_law import maximum_log_probs
+from interpreted_kernels import OLD_CONVERSION, interpret
 
 pytest.importorskip("triton", reason="needs the package triton, which is published for Linux alone")
 
 
+pytestmark = pytest.mark.filterwarnings(OLD_CONVERSION)
+
+
 @pytest.fixture(autouse=True)
 def by_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels take tensors of the CPU, however few they are; what they leave out of a result is NaN."""
-    if torch.cuda.is_available():
-        pytest.skip("kernels are compiled here: tests/test_gpu.py runs them")
-    monkeypatch.setattr(fused, "_DEVICES", {"cuda", "cpu"})
+    """However few the laws are."""
+    interpret(monkeypatch)
     monkeypatch.setattr(gaussian_law_fused, "_FEW", 1)
-
-    def new(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.full(shape, torch.nan, dtype=dtype, device=like.device)
-
-    monkeypatch.setattr(fused, "_new", new)
 
 
 def parameters(count: int, rows: int = 3, equal: bool = False) -> tuple[Tensor, Tensor]:
@@ -150,6 +147,7 @@ def test_a_masked_law_and_a_threshold_of_each_law():
 COMPILE = """
 from igr.kernels import fused, gaussian_law_fused
 from igr.kernels.gaussian_law import maximum_log_probs
+from interpreted_kernels import OLD_CONVERSION, interpret
 
 fused._DEVICES.add("cpu")
 gaussian_law_fused._FEW = 1

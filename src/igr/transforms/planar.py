@@ -174,6 +174,13 @@ class _PlanarModule(nn.Module, _Planar):
         nn.Module.__init__(self)
         _Planar.__init__(self)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_inv":
+            # No part of the module. Dynamo of torch 2.11 cannot trace how a module takes a weak reference.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def __getstate__(self) -> dict[str, Any]:
         # As Transform does, which leaves the inverse out: it refers back, and is made anew when asked for.
         state_of_module: Any = super().__getstate__
