@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-# Chunks as an evaluation makes them: six tensors of 2 MiB, all written, which are freed together. The first few
-# may find their pages, and those of one more block: the system draws where the heap begins, so what fits there.
+# Chunks as an evaluation makes them: six tensors of 2 MiB, all written, which are freed together. The first
+# few may find their pages, and those of one more block: the system draws where the heap begins, so what fits
+# there.
 COUNT_FAULTS = """
 import platform, resource, torch
 from igr.training.memory import keep_freed_memory
