@@ -26,7 +26,7 @@ from igr.training.failures import Interrupted
 from igr.training.folders import LOCK, held, unwritable
 from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 FORMAT = 1
 # The folder of its sweep, below that of a study.

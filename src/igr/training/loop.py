@@ -25,14 +25,8 @@ from igr.training.passes import VANISHING, Passes
 from igr.training.processes import ALONE, Lost, Processes, joined
 from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
-from igr.training.runs import (
-    RunFolder,
-    check_size,
-    evaluation_images,
-    load_data,
-    parameter_tensors,
-    with_data_at_hand,
-)
+from igr.training.run_folder import RunFolder
+from igr.training.runs import check_size, evaluation_images, load_data, parameter_tensors, with_data_at_hand
 from igr.training.stopping import Stop, stop_signals
 from igr.training.tasks import task_of
 from igr.training.watchers import Watcher

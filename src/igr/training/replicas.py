@@ -35,7 +35,8 @@ from igr.training.loop import Loop
 from igr.training.memory import Allocated, free_memory
 from igr.training.passes import Passes, terms_by_tensors
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder, load_data, with_data_at_hand
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_data, with_data_at_hand
 from igr.training.stopping import Stop, stop_signals
 from igr.training.task import Task
 from igr.training.tasks import task_of
