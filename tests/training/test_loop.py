@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 import os
-import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +16,12 @@ from safetensors.torch import load_file
 from igr.data import load, prepare
 from igr.errors import UserError
 from igr.fitting import fit
-from igr.training import loop
+from igr.training import images, loop
 from igr.training.build import build_model
 from igr.training.config import TrainConfig
-from igr.training.failures import Interrupted, TrainingFailure
+from igr.training.failures import Interrupted
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder, evaluation_images
+from igr.training.runs import RunFolder
 from igr.training.watchers import Watcher
 
 SMALL = TrainConfig(
@@ -182,10 +181,10 @@ def test_images_that_are_too_many_for_memory_give_the_same_run(tmp_path, monkeyp
         config = dataclasses.replace(SMALL, epochs=2, tensorboard=False, **form)
         loop.train(config, tmp_path / f"{number}")
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "MOST_RESIDENT_BYTES", 0)
+            patch.setattr(images, "MOST_RESIDENT_BYTES", 0)
             run = loop.Loop(RunFolder(tmp_path / "none"), config.resolved(), load("digits"))
-            assert run.train_images.dtype == torch.uint8
-            assert not run.cut_once
+            assert run.images.train.dtype == torch.uint8
+            assert not run.images.cut_once
             loop.train(config, tmp_path / f"{number} in batches")
         assert_same_run(tmp_path / f"{number}", tmp_path / f"{number} in batches")
 
@@ -205,20 +204,6 @@ def test_training_is_the_bare_loop_for_every_form_of_the_images(tmp_path, form):
     found = [line["train_bound"] for line in lines]
     assert found == pytest.approx(bare_loop(config), rel=1e-5)
     assert found[-1] > found[0]
-
-
-def test_pixels_are_drawn_anew_in_each_epoch_but_once_for_evaluation(tmp_path):
-    config = dataclasses.replace(SMALL, binarization="stochastic").resolved()
-    run = loop.Loop(RunFolder(tmp_path / "run"), config, load("digits"))
-    images = run.train_images[:40]
-    first = run.prepared(images)
-    assert torch.equal(run.prepared(images), first)
-    run.step += run.steps_per_epoch
-    assert not torch.equal(run.prepared(images), first)
-    other = dataclasses.replace(config, seed=1)
-    fixed = [evaluation_images(settings, load("digits"), "test")[:] for settings in (config, other)]
-    assert torch.equal(*fixed)
-    assert not torch.equal(fixed[0], evaluation_images(SMALL, load("digits"), "test")[:])
 
 
 def test_the_weight_of_the_kl_matters_while_it_rises(tmp_path):
@@ -375,68 +360,6 @@ def test_validation_noise_is_the_same_at_every_epoch(tmp_path):
     lines = RunFolder(tmp_path / "run").metrics()
     assert len({line["validation_bound"] for line in lines}) == 1
     assert len({line["train_bound"] for line in lines}) == len(lines)
-
-
-def test_a_learning_rate_far_too_high_stops_the_run(tmp_path):
-    config = TrainConfig(**{**SMALL.to_json(), "learning_rate": 1e30})
-    with pytest.raises(TrainingFailure) as failure:
-        loop.train(config, tmp_path / "run")
-    text = str(failure.value)
-    assert re.search(r"got a step \([23], epoch 1\) where the ", text)
-    assert "last good checkpoint: none was written yet" in text
-    assert "the likely cause is a learning rate too high (1e+30)" in text
-    assert RunFolder(tmp_path / "run").latest_checkpoint() is None
-
-
-def test_numbers_that_break_later_leave_the_last_good_checkpoint(tmp_path, monkeypatch):
-    class Poisoned(loop.Loop):
-        def _step(self, x: torch.Tensor, num_images: int) -> None:
-            super()._step(x, num_images)
-            if self.step == 8:
-                with torch.no_grad():
-                    self.parameters[0][0, 0] = torch.nan
-
-    monkeypatch.setattr(loop, "Loop", Poisoned)
-    with pytest.raises(TrainingFailure, match=r"\(9, epoch 3\) where the weights") as failure:
-        loop.train(SMALL, tmp_path / "run")
-    latest = RunFolder(tmp_path / "run").latest_checkpoint()
-    assert f"last good checkpoint: {latest}" in str(failure.value)
-    assert latest is not None
-    assert latest.name == "step-00000006.safetensors"
-    assert all(tensor.isfinite().all() for tensor in load_file(latest).values())
-
-
-def test_no_checkpoint_is_written_of_broken_weights(tmp_path, monkeypatch):
-    """Weights that break in the very step before a checkpoint, which no loss has seen yet."""
-
-    class Poisoned(loop.Loop):
-        def _checkpoint(self) -> None:
-            with torch.no_grad():
-                self.parameters[0][0, 0] = torch.inf
-            super()._checkpoint()
-
-    monkeypatch.setattr(loop, "Loop", Poisoned)
-    with pytest.raises(TrainingFailure, match=r"\(6, epoch 2\) where model.encoder.1.weight"):
-        loop.train(SMALL, tmp_path / "run")
-    assert RunFolder(tmp_path / "run").latest_checkpoint() is None
-
-
-@pytest.mark.parametrize(("broken", "name"), [("log_likelihood", "log-likelihood"), ("kl", "KL")])
-def test_the_term_that_broke_is_named(tmp_path, monkeypatch, broken, name):
-    class Poisoned(loop.Loop):
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            super().__init__(*arguments, **settings)
-            forward = self.model.forward
-
-            def poisoned(*inputs, **settings):
-                terms = forward(*inputs, **settings)
-                return terms._replace(**{broken: getattr(terms, broken) / 0})
-
-            self.model.forward = poisoned
-
-    monkeypatch.setattr(loop, "Loop", Poisoned)
-    with pytest.raises(TrainingFailure, match=rf"where the {name} is -?inf; .* temperature too"):
-        loop.train(SMALL, tmp_path / "run")
 
 
 def test_the_noise_of_an_image_does_not_depend_on_how_many_follow_it(tmp_path):

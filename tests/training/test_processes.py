@@ -22,6 +22,7 @@ from igr.training import loop
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.failures import TrainingFailure
+from igr.training.images import Images
 from igr.training.processes import ALONE, Lost, Processes, are_several
 from igr.training.run_config import RunConfig
 from igr.training.runs import RunFolder
@@ -65,13 +66,13 @@ CONFIGS: dict[str, RunConfig] = {
 def main(folder: str) -> None:
     """What each process does: all runs, one after another, in folders that it shares with the others."""
     seen: list[list[int]] = []
-    usual = loop.Loop.images_of
+    usual = Images.take
 
-    def images_of(self: loop.Loop, batch: torch.Tensor) -> torch.Tensor:
+    def take(self: Images, batch: torch.Tensor) -> torch.Tensor:
         seen.append(batch.tolist())
         return usual(self, batch)
 
-    loop.Loop.images_of = images_of  # type: ignore[method-assign]
+    Images.take = take  # type: ignore[method-assign]
     with loop.joined() as processes:
         for name, config in CONFIGS.items():
             seen.clear()
@@ -194,7 +195,7 @@ def test_a_checkpoint_knows_nothing_of_a_step_that_was_not_taken(
         whole._step(whole._part_of(batch), len(batch))
     assert whole.step == broken.step
     if broken.step % broken.steps_per_epoch == 0:
-        whole.sums.zero_()
+        whole.metrics.sums.zero_()
     for name, tensor in whole.tensors().items():
         torch.testing.assert_close(broken.tensors()[name], tensor, rtol=0, atol=0)
 

@@ -25,7 +25,8 @@ from igr.evaluation import compare, stored_evaluation
 from igr.training import loop
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 
 EPOCHS = 120
 # Without it the relaxed runs on this small data set settle at a latent that says nothing.

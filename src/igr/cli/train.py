@@ -21,7 +21,8 @@ from igr.training import checkpoints, loop
 from igr.training.kinds import CONFIGS, DEFAULT, config_class
 from igr.training.processes import Processes, are_several, joined
 from igr.training.run_config import RunConfig
-from igr.training.runs import RECORD_KEYS, RunFolder, load_run, read_json
+from igr.training.run_folder import RECORD_KEYS, RunFolder, read_json
+from igr.training.runs import load_run
 from igr.training.stopping import stop_signals
 from igr.training.watchers import objective_of
 

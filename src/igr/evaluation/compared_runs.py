@@ -15,7 +15,7 @@ from igr.evaluation.evaluation import RECORDS, Evaluation, stored_evaluation
 from igr.evaluation.records import read_number
 from igr.training.config import TrainConfig
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder, is_exported, read_json
+from igr.training.run_folder import RunFolder, is_exported, read_json
 
 # Where two runs differ in one of these, their figures are of different things.
 WHAT_WAS_MEASURED = (

@@ -27,7 +27,8 @@ from igr.models.dlgmm import ACTIVE, DLGMM
 from igr.models.sop import SOP
 from igr.training.failures import TrainingFailure
 from igr.training.run_config import RunConfig
-from igr.training.runs import LoadedRun, RunFolder, as_vae, evaluation_images
+from igr.training.run_folder import RunFolder
+from igr.training.runs import LoadedRun, as_vae, evaluation_images
 
 SPLITS = ("validation", "test")
 # Training images among which neighbours are looked for, at most.

@@ -17,7 +17,8 @@ from igr.evaluation.records import COUNTS, read_estimate, read_integer, read_num
 from igr.evaluation.samples import DATA_PER_DRAW
 from igr.fitting.temperature import FixedSamples, check_target, temperature_within
 from igr.training.randomness import generator_key
-from igr.training.runs import LoadedRun, LoadedVAE, RunFolder, as_vae
+from igr.training.run_folder import RunFolder
+from igr.training.runs import LoadedRun, LoadedVAE, as_vae
 
 # The key in result.json.
 RECORD = "calibrated_temperature"

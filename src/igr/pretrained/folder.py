@@ -31,7 +31,8 @@ from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.folders import unwritable
 from igr.training.kinds import config_class
 from igr.training.run_config import RunConfig
-from igr.training.runs import LoadedRun, RunFolder, check_size, parameter_tensors, read_json
+from igr.training.run_folder import RunFolder, read_json
+from igr.training.runs import LoadedRun, check_size, parameter_tensors
 from igr.training.sop_config import SOPConfig
 
 CONFIG, TENSORS, PRIOR, CARD = "config.json", "model.safetensors", "prior.json", "README.md"

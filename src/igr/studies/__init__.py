@@ -4,8 +4,9 @@ import importlib
 from typing import Any
 
 from igr.errors import unknown_name
+from igr.studies.folder import RUNS
 from igr.studies.report import Picture, Report, Table
-from igr.studies.run import RUNS, Machine, Outcome, default_folder, groups_of, run_study, sweep_study
+from igr.studies.run import Machine, Outcome, default_folder, groups_of, run_study, sweep_study
 from igr.studies.study import BUDGETS, Findings, Item, Record, Runs, Study, StudyConfig, Work
 
 # Modules rather than studies, so that only the one that is asked for is loaded.

@@ -17,7 +17,7 @@ from igr.studies.vae_grid import Forms, VaeConfig, vae_groups
 from igr.sweeps import Group
 from igr.training.checks import fits
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 # VIMCO belongs to the first family too; the toy problems have no place for it.
 FAMILIES = {

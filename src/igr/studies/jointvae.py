@@ -13,7 +13,8 @@ from igr.studies.study import Findings, Study
 from igr.studies.vae_grid import VaeConfig, vae_groups
 from igr.sweeps import Group, Run
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 
 
 class JointSettings(NamedTuple):

@@ -1,36 +1,29 @@
 """Running a study in its folder, so that it may be stopped at any time and gone on with."""
 
 import dataclasses
-import json
 import os
 import platform
 import re
 import shlex
-import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-import igr
-from igr import atomic, plot
 from igr.errors import UserError
 from igr.progress import bar
+from igr.studies.folder import Done, StudyFolder, versions
 from igr.studies.report import Report
-from igr.studies.study import Config, Findings, Item, Record, Runs, Study, StudyConfig, Work
+from igr.studies.study import Config, Findings, Item, Runs, Study, StudyConfig, Work
 from igr.sweeps import Group, SlurmSettings, SweepOutcome, SweepWatcher, run_sweep
 from igr.training.failures import Interrupted
-from igr.training.folders import LOCK, held, unwritable
+from igr.training.folders import held
 from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
-FORMAT = 1
-# The folder of its sweep, below that of a study.
-RUNS = "runs"
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -142,9 +135,9 @@ def run_study(
     items = study.items(config)
     _check_keys(items)
     groups = groups_of(study, config, machine)
-    folder = _Folder(Path(out))
+    folder = StudyFolder(Path(out))
     command = command_of(study, config, folder.path, machine)
-    done: dict[str, _Done] = {}
+    done: dict[str, Done] = {}
     num_kept = 0
     with held(folder.path, "study"):
         folder.begin(study, config, overwrite)
@@ -155,7 +148,7 @@ def run_study(
                 for number, item in enumerate(items, start=1):
                     found = folder.read(item.key)
                     num_kept += found is not None
-                    found = found or folder.compute(item, study.name, config.seed, runs)
+                    found = found or _computed(item, study.name, config.seed, runs, folder)
                     if found is not None:
                         done[item.key] = found
                     advance(number)
@@ -173,7 +166,7 @@ def run_study(
         made = {
             "command": f"`{command}`",
             "seed": str(config.seed),
-            "versions": _in_words(_versions()),
+            "versions": _in_words(versions()),
             "machine": describe(machine),
             "time": f"{seconds:.1f} s, the sum over {' and '.join(parts)}",
             "settings": "in [config.json](config.json)",
@@ -221,17 +214,25 @@ def sweep_study(
             f"expected a study that trains models; got {study.name}, which trains none; use igr study run "
             f"{study.name}"
         )
-    folder = _Folder(Path(out))
+    folder = StudyFolder(Path(out))
     with held(folder.path, "study"):
         folder.begin(study, config, overwrite=False)
         return _swept(study, config, groups, folder, machine, watcher, command, slurm, retries)
+
+
+def _computed(item: Item, study: str, seed: int, runs: Runs, folder: StudyFolder) -> Done | None:
+    """Has an item do its work and keeps what it found, if anything."""
+    work = Work(keyed_generator(seed, f"{study}/{item.key}", 0), folder.work / item.key, runs)
+    start = time.perf_counter()
+    record = item.compute(work)
+    return None if record is None else folder.keep(item.key, record, time.perf_counter() - start)
 
 
 def _swept(
     study: Study[Config],
     config: Config,
     groups: Sequence[Group],
-    folder: "_Folder",
+    folder: StudyFolder,
     machine: Machine,
     watcher: SweepWatcher | None,
     command: str | None,
@@ -315,153 +316,6 @@ def _flags(config: StudyConfig, base: StudyConfig) -> Iterator[str]:
             yield from map(str, value if isinstance(value, tuple) else (value,))
 
 
-@dataclass(frozen=True)
-class _Done:
-    record: Record
-    seconds: float
-    versions: Mapping[str, str]
-
-
-class _Folder:
-    """The files of a study."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._config = path / "config.json"
-        self._report = path / "report.md"
-        self._records = path / "records"
-        self._work = path / "work"
-        self.runs = path / RUNS
-        self._tables = path / "tables"
-        self._figures = path / "figures"
-
-    def begin(self, study: Study[Config], config: Config, overwrite: bool) -> None:
-        """Makes the folder that of the study: of these settings, with whole files only."""
-        record = {"format": FORMAT, "study": study.name, **_versions(), "config": config.to_json()}
-        stored = self._stored()
-        try:
-            if stored is not None and overwrite:
-                # The config goes last: until then what is left belongs to it.
-                self._remove_results()
-            elif stored is not None:
-                self._check_same(stored, record)
-            if stored is None or overwrite:
-                atomic.write_json(self._config, record)
-            for folder in (self._records, self._tables, self._figures):
-                folder.mkdir(exist_ok=True)
-            for folder in (self.path, self._records, self._tables, self._figures):
-                atomic.remove_unfinished(folder)
-        except OSError as error:
-            raise unwritable(self.path, "study", error) from error
-
-    def read(self, key: str) -> _Done | None:
-        """What an item found, unless its file is missing or damaged: then it has to be computed."""
-        try:
-            stored = json.loads(self._record_path(key).read_text(encoding="utf-8"))
-            done = _Done(stored["record"], stored["seconds"], stored["versions"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
-        is_whole = (
-            stored.get("key") == key
-            and isinstance(done.record, dict)
-            and isinstance(done.seconds, float)
-            and isinstance(done.versions, dict)
-        )
-        return done if is_whole else None
-
-    def compute(self, item: Item, study: str, seed: int, runs: Runs) -> _Done | None:
-        """Has an item do its work and writes what it found, if anything."""
-        work = Work(keyed_generator(seed, f"{study}/{item.key}", 0), self._work / item.key, runs)
-        start = time.perf_counter()
-        record = item.compute(work)
-        if record is None:
-            return None
-        seconds = time.perf_counter() - start
-        stored = {"key": item.key, "versions": _versions(), "seconds": seconds, "record": record}
-        try:
-            atomic.write_json(self._record_path(item.key), stored)
-        except OSError as error:
-            raise unwritable(self.path, "study", error) from error
-        # As it is read when the study goes on, so that its report is of the same values.
-        return _Done(json.loads(json.dumps(record)), seconds, _versions())
-
-    def write(self, report: Report, page: str) -> None:
-        """Writes tables and figures, and then the page that refers to them."""
-        tables = {self._tables / f"{table.name}.csv": table.to_csv() for table in report.tables}
-        tables |= {self._tables / f"{table.name}.tex": table.to_latex() for table in report.tables}
-        figures = {self._figures / f"{picture.name}.png": picture for picture in report.pictures}
-        if len(figures) < len(report.pictures) or len(tables) < 2 * len(report.tables):
-            raise ValueError("run_study: expected tables and pictures with different names; got one twice.")
-        try:
-            for path, text in tables.items():
-                atomic.write_text(path, text)
-            for path, picture in figures.items():
-                plot.save(picture.figure, path)
-            atomic.write_text(self._report, page)
-            # Of an earlier version of the study.
-            found = {*self._tables.glob("*.csv"), *self._tables.glob("*.tex"), *self._figures.glob("*.png")}
-            for stale in found - {*tables, *figures}:
-                stale.unlink()
-        except OSError as error:
-            raise unwritable(self.path, "study", error) from error
-
-    def _record_path(self, key: str) -> Path:
-        return self._records / f"{key}.json"
-
-    def _stored(self) -> dict[str, Any] | None:
-        """The ``config.json`` of the study that has the folder; ``None`` if it is free."""
-        try:
-            stored = json.loads(self._config.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            entries = [entry for entry in self.path.iterdir() if entry.name != LOCK]
-            # A process that was killed at its very start leaves a lock and an unfinished config.
-            if all(map(atomic.is_unfinished, entries)):
-                return None
-            stored = None
-        except (OSError, ValueError, RecursionError):
-            stored = None
-        if (
-            not isinstance(stored, dict)
-            or "study" not in stored
-            or not isinstance(stored.get("config"), dict)
-        ):
-            raise UserError(
-                f"expected an empty folder, or that of a study; got {self.path}, which holds something else; "
-                "choose another with --out"
-            )
-        return stored
-
-    def _check_same(self, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        differing = [
-            f"{key} {stored.get(key)} there and {wanted[key]} now"
-            for key in ("format", "study")
-            if stored.get(key) != wanted[key]
-        ]
-        if not differing:
-            before, now = stored["config"], wanted["config"]
-            differing = [
-                f"{key} {_shown(before, key)} there and {_shown(now, key)} now"
-                for key in {**before, **now}
-                if _shown(before, key) != _shown(now, key)
-            ]
-        if differing:
-            raise UserError(
-                f"expected the settings of the study in {self.path}; got other ones "
-                f"({'; '.join(differing)}); choose another folder with --out, or replace what is there with "
-                "--overwrite"
-            )
-
-    def _remove_results(self) -> None:
-        self._report.unlink(missing_ok=True)
-        for folder in (self._records, self._work, self.runs, self._tables, self._figures):
-            if folder.is_dir():
-                shutil.rmtree(folder)
-
-
-def _shown(config: Mapping[str, Any], key: str) -> str:
-    return json.dumps(config[key]) if key in config else "not"
-
-
 def _check_keys(items: Sequence[Item]) -> None:
     keys = [item.key for item in items]
     if len(set(keys)) < len(keys) or not all(map(_KEY.fullmatch, keys)):
@@ -471,19 +325,15 @@ def _check_keys(items: Sequence[Item]) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
-    return {"igr": igr.__version__, "torch": torch.__version__, "python": platform.python_version()}
-
-
 def _in_words(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _warnings(done: Collection[_Done]) -> tuple[str, ...]:
-    others = {_in_words(one.versions) for one in done} - {_in_words(_versions())}
+def _warnings(done: Collection[Done]) -> tuple[str, ...]:
+    others = {_in_words(one.versions) for one in done} - {_in_words(versions())}
     if not others:
         return ()
     return (
         f"some items were computed by {' and by '.join(sorted(others))}, and not by "
-        f"{_in_words(_versions())}; compute all anew with --overwrite if that may matter",
+        f"{_in_words(versions())}; compute all anew with --overwrite if that may matter",
     )

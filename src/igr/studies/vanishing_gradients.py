@@ -12,7 +12,7 @@ from igr.studies.study import Findings, Study
 from igr.studies.vae_grid import RunsConfig, vae_groups
 from igr.sweeps import Group, Run
 from igr.training.passes import VANISHES, VANISHING
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 _KEY = f"train_{VANISHING}"
 

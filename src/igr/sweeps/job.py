@@ -28,7 +28,8 @@ from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.folders import LOCK
 from igr.training.replicas import Outcome, replicas_at_once, train_replicas
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from igr.training.watchers import Watcher
 
 # A worker whose sweep was killed sees it within the one, and keeps the folder of its run no longer than

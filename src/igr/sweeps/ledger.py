@@ -6,7 +6,7 @@ from typing import Any
 
 from igr import atomic
 from igr.errors import UserError
-from igr.training.runs import read_json
+from igr.training.run_folder import read_json
 
 LEDGER = "attempts.json"
 

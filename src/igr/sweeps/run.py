@@ -32,7 +32,8 @@ from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.folders import held
 from igr.training.replicas import shared_settings
-from igr.training.runs import RunFolder, load_data, with_data_at_hand
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_data, with_data_at_hand
 from igr.training.stopping import stop_signals
 
 # A cluster that takes a run away so often, and lets it come no further, has something against it.

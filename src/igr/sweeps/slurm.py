@@ -20,7 +20,7 @@ from igr.sweeps.ledger import LEDGER, Ledger
 from igr.sweeps.slurm_settings import SlurmSettings
 from igr.sweeps.slurm_task import AGAIN, SlurmTask, read_endings
 from igr.sweeps.workers import Queue
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 # What submitit writes, and how tasks ended, below the folder of a sweep.
 FOLDER = "slurm"

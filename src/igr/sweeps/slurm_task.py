@@ -14,7 +14,7 @@ import torch
 from igr import atomic
 from igr.errors import UserError
 from igr.sweeps.job import Bundle, Ending, attempt, evaluation_in, is_trained
-from igr.training.runs import read_json
+from igr.training.run_folder import read_json
 from igr.training.stopping import stop_signals
 
 # What the script of a job takes as the wish to be put into the queue again.

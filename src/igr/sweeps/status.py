@@ -13,7 +13,7 @@ from igr.sweeps.ledger import Ledger
 from igr.sweeps.record import Sweep, read_sweep
 from igr.sweeps.slurm import ENDED, log_of, name_of, states_of
 from igr.training.folders import LOCK
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 STATES = ("finished", "running", "queued", "waiting", "stopped", "failed", "unknown")
 

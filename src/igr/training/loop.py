@@ -1,6 +1,5 @@
 """The training loop: from a config to a run folder, and on from where one stopped."""
 
-import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -12,33 +11,25 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from igr.data import Dataset, cut, prepare
+from igr.data import Dataset
 from igr.errors import UserError
-from igr.models.likelihoods import LIKELIHOODS
 from igr.training import checkpoints
 from igr.training.adam import Adam
 from igr.training.board import Board
 from igr.training.build import available_device, num_parameters, own_parameters
 from igr.training.captured import Capture, captured, cuda_graph
+from igr.training.divergence import broken_state, broken_step
 from igr.training.failures import Elsewhere, Interrupted, TrainingFailure
-from igr.training.passes import VANISHING, Passes
+from igr.training.images import Images
+from igr.training.metrics import Metrics
+from igr.training.passes import Passes
 from igr.training.processes import ALONE, Lost, Processes, joined
-from igr.training.randomness import keyed_generator
 from igr.training.run_config import RunConfig
-from igr.training.runs import (
-    RunFolder,
-    check_size,
-    evaluation_images,
-    load_data,
-    parameter_tensors,
-    with_data_at_hand,
-)
+from igr.training.run_folder import RunFolder
+from igr.training.runs import check_size, load_data, parameter_tensors, with_data_at_hand
 from igr.training.stopping import Stop, stop_signals
 from igr.training.tasks import task_of
 from igr.training.watchers import Watcher
-
-# Images for which validation is computed at once. It is part of what the noise is keyed by.
-VALIDATION_BATCH = 500
 
 # Reading a number from a CUDA device waits for all work on it, so there losses are looked at once an
 # epoch; on the CPU they are looked at before the weights move.
@@ -47,15 +38,9 @@ LOOKS_AT_EACH_STEP = {"cpu": True, "cuda": False}
 # What records the work of a step, so that it is launched at once.
 CAPTURES: dict[str, Capture | None] = {"cpu": None, "cuda": cuda_graph}
 
-# Training images of more bytes than this are not brought to the device, nor cut, all at once.
-MOST_RESIDENT_BYTES = 2**30
-
 # Steps after which processes ask one another whether one of them has to stop: the question takes as long as
 # adding up a small gradient.
 STEPS_BETWEEN_QUESTIONS = 5
-
-# Trained weights of these networks stay far below.
-PLAUSIBLE_WEIGHT = 1e3
 
 
 def train(config: RunConfig, path: str | Path, watcher: Watcher | None = None) -> dict[str, Any]:
@@ -157,17 +142,9 @@ class Loop:
         self.folder = folder
         self.config = config
         self.device = available_device(config.device)
-        self.drawn_anew = config.binarization == "stochastic"
-        # What is larger stays where it is, on the disk as a rule, and comes batch by batch.
-        fits = dataset.train.images.nbytes <= MOST_RESIDENT_BYTES
-        self.cut_once = fits and LIKELIHOODS[config.likelihood].binary_images and not self.drawn_anew
-        if like is None:
-            images = dataset.train.images.to(self.device) if fits else dataset.train.images
-            self.train_images = cut(images) if self.cut_once else images
-            self.validation_images = evaluation_images(config, dataset, "validation")
-        else:
-            self.train_images, self.validation_images = like.train_images, like.validation_images
-        self.steps_per_epoch = -(-len(self.train_images) // config.batch_size)
+        shared = None if like is None else like.images
+        self.images: Images = Images(config, dataset, self.device, shared)
+        self.steps_per_epoch = -(-len(self.images.train) // config.batch_size)
         self.num_steps = self.steps_per_epoch * config.epochs
         self.task = task_of(config, dataset, self.steps_per_epoch)
         self.model = self.task.model
@@ -180,16 +157,12 @@ class Loop:
         self._move: Callable[[Tensor], object] | None = None
         self.adam = Adam(dict(self.model.named_parameters()))
         self.step = 0
-        self.train_figures = (*self.task.train_figures, *([VANISHING] if config.track_gradients else []))
-        # These, summed over the samples and images of the epoch so far.
-        self.sums = torch.zeros(len(self.train_figures), dtype=torch.float64, device=self.device)
-        # The same of single steps, by their number, that were not looked at yet.
-        self.recent: dict[int, Tensor] = {}
+        self.metrics = Metrics(self.task, self.images)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as a checkpoint holds it, not copied."""
         adam = {f"adam.{name}": tensor for name, tensor in self.adam.tensors().items()}
-        return {**parameter_tensors(self.model), **adam, "epoch.sums": self.sums}
+        return {**parameter_tensors(self.model), **adam, "epoch.sums": self.metrics.sums}
 
     def restore(self) -> None:
         """Takes the state of the latest checkpoint that is whole, and makes the folder fit it."""
@@ -258,10 +231,10 @@ class Loop:
     def _part_of(self, batch: Tensor) -> Tensor:
         """The images of a batch that are this process's, as its pass takes them."""
         part = self.processes.part(len(batch))
-        if self.drawn_anew:
+        if self.images.drawn_anew:
             # Drawn for all, so that the pixels of an image depend on its place in the batch alone.
-            return self.prepared(self.images_of(batch))[part]
-        return self.prepared(self.images_of(batch[part]))
+            return self.images.prepared(self.images.take(batch), self.step)[part]
+        return self.images.prepared(self.images.take(batch[part]), self.step)
 
     def _step(self, x: Tensor, num_images: int) -> None:
         gradients, sums = self.passes(x, self.step, num_images)
@@ -293,22 +266,7 @@ class Loop:
 
     def batches(self) -> tuple[Tensor, ...]:
         """The images of each step of the epoch that is under way, or about to begin, by their numbers."""
-        generator = keyed_generator(self.config.seed, "order", self.step // self.steps_per_epoch)
-        order = torch.randperm(len(self.train_images), generator=generator)
-        return torch.split(order.to(self.train_images.device), self.config.batch_size)
-
-    def images_of(self, batch: Tensor) -> Tensor:
-        """The training images with these numbers, on the device, as they are kept."""
-        return self.train_images.index_select(0, batch).to(self.device)
-
-    def prepared(self, images: Tensor) -> Tensor:
-        """Training images of the step in the form that the likelihood needs."""
-        if self.cut_once:
-            return images.to(self.config.dtype)
-        generator = None
-        if self.drawn_anew:
-            generator = keyed_generator(self.config.seed, "binarization", self.step, self.device)
-        return prepare(images, self.config.likelihood, self.config.dtype, generator)
+        return self.images.batches(self.step // self.steps_per_epoch)
 
     def note(self, sums: Tensor) -> None:
         """Counts a step with these figures, which is to be called before the weights move.
@@ -317,22 +275,18 @@ class Loop:
             TrainingFailure: They, or those of a step shortly before, are not finite.
         """
         self.step += 1
-        self.recent[self.step] = sums
+        self.metrics.add(self.step, sums)
         if LOOKS_AT_EACH_STEP[self.device.type]:
             self._settle()
 
     def _settle(self) -> None:
-        """Adds the recent steps to the sums of the epoch; fails if one was not finite."""
-        recent, self.recent = self.recent, {}
-        if not recent:
+        """Has the recent steps count in the figures of the epoch; fails if one was not finite."""
+        broken = self.metrics.settle()
+        if broken is None:
             return
-        found = list(recent.values())
-        # A device is waited for once.
-        figures = [found[0].tolist()] if len(found) == 1 else torch.stack(found).tolist()
-        for (step, sums), values in zip(recent.items(), figures, strict=True):
-            if not all(map(math.isfinite, values)):
-                raise self._not_finite(step, sums)
-            self.sums += sums
+        if not self.processes.is_first:
+            raise Elsewhere("the first process of the run says what is not finite")
+        raise broken_step(self.task, self.folder, *broken)
 
     def close_epoch(self, seconds: float, board: Board | None) -> dict[str, Any]:
         """Validates, writes what the epoch was like and returns it; its sums start anew.
@@ -342,7 +296,8 @@ class Loop:
             board: Where figures and pictures go too.
         """
         started = time.perf_counter()
-        metrics = self._metrics(self.step // self.steps_per_epoch)
+        self._settle()
+        metrics = self.metrics.line(self.step // self.steps_per_epoch, self.step, self.processes)
         seconds = round(seconds + time.perf_counter() - started, 6)
         with self.processes.agreed():
             if self.processes.is_first:
@@ -350,7 +305,7 @@ class Loop:
             if board is not None:
                 self._show(board, metrics, seconds)
         # Not before: where that was in vain, another process may write it.
-        self.sums.zero_()
+        self.metrics.sums.zero_()
         return metrics
 
     def checkpoint_if_due(self) -> None:
@@ -363,56 +318,10 @@ class Loop:
         wanted = self.config.tensorboard and self.processes.is_first
         return Board(self.folder.tensorboard, self.step) if wanted else None
 
-    def _metrics(self, epoch: int) -> dict[str, Any]:
-        """The line of an epoch for ``metrics.jsonl``."""
-        self._settle()
-        due = epoch % self.config.eval_every == 0 or epoch == self.config.epochs
-        metrics = {
-            "epoch": epoch,
-            "step": self.step,
-            **self.task.heading,
-            **self._means("train", self.train_figures, self.sums, len(self.train_images)),
-            **self._means(
-                "validation",
-                self.task.validation_figures,
-                self._validate() if due else None,
-                len(self.validation_images),
-            ),
-            **self.task.learned(),
-        }
-        return metrics
-
-    @torch.no_grad()
-    def _validate(self) -> Tensor:
-        """The sums over the validation images, with the same noise at every epoch."""
-        starts = range(0, len(self.validation_images), VALIDATION_BATCH)
-        shape = (len(starts), len(self.task.validation_figures))
-        sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        # Some models do there what they do not in training.
-        self.model.eval()
-        for block in range(self.processes.rank, len(starts), self.processes.count):
-            first = starts[block]
-            x = self.validation_images[first : first + VALIDATION_BATCH].to(self.device)
-            sums[block] = self.task.validation_sums(x, block)
-        self.model.train()
-        self.processes.add(sums)
-        # One after the other, as if there had been one process.
-        return sum(sums, start=torch.zeros_like(sums[0]))
-
-    def _means(
-        self, prefix: str, names: Sequence[str], sums: Tensor | None, num_images: int
-    ) -> dict[str, Any]:
-        """Figures of an image under their names in ``metrics.jsonl``; not measured, they are ``None``."""
-        if sums is None:
-            means: list[float | None] = [None] * len(names)
-        else:
-            means = (sums / (num_images * self.task.terms_per_image)).tolist()
-        return self.task.means(prefix, names, means)
-
     def _show(self, board: Board, metrics: dict[str, Any], seconds: float) -> None:
         board.figures(metrics, seconds)
         if metrics["validation_bound"] is not None:
-            board.pictures(self.task.pictures(self.validation_images), self.step)
+            board.pictures(self.task.pictures(self.images.validation), self.step)
         board.flush()
 
     def _checkpoint(self) -> None:
@@ -421,7 +330,7 @@ class Loop:
             state = self.tensors()
             broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
             if broken:
-                raise self._failure(self.step, f"{broken[0]} is not finite", "the learning rate")
+                raise broken_state(self.task, self.folder, self.step, broken[0])
             if self.processes.is_first:
                 epoch = self.step // self.steps_per_epoch
                 self.folder.check_in_place()
@@ -464,40 +373,10 @@ class Loop:
                 # All steps of an epoch were taken, but nothing was written of it.
                 self.close_epoch(0.0, None)
             elif self.step % self.steps_per_epoch == 0:
-                self.sums.zero_()
+                self.metrics.sums.zero_()
             if latest != self.step:
                 self._checkpoint()
         return TrainingFailure(self._where_it_stopped(f"{what}; stopped"))
-
-    def _not_finite(self, step: int, sums: Tensor) -> Exception:
-        if not self.processes.is_first:
-            return Elsewhere("the first process of the run says what is not finite")
-        if not all(parameter.isfinite().all() for parameter in self.parameters):
-            return self._failure(step, "the weights are not finite", "the learning rate")
-        found = dict(zip(self.train_figures, sums.tolist(), strict=True))
-        # Other figures are parts of those that have a name for it.
-        terms = [
-            f"the {name} is {found[key]}"
-            for key, name in self.task.names.items()
-            if not math.isfinite(found[key])
-        ]
-        largest = max(parameter.abs().max().item() for parameter in self.parameters)
-        cause = "the learning rate" if largest > PLAUSIBLE_WEIGHT else "the temperature"
-        return self._failure(step, " and ".join(terms), cause)
-
-    def _failure(self, step: int, what: str, cause: str) -> TrainingFailure:
-        latest = self.folder.latest_checkpoint()
-        intact = "none was written yet" if latest is None else str(latest)
-        advice = {
-            "the learning rate": f"a learning rate too high ({self.config.learning_rate:g})",
-            "the temperature": f"a temperature too low ({self.config.posterior_temperature:g}) for "
-            f"{self.config.precision}",
-        }
-        return TrainingFailure(
-            f"expected finite numbers; got a step ({step}, epoch "
-            f"{(step - 1) // self.steps_per_epoch + 1}) where {what}; last good checkpoint: "
-            f"{intact}; the likely cause is {advice[cause]}"
-        )
 
     def finish(self) -> dict[str, Any]:
         """Writes the result of a run that is done, and returns it."""
@@ -515,7 +394,7 @@ class Loop:
                 "training": {
                     **self.folder.metrics()[-1],
                     "num_parameters": num_parameters(self.model),
-                    "num_train_images": len(self.train_images),
+                    "num_train_images": len(self.images.train),
                     "seconds": round(sum(line["seconds"] for line in timings), 3),
                 },
             }

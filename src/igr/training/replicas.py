@@ -35,7 +35,8 @@ from igr.training.loop import Loop
 from igr.training.memory import Allocated, free_memory
 from igr.training.passes import Passes, terms_by_tensors
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder, load_data, with_data_at_hand
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_data, with_data_at_hand
 from igr.training.stopping import Stop, stop_signals
 from igr.training.task import Task
 from igr.training.tasks import task_of
@@ -351,12 +352,12 @@ class _Stack:
     def _images(self, batch: Tensor) -> Tensor:
         """The images of a step of all replicas, with shape :math:`(R, B, C, H, W)`."""
         first = self.loops[0]
-        images = first.images_of(batch.flatten())
-        if not first.drawn_anew:
-            prepared = first.prepared(images)
+        images = first.images.take(batch.flatten())
+        if not first.images.drawn_anew:
+            prepared = first.images.prepared(images, first.step)
             return prepared.view(*batch.shape, *prepared.shape[1:])
-        parts = torch.split(images, batch.shape[1])
-        return torch.stack([loop.prepared(part) for loop, part in zip(self.loops, parts, strict=True)])
+        parts = zip(self.loops, torch.split(images, batch.shape[1]), strict=True)
+        return torch.stack([loop.images.prepared(part, loop.step) for loop, part in parts])
 
     def _scheduled(self, step: int, like: Tensor) -> dict[str, Tensor]:
         """What differs by replica or by step, by name, each with shape :math:`(R,)`."""
