@@ -104,3 +104,14 @@ def test_log_normal_density_is_torchs():
     noise = torch.tensor([[0.1, -1.0], [4.0, 0.0]])
     expected = torch.distributions.Normal(loc, scale).log_prob(loc + scale * noise).sum(-1)
     torch.testing.assert_close(log_normal_density(noise, scale), expected)
+
+
+def test_masked_coordinates_have_no_part_in_the_log_normal_density():
+    scale = torch.tensor([0.4, 3.0, 1e-30], requires_grad=True)
+    noise = torch.tensor([[0.1, -1.0, 1e30], [4.0, 0.0, 2.0]])
+    mask = torch.tensor([[False, False, True], [True, False, True]])
+    found = log_normal_density(noise, scale, mask)
+    expected = [log_normal_density(row[~left], scale[~left]) for row, left in zip(noise, mask, strict=True)]
+    torch.testing.assert_close(found, torch.stack(expected))
+    (slope,) = torch.autograd.grad(found.sum(), scale)
+    torch.testing.assert_close(slope, torch.tensor([-1 / 0.4, -2 / 3.0, 0.0]))

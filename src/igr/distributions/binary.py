@@ -13,13 +13,12 @@ from igr import reprs, validation
 from igr.distributions.binary_relaxation import BinaryRelaxation
 from igr.distributions.gumbel_softmax import GumbelSoftmax
 from igr.distributions.invertible_gaussian import InvertibleGaussian
-from igr.distributions.pre_image import maps_onto_all, name_of, on_vectors
+from igr.distributions.pre_image import call_and_log_det, maps_onto_all, name_of, on_vectors
 from igr.kernels import binary
 from igr.kernels.noise import standard_logistic, standard_normal
 from igr.kernels.normal import log_normal_density
 from igr.kernels.tracing import is_traced
 from igr.transforms import LogisticStickBreakingTransform
-from igr.transforms.joint import JointTransform
 
 
 class BinaryConcrete(BinaryRelaxation):
@@ -268,12 +267,7 @@ class BinaryInvertibleGaussian(BinaryRelaxation):
         normal = log_normal_density(noise.unsqueeze(-1), self.scale.to(noise.dtype).unsqueeze(-1))
         if self._transform is None:
             return y, normal
-        y = y.unsqueeze(-1)
-        if isinstance(self._transform, JointTransform):
-            t, slope = self._transform.call_and_log_det(y)
-        else:
-            t = self._transform(y)
-            slope = self._transform.log_abs_det_jacobian(y, t)
+        t, slope = call_and_log_det(self._transform, y.unsqueeze(-1))
         return t.squeeze(-1), normal - slope
 
     def _density_of_scores(self, scores: Tensor) -> Tensor:

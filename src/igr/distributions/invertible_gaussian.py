@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, cast
 
@@ -11,31 +10,24 @@ from torch import Size, Tensor
 from torch.distributions import OneHotCategorical, Transform, constraints, kl_divergence
 
 from igr import reprs, validation
-from igr.distributions.discrete import check_categories, dtype_of, exact_logits
+from igr.distributions.exact_law import exact_log_probs, kl_by_nodes, normals_for_probs, uniform_means
 from igr.distributions.pre_image import (
+    call_and_log_det,
     check_droppable,
-    check_reference_loses,
-    has_pre_image,
-    maps_onto_all,
+    inverse_and_log_det,
     name_of,
     on_vectors,
     same_transform,
-    two_category_log_probs,
-    with_pre_image,
+    space_of,
 )
 from igr.distributions.relaxation import SimplexRelaxation
-from igr.kernels import gaussian_law_fused, simplex, stick_breaking
+from igr.distributions.threshold import delta_beside, log_threshold, threshold_of
+from igr.kernels import simplex, stick_breaking
 from igr.kernels.fused import Draw, Kind, sample
-from igr.kernels.gaussian_law import maximum_kl, maximum_log_probs
-from igr.kernels.gaussian_law_inverse import loc_for_probs, uniform_loc
 from igr.kernels.noise import standard_normal
 from igr.kernels.normal import log_normal_density
 from igr.kernels.numbers import column, log_number, same_number
 from igr.kernels.softmax_mean import mean_of_gaussian_softmax
-from igr.kernels.stick_breaking_law import longest_piece_log_probs
-from igr.kernels.tracing import is_traced
-from igr.transforms import LogisticStickBreakingTransform
-from igr.transforms.joint import JointTransform
 
 
 class InvertibleGaussian(SimplexRelaxation):
@@ -213,40 +205,9 @@ class InvertibleGaussian(SimplexRelaxation):
             tensor([0.1000, 0.2000, 0.3000, 0.4000])
         """
         owner = f"{cls.__name__}.from_probs"
-        if is_traced():
-            raise NotImplementedError(
-                f"{owner}: it iterates until it has converged, which no tracer can follow; call it before "
-                "torch.compile, torch.export or torch.func, and pass its loc in."
-            )
-        validation.check_float_tensor(owner, "probs", probs)
-        for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
-            validation.check_number_or_tensor(owner, name, value)
-        if probs.dim() == 0 or probs.shape[-1] < 2:
-            raise ValueError(
-                f"{owner}: expected probs with at least 2 categories in the last dimension; "
-                f"got shape {tuple(probs.shape)}."
-            )
-        if cls._validate_args if validate_args is None else validate_args:
-            validation.check_probabilities(owner, probs, normalized=True)
-            validation.check_values(owner, "probs", probs, positive=True)
-            validation.check_values(owner, "scale", scale, positive=True)
-            validation.check_temperature(owner, "temperature", temperature, torch.float64)
-            validation.check_values(owner, "delta", delta, positive=True)
-        target = probs.double() / probs.double().sum(-1, keepdim=True)
-        if not isinstance(scale, Tensor):
-            scale = torch.full((1,), float(scale), dtype=torch.float64, device=probs.device)
-        shape = validation.broadcast_batch(owner, loc=target[..., :-1].shape, scale=scale.shape)
-        spread = scale.double().broadcast_to(shape)
-        target = target.broadcast_to((*spread.shape[:-1], target.shape[-1]))
-        loc = loc_for_probs(target, spread)
-        loc = loc + column(_threshold(temperature, delta, torch.float64), torch.float64)
-        return cls(
-            loc.to(probs.dtype),
-            scale.to(probs.dtype),
-            temperature,
-            delta=delta,
-            validate_args=validate_args,
-        )
+        checked = cls._validate_args if validate_args is None else validate_args
+        loc, scale = normals_for_probs(owner, probs, scale, temperature, delta, checked)
+        return cls(loc, scale, temperature, delta=delta, validate_args=validate_args)
 
     @classmethod
     def uniform(
@@ -281,19 +242,8 @@ class InvertibleGaussian(SimplexRelaxation):
             tensor([0.2500, 0.2500, 0.2500, 0.2500])
         """
         owner = f"{cls.__name__}.uniform"
-        num_categories = validation.whole_number(owner, "num_categories", num_categories, 2)
-        for name, value in (("scale", scale), ("temperature", temperature), ("delta", delta)):
-            validation.check_number_or_tensor(owner, name, value)
-            if not isinstance(value, Tensor):
-                validation.check_values(owner, name, value, positive=True)
-        dtype = dtype or torch.get_default_dtype()
-        loc = torch.full(
-            (num_categories - 1,),
-            uniform_loc(num_categories, scale),
-            dtype=torch.float64,
-            device=device,
-        ) + column(_threshold(temperature, delta, torch.float64), torch.float64)
-        return cls(loc.to(dtype), scale, temperature, delta=delta)
+        loc = uniform_means(owner, num_categories, scale, temperature, delta, device)
+        return cls(loc.to(dtype or torch.get_default_dtype()), scale, temperature, delta=delta)
 
     @property
     def noise_shape(self) -> Size:
@@ -324,22 +274,8 @@ class InvertibleGaussian(SimplexRelaxation):
         """
         if not isinstance(self.delta, Tensor) and self.delta == 1.0:
             return self._with(temperature, self.delta)
-        # Before it is divided by.
-        validation.check_number_or_tensor(type(self).__name__, "temperature", temperature)
-        if not isinstance(temperature, Tensor):
-            validation.check_values(type(self).__name__, "temperature", temperature, positive=True)
-        log_delta = self.threshold(torch.float64) / temperature
-        if isinstance(log_delta, Tensor):
-            delta: float | Tensor = torch.exp(log_delta).to(self.dtype)
-        else:
-            limits = torch.finfo(torch.float64)
-            if not math.log(limits.tiny) < log_delta < math.log(limits.max):
-                raise ValueError(
-                    f"{type(self).__name__}: expected a temperature that leaves delta a number; got "
-                    f"{temperature:.4g}, with which it would be exp({log_delta:.4g}) beside the same "
-                    "threshold; take a higher one."
-                )
-            delta = math.exp(log_delta)
+        threshold = self.threshold(torch.float64)
+        delta = delta_beside(type(self).__name__, threshold, temperature, self.dtype)
         return self._with(temperature, delta)
 
     def _with(self, temperature: float | Tensor, delta: float | Tensor) -> Self:
@@ -449,7 +385,7 @@ class InvertibleGaussian(SimplexRelaxation):
         Returns:
             A float, or where the temperature or delta is a tensor one that broadcasts against :math:`(*B)`.
         """
-        return _threshold(self._temperature, self.delta, dtype)
+        return threshold_of(self._temperature, self.delta, dtype)
 
     def _draw(self, shape: Size, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
         return standard_normal(shape, dtype=dtype, device=self.device, generator=generator)
@@ -461,8 +397,9 @@ class InvertibleGaussian(SimplexRelaxation):
         if self._mask is not None:
             return "a mask"
         kind: Kind = "gaussian"
-        if isinstance(self.transform, LogisticStickBreakingTransform):
-            kind = "lengths" if self.transform.space == "length" else "log-ratios"
+        space = space_of(self.transform)
+        if space is not None:
+            kind = "lengths" if space == "length" else "log-ratios"
         elif self.transform is not None:
             return f"the transform {name_of(self.transform)}"
         return Draw(kind, self.loc, self.scale, self._temperature, self.delta)
@@ -488,13 +425,7 @@ class InvertibleGaussian(SimplexRelaxation):
 
     def _log_sample_and_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         y = self.pre_image(noise)
-        if self._transform is None:
-            t, slope = y, None
-        elif isinstance(self._transform, JointTransform):
-            t, slope = self._transform.call_and_log_det(y)
-        else:
-            t = self._transform(y)
-            slope = self._transform.log_abs_det_jacobian(y, t)
+        t, slope = (y, None) if self._transform is None else call_and_log_det(self._transform, y)
         x = self._divide_by_temperature(t)
         log_z = simplex.log_softmax_plus_plus(x, self._log_delta(x.dtype), self._mask)
         return log_z, self._density(noise, slope, self._with_masked(log_z, 0.0))
@@ -504,82 +435,36 @@ class InvertibleGaussian(SimplexRelaxation):
         t = x * column(self._temperature, x.dtype)
         if self._transform is None:
             return self._density(self._noise_of_pre_image(t), None, log_z)
-        if maps_onto_all(self._transform):
-            y = self._transform.inv(t)
-            slope = self._transform.log_abs_det_jacobian(y, t)
-            return self._density(self._noise_of_pre_image(y), slope, log_z)
-        # Elsewhere there is no pre-image, and no density; a point that has one stands in, for the gradient.
-        inside = has_pre_image(self._transform, t.detach())
-        t = torch.where(inside.unsqueeze(-1), t, with_pre_image(self._transform, t.detach()))
-        y = self._transform.inv(t)
-        slope = self._transform.log_abs_det_jacobian(y, t)
+        y, slope, inside = inverse_and_log_det(self._transform, t)
         density = self._density(self._noise_of_pre_image(y), slope, log_z)
-        return torch.where(inside, density, -torch.inf)
+        return density if inside is None else torch.where(inside, density, -torch.inf)
 
     def _noise_of_pre_image(self, y: Tensor) -> Tensor:
         return (y - self.loc.to(y.dtype)) / self.scale.to(y.dtype)
 
     def _density(self, noise: Tensor, slope: Tensor | None, log_z: Tensor) -> Tensor:
         r""":math:`\log N(y) - \log|T'(y)| + (K - 1) \log\tau - \sum_k \log z_k`, log z zero where masked."""
-        scale = self.scale.to(noise.dtype)
-        size: int | Tensor = noise.shape[-1]
-        if self._mask is None:
-            normal = log_normal_density(noise, scale)
-        else:
-            dropped = self._mask[..., :-1]
-            of_each = log_normal_density(noise.unsqueeze(-1), scale.unsqueeze(-1))
-            normal = of_each.masked_fill(dropped, 0.0).sum(-1)
-            size = (~dropped).sum(-1).to(noise.dtype)
+        dropped = None if self._mask is None else self._mask[..., :-1]
+        size = noise.shape[-1] if dropped is None else (~dropped).sum(-1).to(noise.dtype)
+        normal = log_normal_density(noise, self.scale.to(noise.dtype), dropped)
         density = normal + size * log_number(self._temperature, noise.dtype) - log_z.sum(-1)
         return density if slope is None else density - slope
 
     def _scores(self, noise: Tensor) -> Tensor:
         threshold = self.threshold(noise.dtype)
-        if isinstance(self.transform, LogisticStickBreakingTransform) and self.transform.space == "length":
+        if space_of(self.transform) == "length":
             # Lengths underflow where all pieces are small; their logarithms tell which is the longest.
-            c = torch.as_tensor(threshold, dtype=noise.dtype, device=noise.device)
-            reference = torch.where(c > 0, torch.log(torch.where(c > 0, c, 1.0)), -torch.inf)
-            return simplex.with_reference(stick_breaking.log_lengths(self.pre_image(noise)), reference)
+            log_lengths = stick_breaking.log_lengths(self.pre_image(noise))
+            return simplex.with_reference(log_lengths, log_threshold(threshold, noise))
         scores = simplex.with_reference(self._transformed(noise), threshold)
         return self._with_masked(scores, -torch.inf)
 
     def _exact_log_probs(self, num_nodes: int | None) -> Tensor:
-        dtype = validation.compute_dtype(self.dtype)
-        threshold = column(self.threshold(dtype), dtype)
-        loc, scale = self.loc.to(dtype), self.scale.to(dtype)
-        sticks = self.transform if isinstance(self.transform, LogisticStickBreakingTransform) else None
-        # With two categories the logarithm of the ratio of the two pieces is y itself.
-        plain = sticks is not None and sticks.space == "log" and self.num_categories == 2
-        onto = self._transform is None or maps_onto_all(self._transform)
-        if self.num_categories == 2 and self._mask is None and (plain or onto):
-            return two_category_log_probs(loc, scale, threshold, None if plain else self._transform)
-        if self.transform is None:
-            return maximum_log_probs(loc, scale, num_nodes, threshold, self._equal_scales, self._mask)
-        if sticks is None:
-            raise NotImplementedError(
-                f"discrete: no exact law is known for {type(self).__name__} with the transform "
-                f"{type(self.transform).__name__}; use method='monte_carlo'."
-            )
-        if sticks.space == "length":
-            check_reference_loses(self.delta)
-        return longest_piece_log_probs(loc, scale, num_nodes, threshold, sticks.space == "length")
+        return exact_log_probs(self, num_nodes)
 
     def discrete_kl(self, other: OneHotCategorical) -> Tensor:
-        by_nodes = self.transform is None and self.num_categories > 2 and self._mask is None
-        # A law that is kept for other uses has been paid for, and what is no discrete law is refused there.
-        plain = self._kept_law is not None or is_traced() or not isinstance(other, OneHotCategorical)
-        if plain or not by_nodes or gaussian_law_fused.can_run(self.loc, self.scale):
-            return super().discrete_kl(other)
-        check_categories(self, other)
-        dtype = validation.compute_dtype(self.dtype)
-        log_q, threshold = exact_logits(other), column(self.threshold(dtype), dtype)
-        broadcast = validation.broadcast_shapes(self.batch_shape, log_q.shape[:-1])
-        alike = broadcast == self.batch_shape and log_q.dtype == dtype
-        if not alike or log_q.requires_grad or (isinstance(threshold, Tensor) and threshold.requires_grad):
-            return super().discrete_kl(other)
-        loc, scale = self.loc.to(dtype), self.scale.to(dtype)
-        divergence = maximum_kl(loc, scale, log_q, threshold, self._equal_scales)
-        return divergence.to(torch.promote_types(self.dtype, dtype_of(other)))
+        divergence = kl_by_nodes(self, other)
+        return super().discrete_kl(other) if divergence is None else divergence
 
     def _mean_by_quadrature(self) -> Tensor:
         if self.transform is not None:
@@ -614,10 +499,3 @@ class InvertibleGaussian(SimplexRelaxation):
         yield [num_categories, batch_shape, *rest]
         # The names of some transforms are long.
         yield [num_categories, name, temperature, delta, available, batch_shape]
-
-
-def _threshold(temperature: float | Tensor, delta: float | Tensor, dtype: torch.dtype) -> float | Tensor:
-    r"""c = tau log delta: what the last category must be beaten by."""
-    if isinstance(temperature, Tensor):
-        temperature = temperature.to(dtype)
-    return temperature * log_number(delta, dtype)

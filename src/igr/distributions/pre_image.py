@@ -1,4 +1,4 @@
-"""What the map before softmax++ has to be, what two categories make of it, and what may be left out of it."""
+"""What the map before softmax++ has to be, and the way through it and back, with the log-determinant."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.distributions import ComposeTransform, Transform, constraints
 from torch.distributions.transforms import IndependentTransform
 
 from igr import validation
-from igr.kernels.normal import log_ndtr
 from igr.kernels.tracing import is_traced
 from igr.transforms import LogisticStickBreakingTransform
+from igr.transforms.joint import JointTransform
 
 
 def check_droppable(owner: str, mask: Tensor, transform: Transform | None, checked: bool) -> None:
@@ -34,25 +34,6 @@ def check_droppable(owner: str, mask: Tensor, transform: Transform | None, check
 def same_transform(a: Transform | None, b: Transform | None) -> bool:
     """One object, or two that are equal and have no parameters, which a comparison would wait for."""
     return a is b or (isinstance(a, LogisticStickBreakingTransform) and a == b)
-
-
-def check_reference_loses(delta: float | Tensor) -> None:
-    r"""NotImplementedError unless :math:`\tau \log\delta \leq 0`, which no stick length is below.
-
-    Where values cannot be read, or a device would wait, that is left to the user.
-    """
-    if not isinstance(delta, Tensor):
-        largest = delta
-    elif is_traced() or delta.device.type != "cpu" or delta.numel() == 0:
-        return
-    else:
-        largest = delta.max().item()
-    if largest > 1.0:
-        raise NotImplementedError(
-            f"discrete: no exact law is known for stick lengths with delta above one; got {largest:.4g}, "
-            "with which the last category competes with the lengths themselves; use space='log', a delta of "
-            "at most one, or method='monte_carlo'."
-        )
 
 
 def on_vectors(transform: Transform, size: int, owner: str = "InvertibleGaussian") -> Transform:
@@ -83,41 +64,34 @@ def maps_onto_all(transform: Transform) -> bool:
     return all(_is_all(part.codomain) for part in _parts(transform))
 
 
-def two_category_log_probs(
-    loc: Tensor, scale: Tensor, threshold: float | Tensor, transform: Transform | None
-) -> Tensor:
-    r"""Log-probabilities of two categories, of which the first wins where :math:`T(y) > c`.
+def space_of(transform: Transform | None) -> str | None:
+    """The space of a broken stick, ``"length"`` or ``"log"``; ``None`` for any other map."""
+    return transform.space if isinstance(transform, LogisticStickBreakingTransform) else None
 
-    That is on one side of the y that is mapped to c, since T is monotone.
 
-    Arguments:
-        loc: The mean of y, with shape :math:`(*B, 1)`.
-        scale: Its standard deviation, with the same shape.
-        threshold: c, a number or a tensor that broadcasts against loc.
-        transform: T, a map of vectors of one number onto all of them; ``None`` for the identity.
+def call_and_log_det(transform: Transform, y: Tensor) -> tuple[Tensor, Tensor]:
+    """T(y) [*, n] and the log-determinant of T there [*], in one pass where the transform has one."""
+    if isinstance(transform, JointTransform):
+        return transform.call_and_log_det(y)
+    t = transform(y)
+    return t, transform.log_abs_det_jacobian(y, t)
 
-    Returns:
-        Tensor with shape :math:`(*B, 2)`.
 
-    Raises:
-        NotImplementedError: T has no inverse.
+def inverse_and_log_det(transform: Transform, t: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The pre-image of t [*, n], the log-determinant of T there [*], and whether there is one [*].
+
+    The last is ``None`` for a map onto all vectors. Where there is no pre-image that of another vector stands
+    in, so that a gradient is a number.
     """
-    if transform is None:
-        distance = (loc - threshold) / scale
-    else:
-        try:
-            edge = transform.inv(torch.zeros_like(loc) + threshold)
-        except NotImplementedError:
-            raise NotImplementedError(
-                "discrete: no exact law is known with a transform which has no inverse; use "
-                "method='monte_carlo'."
-            ) from None
-        rises = transform(edge + edge.abs().clamp_min(1.0)) > threshold
-        distance = torch.where(rises, loc - edge, edge - loc) / scale
-    return log_ndtr(torch.cat([distance, -distance], dim=-1))
+    inside = None
+    if not maps_onto_all(transform):
+        inside = _has_pre_image(transform, t.detach())
+        t = torch.where(inside.unsqueeze(-1), t, _with_pre_image(transform, t.detach()))
+    y = transform.inv(t)
+    return y, transform.log_abs_det_jacobian(y, t), inside
 
 
-def has_pre_image(transform: Transform, t: Tensor) -> Tensor:
+def _has_pre_image(transform: Transform, t: Tensor) -> Tensor:
     """Whether each vector t [*, n] has a pre-image that is finite, with shape [*]."""
     inside = torch.ones_like(t[..., 0], dtype=torch.bool)
     for part in reversed(_parts(transform)):
@@ -128,7 +102,7 @@ def has_pre_image(transform: Transform, t: Tensor) -> Tensor:
     return inside
 
 
-def with_pre_image(transform: Transform, like: Tensor) -> Tensor:
+def _with_pre_image(transform: Transform, like: Tensor) -> Tensor:
     """A vector of the shape of another one that has a pre-image, to stand in for one that has none."""
     y = torch.zeros_like(like)
     if any(isinstance(part, LogisticStickBreakingTransform) for part in _parts(transform)):

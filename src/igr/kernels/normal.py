@@ -80,11 +80,13 @@ def log_ndtr(x: Tensor) -> Tensor:
     return _LogNdtr.apply(x)
 
 
-def log_normal_density(noise: Tensor, scale: Tensor) -> Tensor:
+def log_normal_density(noise: Tensor, scale: Tensor, mask: Tensor | None = None) -> Tensor:
     r""":math:`\sum_k \log N(\mu_k + \sigma_k \epsilon_k; \mu_k, \sigma_k^2)` from the noise.
 
     Arguments:
         noise: :math:`\epsilon`, with shape :math:`(*, n)`.
         scale: :math:`\sigma`, with a shape that broadcasts against the noise.
+        mask: Where a coordinate has no part in the sum, with a shape that broadcasts against the noise.
     """
-    return (-0.5 * noise * noise - torch.log(scale) - LOG_SQRT_2PI).sum(-1)
+    terms = -0.5 * noise * noise - torch.log(scale) - LOG_SQRT_2PI
+    return (terms if mask is None else terms.masked_fill(mask, 0.0)).sum(-1)

@@ -5,6 +5,7 @@ A model holds one latent and never asks which. A new relaxation is one new class
 """
 
 from igr.models.latents.bernoulli import BernoulliLatent
+from igr.models.latents.discrete import DiscreteLatent
 from igr.models.latents.gaussian import (
     CONTINUOUS_KL,
     DISCRETE_KL,
@@ -15,12 +16,7 @@ from igr.models.latents.gaussian import (
 )
 from igr.models.latents.gumbel_softmax import GumbelSoftmaxLatent
 from igr.models.latents.invertible_gaussian import InvertibleGaussianLatent, NormalLatent
-from igr.models.latents.latent import (
-    ContinuousLatent,
-    DiscreteLatent,
-    Latent,
-    LatentSample,
-)
+from igr.models.latents.latent import ContinuousLatent, Latent, LatentSample
 from igr.models.latents.planar import PlanarLatent
 from igr.models.latents.stick_breaking import (
     MASS_CUT,

@@ -6,7 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 from igr import reprs
-from igr.models.latents.latent import ContinuousLatent, DiscreteLatent, Latent, LatentSample
+from igr.models.latents.discrete import DiscreteLatent
+from igr.models.latents.latent import ContinuousLatent, Latent, LatentSample
 
 # The KLs that the KL of a joint latent is the sum of.
 DISCRETE_KL = "kl_discrete"

@@ -7,7 +7,7 @@ from torch import Tensor
 from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.gumbel_softmax import GumbelSoftmax
 from igr.distributions.relaxation import SimplexRelaxation
-from igr.models.latents.latent import DiscreteLatent
+from igr.models.latents.discrete import DiscreteLatent
 
 
 class GumbelSoftmaxLatent(DiscreteLatent):

@@ -10,7 +10,7 @@ from igr.distributions.discrete import DiscreteLaw
 from igr.distributions.invertible_gaussian import InvertibleGaussian
 from igr.distributions.relaxation import SimplexRelaxation
 from igr.fitting import uniform_prior
-from igr.models.latents.latent import DiscreteLatent
+from igr.models.latents.discrete import DiscreteLatent
 
 
 class NormalLatent(DiscreteLatent):
