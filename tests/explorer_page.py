@@ -1,5 +1,6 @@
 """The page of ``igr explore`` in a browser: a server, Chromium, and what the page holds."""
 
+import io
 import os
 import re
 import shutil
@@ -12,6 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.int16]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Patient: other tests want the cores too.
@@ -21,6 +26,8 @@ CONTROLS = [
     *("num_samples", "seed", "program"),
     *(f"parameter_{number}" for number in range(1, 11)),
 ]
+WITH_AXES = ["interval", "strips", "spread", "law", "distance"]
+PICTURES = ["triangle", "density", *WITH_AXES]
 READY = "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
 
 
@@ -186,6 +193,39 @@ class Page:
         )
         self.tab.keyboard.press(key)
         return float(self.tab.evaluate("window.taken"))
+
+    def pictures(self) -> dict[str, Pixels]:
+        """Red, green and blue, [height, width, 3], of each picture that is shown, from one look at all."""
+        self.tab.evaluate(
+            "() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))"
+        )
+        boxes = self.tab.evaluate(
+            """(names) => names.map((name) => {
+                const model = Bokeh.documents[0].get_model_by_name(name);
+                const box = Bokeh.index.find_one(model).el.getBoundingClientRect();
+                return model.visible ? [name, box.x + scrollX, box.y + scrollY, box.width, box.height] : null;
+            }).filter((found) => found)""",
+            PICTURES,
+        )
+        image = Image.open(io.BytesIO(self.tab.screenshot(full_page=True)))
+        whole = np.asarray(image.convert("RGB")).astype(np.int16)
+        found = {}
+        for name, *box in boxes:
+            left, top, width, height = map(round, box)
+            # Chromium leaves traces of earlier frames in the outermost pixels now and then.
+            found[name] = whole[top + 2 : top + height - 2, left + 2 : left + width - 2]
+        return found
+
+    def ranges(self) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+        """The ends of the axes of the pictures that have some and are shown, as the page has them."""
+        found = self.tab.evaluate(
+            """(names) => names.map((name) => {
+                const {visible, x_range: x, y_range: y} = Bokeh.documents[0].get_model_by_name(name);
+                return visible ? [name, [x.start, x.end], [y.start, y.end]] : null;
+            }).filter((found) => found)""",
+            WITH_AXES,
+        )
+        return {name: (tuple(x), tuple(y)) for name, x, y in found}
 
     def wait(self, condition: str, argument: object = None) -> None:
         """Waits for a condition, a function in JavaScript."""
