@@ -1,12 +1,8 @@
 """The page of ``igr explore`` in a browser: a server, Chromium, and what the page holds."""
 
 import io
-import os
 import re
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
+from igr.explorer.process import Served, serving
 
 Pixels = NDArray[np.int16]
 
@@ -44,28 +42,13 @@ def chromium() -> str:
 
 
 @contextmanager
-def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``igr explore`` and the address that it says."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "igr", "explore", "--no-browser", *(arguments or ("--port", "0"))],
-        stderr=subprocess.PIPE,
-        text=True,
-        # Bokeh's own servers would send the browser elsewhere for scripts.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "BOKEH_RESOURCES": "cdn"},
-    )
-    try:
-        # What says nothing in a minute ends, and then the line is empty.
-        limit = threading.Timer(60.0, process.kill)
-        limit.start()
-        line = process.stderr.readline()
-        limit.cancel()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert found is not None, line
-        yield process, found[0]
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-        process.stderr.close()
+def server() -> Iterator[Served]:
+    """``igr explore`` in an environment that would send the browser of Bokeh's own servers elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("BOKEH_RESOURCES", "cdn")
+        with serving() as found:
+            yield found
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,20 +24,21 @@ import explorer_pixels  # noqa: E402
 from igr.errors import UserError  # noqa: E402 (after the look for a browser)
 from igr.explorer import captions  # noqa: E402
 from igr.explorer.lines import lines  # noqa: E402
+from igr.explorer.process import Served  # noqa: E402
 from igr.explorer.scene import scene  # noqa: E402
 from igr.explorer.settings import KINDS, Settings, num_parameters  # noqa: E402
 from igr.ternary import to_plane  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server() -> Iterator[Served]:
     with explorer_page.server() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def address(server: tuple[subprocess.Popen[str], str]) -> str:
-    return server[1]
+def address(server: Served) -> str:
+    return server.address
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +135,9 @@ def test_the_first_picture_is_that_of_the_default(page: Page):
     assert page.text("message").strip() == ""
 
 
-def test_the_start_takes_few_seconds(page: Page, server: tuple[subprocess.Popen[str], str]):
+def test_the_start_takes_few_seconds(page: Page, server: Served):
     """Those of the server's own computing, which is slower too where other tests want the cores."""
-    status = Path(f"/proc/{server[0].pid}/stat")
+    status = Path(f"/proc/{server.process.pid}/stat")
     if not status.is_file():
         pytest.skip("needs /proc, which tells how long a process has computed")
     used = status.read_text().rpartition(")")[2].split()
@@ -375,12 +375,12 @@ def test_the_browser_has_nothing_to_complain_of(page: Page):
     assert page.complaints == []
 
 
-def test_a_server_that_ends_is_told(page: Page, server: tuple[subprocess.Popen[str], str]):
+def test_a_server_that_ends_is_told(page: Page, server: Served):
     """The last test: without a server nothing moves."""
-    server[0].send_signal(signal.SIGINT)
+    server.process.send_signal(signal.SIGINT)
     told = page.tab.get_by_role("alert")
     told.wait_for()
     assert told.get_attribute("class") == "error"
     assert told.text_content().startswith("The server has ended")
     assert told.text_content().endswith("Start igr explore again and reload the page.")
-    assert server[0].wait(timeout=60) == 130
+    assert server.process.wait(timeout=60) == 130
