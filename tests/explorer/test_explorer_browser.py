@@ -359,6 +359,45 @@ def test_two_tabs_do_not_disturb_each_other(page: Page, browser: Any, address: s
     check(page)
 
 
+INSIDE = """() => {
+    const side = document.querySelector(".side").getBoundingClientRect();
+    const inner = [];
+    const collect = (root) => {
+      for (const element of root.querySelectorAll("*")) {
+        if (element.matches("button, select, input, .noUi-target")) inner.push(element);
+        if (element.shadowRoot) collect(element.shadowRoot);
+      }
+    };
+    collect(document.querySelector(".side"));
+    const seen = inner.map((element) => element.getBoundingClientRect()).filter((box) => box.width > 0);
+    return [side.right, seen.length, seen.every((box) => box.left > side.left && box.right < side.right)];
+}"""
+
+
+@pytest.mark.parametrize("width", [600, 800, 1366, 1920])
+def test_controls_stand_beside_the_pictures_in_windows_of_all_widths(page: Page, width: int):
+    """Or a slider would move what is not seen, on pages that are narrow but not those of telephones."""
+    usual = page.tab.viewport_size
+    page.tab.set_viewport_size({"width": width, "height": 768})
+    right, count, is_inside = page.tab.evaluate(INSIDE)
+    assert count > 8
+    assert is_inside
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.tab.evaluate("document.querySelector('.main').getBoundingClientRect().left") > right
+    page.tab.set_viewport_size(usual)
+
+
+def test_a_browser_that_likes_the_dark_shows_the_same_page(page: Page):
+    page.set(num_categories=3, family="igr")
+    settled(page)
+    bright = page.pictures()
+    page.tab.emulate_media(color_scheme="dark")
+    assert changed(bright, page.pictures()) == set()
+    # The scheme of the texts and controls between them.
+    assert page.tab.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light only"
+    page.tab.emulate_media(color_scheme="light")
+
+
 @pytest.mark.parametrize("slider", ["temperature", "parameter_1"])
 def test_a_slider_is_answered_in_time(page: Page, slider: str):
     """Two moves of the dearest law, of as many as it takes: other tests want the cores too."""
