@@ -11,16 +11,14 @@ The limits are 5 s for a start and 0.3 s for an answer, on two cores.
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from harness import parser, save, show, summarize
+from igr.explorer.process import serving
 
 BLOCKS = 15
 STARTS = 5
@@ -57,24 +55,6 @@ FOCUS = """([name, value]) => {
 }"""
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """``igr explore`` and its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "igr", "explore", "--no-browser", "--port", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        found = re.search(r"http://\S+/", process.stderr.readline() if process.stderr else "")
-        if found is None:
-            raise SystemExit("expected igr explore to start; it did not")
-        yield found[0]
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def open_page(tab: Any, address: str) -> None:
     tab.goto(address)
     tab.wait_for_function(READY)
@@ -84,8 +64,8 @@ def start_seconds(browser: Any) -> float:
     """From the start of the process to the first picture."""
     tab = browser.new_page(viewport={"width": 1400, "height": 900})
     start = time.perf_counter()
-    with server() as address:
-        open_page(tab, address)
+    with serving() as server:
+        open_page(tab, server.address)
         seconds = time.perf_counter() - start
     tab.close()
     return seconds
@@ -137,8 +117,8 @@ def main() -> None:
         for _ in range(STARTS):
             starts["import torch"].append(import_seconds())
             starts["igr explore, to the first picture"].append(start_seconds(browser))
-        with server() as address:
-            tabs = {name: tab_at(browser, address, *state) for name, state in STATES.items()}
+        with serving() as server:
+            tabs = {name: tab_at(browser, server.address, *state) for name, state in STATES.items()}
             for _ in range(BLOCKS):
                 for name, tab in tabs.items():
                     for slider, found in answers.items():

@@ -1,17 +1,20 @@
 """The page of ``igr explore`` in a browser: a server, Chromium, and what the page holds."""
 
-import os
+import io
 import re
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from igr.explorer.process import Served, serving
+
+Pixels = NDArray[np.int16]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Patient: other tests want the cores too.
@@ -21,6 +24,8 @@ CONTROLS = [
     *("num_samples", "seed", "program"),
     *(f"parameter_{number}" for number in range(1, 11)),
 ]
+WITH_AXES = ["interval", "strips", "spread", "law", "distance"]
+PICTURES = ["triangle", "density", *WITH_AXES]
 READY = "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
 
 
@@ -37,28 +42,13 @@ def chromium() -> str:
 
 
 @contextmanager
-def server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``igr explore`` and the address that it says."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "igr", "explore", "--no-browser", *(arguments or ("--port", "0"))],
-        stderr=subprocess.PIPE,
-        text=True,
-        # Bokeh's own servers would send the browser elsewhere for scripts.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "BOKEH_RESOURCES": "cdn"},
-    )
-    try:
-        # What says nothing in a minute ends, and then the line is empty.
-        limit = threading.Timer(60.0, process.kill)
-        limit.start()
-        line = process.stderr.readline()
-        limit.cancel()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert found is not None, line
-        yield process, found[0]
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-        process.stderr.close()
+def server() -> Iterator[Served]:
+    """``igr explore`` in an environment that would send the browser of Bokeh's own servers elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("BOKEH_RESOURCES", "cdn")
+        with serving() as found:
+            yield found
 
 
 @contextmanager
@@ -186,6 +176,39 @@ class Page:
         )
         self.tab.keyboard.press(key)
         return float(self.tab.evaluate("window.taken"))
+
+    def pictures(self) -> dict[str, Pixels]:
+        """Red, green and blue, [height, width, 3], of each picture that is shown, from one look at all."""
+        self.tab.evaluate(
+            "() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))"
+        )
+        boxes = self.tab.evaluate(
+            """(names) => names.map((name) => {
+                const model = Bokeh.documents[0].get_model_by_name(name);
+                const box = Bokeh.index.find_one(model).el.getBoundingClientRect();
+                return model.visible ? [name, box.x + scrollX, box.y + scrollY, box.width, box.height] : null;
+            }).filter((found) => found)""",
+            PICTURES,
+        )
+        image = Image.open(io.BytesIO(self.tab.screenshot(full_page=True)))
+        whole = np.asarray(image.convert("RGB")).astype(np.int16)
+        found = {}
+        for name, *box in boxes:
+            left, top, width, height = map(round, box)
+            # Chromium leaves traces of earlier frames in the outermost pixels now and then.
+            found[name] = whole[top + 2 : top + height - 2, left + 2 : left + width - 2]
+        return found
+
+    def ranges(self) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+        """The ends of the axes of the pictures that have some and are shown, as the page has them."""
+        found = self.tab.evaluate(
+            """(names) => names.map((name) => {
+                const {visible, x_range: x, y_range: y} = Bokeh.documents[0].get_model_by_name(name);
+                return visible ? [name, [x.start, x.end], [y.start, y.end]] : null;
+            }).filter((found) => found)""",
+            WITH_AXES,
+        )
+        return {name: (tuple(x), tuple(y)) for name, x, y in found}
 
     def wait(self, condition: str, argument: object = None) -> None:
         """Waits for a condition, a function in JavaScript."""

@@ -139,6 +139,78 @@ def test_what_another_thread_writes_is_left_alone(tmp_path, is_there):
     atomic.write_folder(tmp_path / "y", fill, "a")
 
 
+# As power or a scheduler would: nothing is tidied up. A step is a call that changes the file system.
+KILLED = """
+import importlib.util, os, sys
+from pathlib import Path
+
+# Without the package, whose import of torch takes long.
+spec = importlib.util.spec_from_file_location("atomic", sys.argv[2])
+atomic = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(atomic)
+steps = int(sys.argv[1])
+def counted(real):
+    def call(*arguments, **named):
+        global steps
+        if steps == 0:
+            os._exit(9)
+        steps -= 1
+        return real(*arguments, **named)
+    return call
+
+for name in ("rename", "replace", "mkdir", "write_text"):
+    setattr(Path, name, counted(getattr(Path, name)))
+os.unlink, os.rmdir = counted(os.unlink), counted(os.rmdir)
+
+def fill(folder):
+    for name in ("a", "b", "last"):
+        (folder / name).write_text("old")
+
+atomic.write_folder(Path("x"), fill, "last")
+"""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_process_that_is_killed_at_any_step_leaves_nothing_in_the_way(tmp_path, is_there):
+    def newer(folder: Path) -> None:
+        for name in ("a", "last"):
+            (folder / name).write_text("new")
+
+    seen = set()
+    for steps in range(30):
+        place = tmp_path / str(steps)
+        (place / "x" if is_there else place).mkdir(parents=True)
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(steps), atomic.__file__], cwd=place)
+        path = place / "x"
+        found = sorted(entry.name for entry in path.glob("[!.]*"))
+        seen.add(tuple(found))
+        if "last" in found:
+            # Whole, though the process may have been killed afterwards.
+            assert found == ["a", "b", "last"]
+            with pytest.raises(OSError, match="not empty"):
+                atomic.write_folder(path, newer, "last")
+        else:
+            assert atomic.amid_moves(path, "last") == {path / name for name in found}
+            if found == ["a", "b"]:
+                # Another file of that name, which others have put there since.
+                (path / "mine").write_text("mine")
+                (path / "mine").replace(path / "b")
+                assert atomic.amid_moves(path, "last") == {path / "a"}
+                with pytest.raises(OSError, match="not empty"):
+                    atomic.write_folder(path, newer, "last")
+                assert (path / "b").read_text() == "mine"
+                (path / "b").unlink()
+            atomic.write_folder(path, newer, "last")
+            assert sorted(os.listdir(path)) == ["a", "last"]
+            assert (path / "a").read_text() == "new"
+            assert os.listdir(place) == ["x"]
+        if killed.returncode == 0:
+            break
+    assert killed.returncode == 0
+    moves = [(), ("a",), ("a", "b"), ("a", "b", "last")]
+    assert seen == set(moves if is_there else moves[::3])
+
+
 def test_of_two_processes_that_fill_an_empty_folder_the_second_is_refused(tmp_path):
     live = tmp_path / f"x/.unfinished-{os.getppid()}-x"
     live.mkdir(parents=True)

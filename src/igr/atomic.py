@@ -13,6 +13,8 @@ from typing import Any
 
 # With the process in it, so that two processes that write the same file do not share one.
 _NAME = re.compile(r"\.unfinished-(\d+)-(.+)")
+# In the folder whose content is being moved: what that is.
+_MOVES = ".moves.json"
 # The folders that threads of this process are filling, which its number does not tell from what an earlier
 # process of that number has left.
 _FILLED: set[str] = set()
@@ -54,7 +56,8 @@ def write_folder(path: Path, fill: Callable[[Path], object], last: str) -> None:
     A new one is filled beside ``path`` and renamed. One that is there, and empty, stays the same folder with
     the same permissions, since it may be a mount point, or somebody's working folder: what it is to hold is
     written into a folder within and moved from there, ``last`` at the end. A process that is killed amid
-    these moves leaves some of the rest.
+    these moves leaves some of the rest, which :func:`amid_moves` tells from what others have put there, and
+    which is removed when the folder is written again.
 
     Arguments:
         path: The folder; it need not exist, and neither need those that it is in.
@@ -71,7 +74,11 @@ def write_folder(path: Path, fill: Callable[[Path], object], last: str) -> None:
         folder = path if is_there else path.parent
         temporary = folder / f".unfinished-{os.getpid()}-{path.name}"
         with _claimed(temporary):
-            for left, name in _left_over(folder):
+            if is_there:
+                for moved in amid_moves(path, last, temporary):
+                    _remove(moved)
+            # Also of an earlier process of this number, which the first one in a container always has.
+            for left, name in _left_over(folder, temporary):
                 if is_there or name == path.name:
                     _remove(left)
             try:
@@ -96,6 +103,26 @@ def is_unfinished(path: Path) -> bool:
     return _NAME.fullmatch(path.name) is not None
 
 
+def amid_moves(folder: Path, last: str, own: Path | None = None) -> set[Path]:
+    """What a process that was killed has moved into a folder of what belonged there, the last not yet.
+
+    Arguments:
+        folder: What :func:`write_folder` was filling.
+        last: As there.
+        own: What the caller is going to fill within, if it is.
+    """
+    found: set[Path] = set()
+    for left, _ in _left_over(folder, own):
+        try:
+            moved = json.loads((left / _MOVES).read_text(encoding="utf-8"))
+            # Else all of it was there before the process was killed.
+            if (left / last).exists():
+                found |= {path for name, *mark in moved if _mark(path := folder / name) == mark}
+        except (OSError, ValueError, TypeError):
+            continue
+    return found
+
+
 def remove_unfinished(folder: Path, name: str | None = None) -> None:
     """Removes what killed processes left of their unfinished files and folders, and nothing of live ones.
 
@@ -112,17 +139,17 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
             _remove(path)
 
 
-def _unfinished(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
-    """What is unfinished in a folder, but for the folders that this process is filling."""
+def _unfinished(folder: Path, own: Path | None = None) -> Iterator[tuple[Path, re.Match[str]]]:
+    """What is unfinished in a folder, but for the folders that other threads of this process are filling."""
     for path in folder.glob(".unfinished-*"):
         found = _NAME.fullmatch(path.name)
-        if found and os.path.realpath(path) not in _FILLED:
+        if found and (path == own or os.path.realpath(path) not in _FILLED):
             yield path, found
 
 
-def _left_over(folder: Path) -> Iterator[tuple[Path, str]]:
+def _left_over(folder: Path, own: Path | None = None) -> Iterator[tuple[Path, str]]:
     """What no live process is writing of it, each with the name that it was to get."""
-    for path, found in _unfinished(folder):
+    for path, found in _unfinished(folder, own):
         if not _is_alive(int(found[1])):
             yield path, found[2]
 
@@ -170,6 +197,8 @@ def _check_empty(entries: Iterator[Path]) -> None:
 def _move(source: Path, folder: Path, last: str) -> None:
     """Moves all that is in a folder into another, where nothing of it is left if that fails."""
     names = sorted(os.listdir(source), key=lambda name: (name == last, name))
+    # With marks, since others may put something of the same name there once this process is dead.
+    write_json(source / _MOVES, [[name, *_mark(source / name)] for name in names])
     try:
         for name in names:
             if name == last:
@@ -181,6 +210,15 @@ def _move(source: Path, folder: Path, last: str) -> None:
             if not (source / name).exists():
                 _remove(folder / name)
         raise
+
+
+def _mark(path: Path) -> list[int]:
+    """What tells a file from others of its name, and stays when it is moved; empty where there is none."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return []
+    return [found.st_ino, found.st_size, found.st_mtime_ns]
 
 
 def _is_alive(process: int) -> bool:

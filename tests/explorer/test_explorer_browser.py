@@ -5,7 +5,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,30 +16,29 @@ import pytest
 import torch
 
 import explorer_page
-from explorer_page import Page
+from explorer_page import Page, Pixels
 
 explorer_page.chromium()
 
+import explorer_pixels  # noqa: E402
 from igr.errors import UserError  # noqa: E402 (after the look for a browser)
 from igr.explorer import captions  # noqa: E402
 from igr.explorer.lines import lines  # noqa: E402
+from igr.explorer.process import Served  # noqa: E402
 from igr.explorer.scene import scene  # noqa: E402
 from igr.explorer.settings import KINDS, Settings, num_parameters  # noqa: E402
 from igr.ternary import to_plane  # noqa: E402
 
-# Of the window, the triangles.
-PICTURES = {"x": 280, "y": 260, "width": 710, "height": 300}
-
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server() -> Iterator[Served]:
     with explorer_page.server() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def address(server: tuple[subprocess.Popen[str], str]) -> str:
-    return server[1]
+def address(server: Served) -> str:
+    return server.address
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +116,28 @@ def check(page: Page) -> Settings:
     return settings
 
 
+def look(page: Page) -> dict[str, Pixels]:
+    """The pixels of the pictures that are shown, in which all is where the library's numbers say."""
+    settings = check(page)
+    pictures = page.pictures()
+    explorer_pixels.check(pictures, page.ranges(), scene(settings))
+    return pictures
+
+
+def changed(before: dict[str, Pixels], after: dict[str, Pixels]) -> set[str]:
+    """The names of the pictures that are not what they were, pixel for pixel."""
+    assert before.keys() == after.keys()
+    return {name for name, picture in before.items() if not np.array_equal(picture, after[name])}
+
+
 def test_the_first_picture_is_that_of_the_default(page: Page):
     assert check(page) == Settings()
     assert page.text("message").strip() == ""
 
 
-def test_the_start_takes_few_seconds(page: Page, server: tuple[subprocess.Popen[str], str]):
+def test_the_start_takes_few_seconds(page: Page, server: Served):
     """Those of the server's own computing, which is slower too where other tests want the cores."""
-    status = Path(f"/proc/{server[0].pid}/stat")
+    status = Path(f"/proc/{server.process.pid}/stat")
     if not status.is_file():
         pytest.skip("needs /proc, which tells how long a process has computed")
     used = status.read_text().rpartition(")")[2].split()
@@ -146,20 +158,19 @@ def test_nothing_leaves_this_machine(page: Page, address: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "key", "times"),
+    ("name", "key", "times", "same"),
     [
-        ("temperature", "ArrowLeft", 3),
-        ("parameter_2", "ArrowRight", 2),
-        pytest.param("delta", "PageDown", 2, marks=pytest.mark.slow),
-        pytest.param("num_samples", "ArrowRight", 1, marks=pytest.mark.slow),
+        ("temperature", "ArrowLeft", 3, {"law"}),
+        ("parameter_2", "ArrowRight", 20, set()),
+        pytest.param("delta", "PageDown", 2, set(), marks=pytest.mark.slow),
+        pytest.param("num_samples", "ArrowRight", 1, {"density", "distance"}, marks=pytest.mark.slow),
     ],
 )
-def test_a_slider_changes_the_pictures(page: Page, name: str, key: str, times: int):
-    before, picture = page.value(name), page.tab.screenshot(clip=PICTURES)
+def test_a_slider_changes_the_pictures(page: Page, name: str, key: str, times: int, same: set[str]):
+    before, pictures = page.value(name), look(page)
     page.press(name, key, times)
     assert page.value(name) != before
-    check(page)
-    assert page.tab.screenshot(clip=PICTURES) != picture
+    assert changed(pictures, look(page)) == {"triangle", "density", "law", "distance"} - same
 
 
 def test_points_move_and_are_not_drawn_anew(page: Page):
@@ -192,7 +203,8 @@ def first_number(text: str) -> float:
 def test_every_law_can_be_chosen_and_its_lines_run(page: Page, family: str):
     page.set(num_categories=3, delta=0.0, scale=1.0, temperature=-0.3)
     page.tab.locator("select").select_option(label=KINDS[family].title)
-    settings = check(page)
+    look(page)
+    settings = settled(page)
     assert settings.family == family
     wanted = scene(settings)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -238,6 +250,9 @@ def test_other_numbers_of_categories(page: Page, count: int):
     assert visible == ["interval" if count == 2 else "strips", "spread"]
     sliders = [number for number in range(1, 11) if page.value(f"parameter_{number}", "visible")]
     assert sliders == list(range(1, count))
+    pictures = look(page)
+    page.press("temperature", "ArrowLeft", 3)
+    assert changed(pictures, look(page)) == {visible[0], "spread", "distance"}
 
 
 def test_two_categories_are_too_few_for_sticks(page: Page):
@@ -295,6 +310,40 @@ def test_a_quick_drag_draws_the_last_state_and_not_all(page: Page):
     assert page.tab.evaluate("window.times") < 15
 
 
+# Of what is drawn in each picture, and of the ends of its axes.
+FAULTS = [
+    (3, "triangle", "renderers[3].visible = false"),
+    (3, "triangle", "x_range.end = 1.3"),
+    (3, "triangle", "y_range.start = -0.2"),
+    (3, "density", "renderers[3].visible = false"),
+    (3, "density", "renderers[3].glyph.dh = 0.8"),
+    *((3, "law", f"renderers[{k}].visible = false") for k in (0, 1)),
+    (3, "law", "y_range.end = 0.25"),
+    *((3, "distance", f"renderers[{k}].visible = false") for k in (0, 1, 2)),
+    (3, "distance", "x_range.start = 1"),
+    (2, "interval", "renderers[0].visible = false"),
+    (2, "interval", "renderers[1].visible = false"),
+    (2, "interval", "y_range.end = 0.5"),
+    (2, "spread", "renderers[0].visible = false"),
+    (2, "spread", "y_range.end = 0.01"),
+    (10, "strips", "renderers[0].visible = false"),
+    (10, "strips", "y_range.end = 0.1"),
+    (10, "strips", "x_range.end = 5"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "name", "fault"), FAULTS)
+def test_what_is_drawn_wrongly_is_seen(page: Page, count: int, name: str, fault: str):
+    page.set(family="igr")
+    page.set(num_categories=count, temperature=-0.3, delta=0.0)
+    look(page)
+    page.tab.evaluate(f"name => {{ Bokeh.documents[0].get_model_by_name(name).{fault}; }}", name)
+    with pytest.raises(AssertionError):
+        look(page)
+    page.open(page.tab.url)
+
+
 @pytest.mark.slow
 def test_two_tabs_do_not_disturb_each_other(page: Page, browser: Any, address: str):
     page.set(num_categories=3, family="igr", temperature=-0.3)
@@ -310,26 +359,67 @@ def test_two_tabs_do_not_disturb_each_other(page: Page, browser: Any, address: s
     check(page)
 
 
+INSIDE = """() => {
+    const side = document.querySelector(".side").getBoundingClientRect();
+    const inner = [];
+    const collect = (root) => {
+      for (const element of root.querySelectorAll("*")) {
+        if (element.matches("button, select, input, .noUi-target")) inner.push(element);
+        if (element.shadowRoot) collect(element.shadowRoot);
+      }
+    };
+    collect(document.querySelector(".side"));
+    const seen = inner.map((element) => element.getBoundingClientRect()).filter((box) => box.width > 0);
+    return [side.right, seen.length, seen.every((box) => box.left > side.left && box.right < side.right)];
+}"""
+
+
+@pytest.mark.parametrize("width", [600, 800, 1366, 1920])
+def test_controls_stand_beside_the_pictures_in_windows_of_all_widths(page: Page, width: int):
+    """Or a slider would move what is not seen, on pages that are narrow but not those of telephones."""
+    usual = page.tab.viewport_size
+    page.tab.set_viewport_size({"width": width, "height": 768})
+    right, count, is_inside = page.tab.evaluate(INSIDE)
+    assert count > 8
+    assert is_inside
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.tab.evaluate("document.querySelector('.main').getBoundingClientRect().left") > right
+    page.tab.set_viewport_size(usual)
+
+
+def test_a_browser_that_likes_the_dark_shows_the_same_page(page: Page):
+    page.set(num_categories=3, family="igr")
+    settled(page)
+    bright = page.pictures()
+    page.tab.emulate_media(color_scheme="dark")
+    assert changed(bright, page.pictures()) == set()
+    # The scheme of the texts and controls between them.
+    assert page.tab.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light only"
+    page.tab.emulate_media(color_scheme="light")
+
+
 @pytest.mark.parametrize("slider", ["temperature", "parameter_1"])
 def test_a_slider_is_answered_in_time(page: Page, slider: str):
-    """The better ones of several moves of the dearest law: other tests want the cores too."""
+    """Two moves of the dearest law, of as many as it takes: other tests want the cores too."""
     page.set(num_categories=3, family="igr-planar", num_samples=5000)
     settled(page)
     page.focus(slider)
-    taken = sorted(page.answer("ArrowRight") for _ in range(5))
-    assert taken[1] <= 300, taken
+    taken: list[float] = []
+    while sum(answer <= 300 for answer in taken) < 2:
+        assert len(taken) < 20, taken
+        taken.append(page.answer("ArrowRight"))
 
 
 def test_the_browser_has_nothing_to_complain_of(page: Page):
     assert page.complaints == []
 
 
-def test_a_server_that_ends_is_told(page: Page, server: tuple[subprocess.Popen[str], str]):
+def test_a_server_that_ends_is_told(page: Page, server: Served):
     """The last test: without a server nothing moves."""
-    server[0].send_signal(signal.SIGINT)
+    server.process.send_signal(signal.SIGINT)
     told = page.tab.get_by_role("alert")
     told.wait_for()
     assert told.get_attribute("class") == "error"
     assert told.text_content().startswith("The server has ended")
     assert told.text_content().endswith("Start igr explore again and reload the page.")
-    assert server[0].wait(timeout=60) == 130
+    assert server.process.wait(timeout=60) == 130

@@ -1,5 +1,6 @@
 """Folders of trained models: whole, read back to the same bits, or refused in one sentence."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -171,6 +172,41 @@ def test_a_folder_is_whole_or_not_there(run, tmp_path, monkeypatch):
     save_pretrained(run, tmp_path / "model")
     with pytest.raises(UserError, match="which is not empty; choose another, or remove it"):
         save_pretrained(run, tmp_path / "model")
+
+
+@pytest.mark.parametrize("step", ["README.md", "model.safetensors", "config.json", "removal"])
+def test_what_a_killed_export_left_is_refused_and_replaced(run, tmp_path, step, monkeypatch):
+    """At each move into a folder that is there; a process that is killed tidies nothing up."""
+    out, other = tmp_path / "model", tmp_path / "other"
+    write_run_of(vae(latent="gumbel-softmax"), other)
+    out.mkdir()
+    real = Path.rename
+
+    def killed(path: Path, to: Path) -> Path:
+        if path.name == step:
+            raise KeyboardInterrupt
+        return real(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        patch.setattr("igr.atomic._remove", lambda path: None)
+        patch.setattr("igr.atomic.shutil.rmtree", lambda *_, **__: None)
+        with contextlib.suppress(KeyboardInterrupt):
+            save_pretrained(run, out)
+    assert any(path.name.startswith(".unfinished-") for path in out.iterdir())
+    if step == "removal":
+        # All of it is there.
+        assert from_pretrained(out).step == STEP
+        with pytest.raises(UserError, match="which is not empty"):
+            save_pretrained(other, out)
+        return
+    with pytest.raises(UserError, match="has not finished; wait for it, or if it was killed run it again"):
+        from_pretrained(out)
+    save_pretrained(other, out)
+    assert sorted(path.name for path in out.iterdir()) == NAMES
+    wanted = from_pretrained(other).model.state_dict()
+    for name, tensor in from_pretrained(out).model.state_dict().items():
+        assert torch.equal(tensor, wanted[name])
 
 
 def test_parents_are_made_and_links_followed(run, tmp_path, monkeypatch):

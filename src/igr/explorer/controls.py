@@ -179,7 +179,17 @@ def _look(*, stretched: bool = True) -> dict[str, Any]:
 
 def _slider(name: str, title: str, start: float, end: float, step: float, **more: Any) -> Slider:
     value = min(max(0, start), end)
-    return Slider(name=name, title=title, start=start, end=end, step=step, value=value, **more, **_look())
+    return Slider(
+        name=name,
+        title=title,
+        start=start,
+        end=end,
+        step=step,
+        value=value,
+        bar_color=style.COLOURS[0],
+        **more,
+        **_look(),
+    )
 
 
 def _log_slider(name: str, title: str, low: float, high: float) -> Slider:

@@ -31,6 +31,8 @@ from igr.ternary import CORNERS, to_plane
 DENSITIES = (1 / 32, 32)
 BINS = 40
 HEIGHT = 235
+# The ends of what the pictures of the triangle show: left, right, bottom and top.
+_AROUND = (-0.12, 1.12, -0.11, 0.97)
 # The heights that the axis of probabilities may have.
 _TOPS = (0.25, 0.5, 0.75, 1.0)
 
@@ -120,6 +122,7 @@ class Pictures:
             ),
             level="underlay",
         )
+        _cover_outside(self._density)
         self._key = style.text("density_key", _key())
         self._spread = _figure("spread", "distance to the nearest vertex", "share of the points")
         self._shares = _source("distance_shares", "left", "right", "top")
@@ -334,7 +337,7 @@ def _figure(name: str, x: str, y: str, **more: Any) -> figure:
 
 def _triangle(name: str) -> figure:
     """The simplex with three categories, without axes."""
-    left, right, bottom, top = -0.12, 1.12, -0.11, 0.97
+    left, right, bottom, top = _AROUND
     plot = figure(
         name=name,
         aspect_ratio=(right - left) / (top - bottom),
@@ -361,6 +364,15 @@ def _triangle(name: str) -> figure:
         text_color=style.GREY,
     )
     return plot
+
+
+def _cover_outside(plot: figure) -> None:
+    """Hides the halves of pixels that the outline of the triangle cuts."""
+    left, right, bottom, top = _AROUND
+    first, second, third = CORNERS
+    around = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
+    x, y = zip(*around, first, third, second, first, strict=True)
+    plot.patch(x, y, fill_color="#FFFFFF", line_color=None, level="underlay")
 
 
 def _key() -> str:

@@ -29,7 +29,8 @@ TEXTS = f"""
 CONTROLS = f"""
     :host {{ font: 13px/1.4 {FONT}; }}
     label, .bk-slider-title {{ color: #1F2933; font-size: 13px; }}
-    .noUi-connect {{ background: {COLOURS[0]}; }}
+    .bk-btn {{ padding-left: 4px; padding-right: 4px; }}
+    .noUi-handle:focus {{ outline: 2px solid {COLOURS[0]}; outline-offset: 1px; }}
     """
 PROGRAM = """
     .bk-clearfix { width: 100%; }

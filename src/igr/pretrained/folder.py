@@ -53,7 +53,8 @@ def save_pretrained(source: str | Path | LoadedRun[Any, Any] | Trained[Any, Any]
     It has ``config.json`` (the kind of the model, its settings, versions), ``model.safetensors`` (its
     parameters), ``prior.json`` where the model has a fitted prior, and ``README.md``, a card with the figures
     of the evaluation where the source is a run that has one. It is whole or not there; one that is there and
-    empty is filled, and is no model before the last file, ``config.json``, is in it.
+    empty is filled, and is no model before the last file, ``config.json``, is in it; what a process that was
+    killed has left of one is replaced.
 
     Arguments:
         source: The folder of a run, of which the newest whole checkpoint is taken; a loaded run; or what
@@ -147,7 +148,10 @@ def check_free(folder: Path) -> None:
     try:
         if folder.is_dir():
             # What a killed process left unfinished is removed, and a live one is told of.
-            others = (entry for entry in folder.iterdir() if not atomic.is_unfinished(entry))
+            left = atomic.amid_moves(folder, CONFIG)
+            others = (
+                entry for entry in folder.iterdir() if not (atomic.is_unfinished(entry) or entry in left)
+            )
             taken = None if next(others, None) is None else "is not empty"
         else:
             taken = "is no folder" if folder.exists() else None
@@ -168,6 +172,11 @@ def _check_folder(path: Path) -> None:
             "name a folder that igr export or igr train wrote"
         )
     if not (path / CONFIG).is_file():
+        if any(map(atomic.is_unfinished, path.iterdir())):
+            raise UserError(
+                f"expected the folder of a trained model; got {path}, which igr export has not finished; "
+                "wait for it, or if it was killed run it again with the same --out"
+            )
         raise UserError(
             f"expected the folder of a trained model; got {path}, which has no {CONFIG}; name a folder that "
             "igr export or igr train wrote"
