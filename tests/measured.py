@@ -1,4 +1,4 @@
-"""Pages whose numbers are measured: each is compared with the file that it comes from, and none is left without one."""
+"""Pages with measured numbers: each is compared with the file it comes from, and none is left without one."""
 
 import csv
 import json
@@ -11,11 +11,16 @@ ROOT = Path(__file__).parents[1]
 _WORDS = {
     word: str(value)
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen".split()
+        (
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen twenty"
+        ).split()
     )
 }
-_NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e-?\d+)?"
-_SHOWN = rf"({_NUMBER}|(?i:{'|'.join(_WORDS)}))"
+_NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?"
+_SHOWN = rf"({_NUMBER}|(?i:{'|'.join(reversed(_WORDS))}))"
+
+_UNIT = r" ?(?:%|±)| (?:nats?|m?s|seconds?|min|minutes|times|times as|per cent|[MG]i?B)\b"
 
 
 def agrees(shown, value):
@@ -67,11 +72,16 @@ class Page:
             for match in found:
                 self._tell(*match.span())
 
-    def check(self):
-        """Fails where page and sources differ, or where no source was named for a number."""
+    def check(self, *, settings_too=True):
+        """Fails where page and sources differ, or where no source was named for a number.
+
+        With ``settings_too=False``, for pages that are full of settings, only for numbers that stand beside a
+        unit or an error.
+        """
+        number = _NUMBER if settings_too else f"{_NUMBER}(?={_UNIT})"
         untold = [
             f"no source: {self.text[max(0, match.start() - 40) : match.end() + 40]}"
-            for match in re.finditer(rf"(?<![\w.-]){_NUMBER}(?!\w)", self.text)
+            for match in re.finditer(rf"(?<![\w.-]){number}(?!\w)", self.text)
             if not all(self._is_told[match.start() : match.end()])
         ]
         faults = [*self._faults, *untold]
@@ -110,7 +120,7 @@ def result_of(name):
 
 
 def timed(script, table, row):
-    """A candidate of a benchmark, with its milliseconds and its ratio, by the title of its table or the title's start."""
+    """A candidate of a benchmark, by the title of its table or by what only that title begins with."""
     tables = result_of(script)["tables"]
     titles = [table] if table in tables else [title for title in tables if title.startswith(table)]
     (found,) = (each for title in titles for each in tables[title] if each["name"] == row)
