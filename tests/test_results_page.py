@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from igr.studies import STUDIES
+from igr.studies.report import Picture
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
@@ -69,6 +71,15 @@ def test_the_command_and_the_seeds_are_those_of_the_report(study):
 def test_every_file_and_heading_that_it_links_exists():
     for link in re.findall(r"\]\((?!http|#)([^)#]+)", PAGE):
         assert (RESULTS / link).exists(), link
+
+
+@pytest.mark.parametrize("study", STUDIED)
+def test_pictures_of_a_report_are_told_as_a_study_writes_them(study):
+    text = report_of(study)
+    pictures = re.findall(r"^!\[.*\]\(figures/(.*)\.png\)\n\n(.*)$", text, flags=re.MULTILINE)
+    assert len(pictures) == text.count("![") == len(list((RESULTS / study / "figures").iterdir())) > 0
+    for name, caption in pictures:
+        assert Picture(name, caption, Figure()).to_markdown() in text
 
 
 def test_a_table_with_another_figure_is_no_part():
