@@ -8,15 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-_WORDS = {
-    word: str(value)
-    for value, word in enumerate(
-        (
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-            "seventeen eighteen nineteen twenty"
-        ).split()
-    )
-}
+_TO_TEN = re.findall(r"\w+", "zero one two three four five six seven eight nine ten")
+_WORDS = {word: str(value) for value, word in enumerate(_TO_TEN)} | {"thirteen": "13", "seventeen": "17"}
 _NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?"
 _SHOWN = rf"({_NUMBER}|(?i:{'|'.join(reversed(_WORDS))}))"
 
@@ -31,12 +24,17 @@ def agrees(shown, value):
 
 
 class Page:
-    """A page as text in one line, without code, and which of its numbers have been accounted for."""
+    """A page as text in one line, without code, and which of its numbers have been accounted for.
+
+    Of a tutorial it is what stands between the code.
+    """
 
     def __init__(self, name):
         self.name = name
         self._faults = []
         text = (ROOT / name).read_text(encoding="utf-8")
+        if name.endswith(".py"):
+            text = "\n".join(re.findall(r"^# (.*)$", text, flags=re.MULTILINE))
         text = re.sub(r"^ *```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
         text = re.sub(r"\]\([^)]*\)", "]", text)  # where a link leads
         self.text = " ".join(re.sub(r"[\[\]*]", "", text).split())

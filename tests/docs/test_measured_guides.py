@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from igr.estimators import ESTIMATORS
 from igr.evaluation.evaluation import MOST_KNOWN
 from igr.explorer.laws import NUM_DRAWS
@@ -128,6 +130,30 @@ def test_the_explorer():
     page.says("an estimate from <> draws", NUM_DRAWS)
     page.sets("median, 5 % and 95 %")
     page.check(settings_too=False)
+
+
+def test_the_first_tutorial():
+    def gap(latent):
+        relaxed, discrete = (
+            result_of(f"demo/{latent}-{kl}")["evaluation"]["bounds"]["discrete_elbo"]["value"]
+            for kl in ("relaxed", "discrete")
+        )
+        return discrete - relaxed
+
+    page = Page("docs/tutorials/01_drop_in.py")
+    page.says("with a gap of <> nats for Gumbel-Softmax and <> for IGR-I", gap("gumbel-softmax"), gap("igr"))
+    page.check(settings_too=False)
+
+
+def test_the_vae_from_scratch():
+    page = Page("docs/tutorials/03_vae.py")
+    page.says(r"could say is :math:`\log 10`, about <> nats", math.log(10))
+    page.check(settings_too=False)
+
+
+@pytest.mark.parametrize("name", ["02_choosing", "04_countable_support", "05_estimators"])
+def test_no_other_tutorial_quotes_a_figure_that_it_does_not_print(name):
+    Page(f"docs/tutorials/{name}.py").check(settings_too=False)
 
 
 def test_the_first_page():
