@@ -1,12 +1,16 @@
 """The page of results says what stands in the reports."""
 
+import csv
 import json
 import re
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from igr.studies import STUDIES
+from igr.studies.report import Picture
+from measured import agrees
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
@@ -69,6 +73,43 @@ def test_the_command_and_the_seeds_are_those_of_the_report(study):
 def test_every_file_and_heading_that_it_links_exists():
     for link in re.findall(r"\]\((?!http|#)([^)#]+)", PAGE):
         assert (RESULTS / link).exists(), link
+
+
+@pytest.mark.parametrize("study", STUDIED)
+def test_tables_of_a_report_are_those_of_its_files_in_fewer_digits(study):
+    whole = []
+    for path in (RESULTS / study / "tables").glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        whole.append(([name for name in rows[0] if not name.endswith(" standard error")], rows))
+    for head, _, *lines in tables_of(report_of(study)):
+        (found,) = (rows for columns, rows in whole if columns == head and all(map(is_shown, lines, rows)))
+        assert len(found) == len(lines)
+
+
+def is_shown(line, row):
+    """Whether a line of a report is a row of a file."""
+    columns = [name for name in row if not name.endswith(" standard error")]
+    return all(is_rounded(cell, row, name) for name, cell in zip(columns, line, strict=True))
+
+
+def is_rounded(cell, row, name):
+    told = [text for text in (row[name], row.get(f"{name} standard error")) if text]
+    shown = [] if cell == "-" else re.split(r"\*? ±|\*$", cell)
+    shown = [*filter(None, shown)]
+    return len(shown) == len(told) and all(
+        one == text or (re.fullmatch(r"-?\d.*", one) is not None and agrees(one, text))
+        for one, text in zip(shown, told, strict=True)
+    )
+
+
+@pytest.mark.parametrize("study", STUDIED)
+def test_pictures_of_a_report_are_told_as_a_study_writes_them(study):
+    text = report_of(study)
+    pictures = re.findall(r"^!\[.*\]\(figures/(.*)\.png\)\n\n(.*)$", text, flags=re.MULTILINE)
+    assert len(pictures) == text.count("![") == len(list((RESULTS / study / "figures").iterdir())) > 0
+    for name, caption in pictures:
+        assert Picture(name, caption, Figure()).to_markdown() in text
 
 
 def test_a_table_with_another_figure_is_no_part():

@@ -342,7 +342,7 @@ def test_the_report_has_every_table_and_figure_and_how_it_was_made(tmp_path):
     )
     assert f"| sum-3 | {rows[3][1]:.2f} | - |" in page
     assert "\n\nA note.\n\n" in page
-    assert "![lines](figures/lines.png)\n\nWhat is drawn.\n" in page
+    assert "![lines: What is drawn](figures/lines.png)\n\nWhat is drawn.\n" in page
     assert f"- command: `igr study run toy --seed 4 --out {tmp_path / 'out'}`\n- seed: 4\n" in page
     assert f"torch {torch.__version__}" in page
     assert " s, the sum over 5 items\n" in page

@@ -24,6 +24,12 @@ class Picture:
     caption: str
     figure: Figure
 
+    def to_markdown(self) -> str:
+        """The picture and its caption; who cannot see it is told its name and what it shows."""
+        shown = self.caption.partition(". ")[0].removesuffix(".")
+        alternative = f"{self.name.replace('-', ' ')}: {shown}"
+        return f"![{alternative}](figures/{self.name}.png)\n\n{self.caption}"
+
 
 @dataclass(frozen=True)
 class Report:
@@ -50,7 +56,6 @@ class Report:
         parts += [table.to_markdown() for table in self.tables]
         if self.pictures:
             parts.append("## Figures")
-        for picture in self.pictures:
-            parts += [f"![{picture.name}](figures/{picture.name}.png)", picture.caption]
+        parts += [picture.to_markdown() for picture in self.pictures]
         parts += ["## How it was made", "\n".join(f"- {name}: {what}" for name, what in made.items())]
         return "\n\n".join(parts) + "\n"

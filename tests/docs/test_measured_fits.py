@@ -1,0 +1,89 @@
+"""The guide to the fits says what was measured: its table is that of the study, which is made again here."""
+
+import csv
+import re
+
+import pytest
+
+from igr import studies
+from igr.fitting import fit
+from igr.studies.discrete_laws import TARGETS
+from igr.studies.run import run_study
+from measured import ROOT, Page, agrees, result_of, timed
+
+NAMES = {law.title: name for name, law in TARGETS.items()} | {"uniform mixture": "uniform-mixture"}
+MEASURED = (ROOT / "docs" / "fitting.md").read_text(encoding="utf-8").split("## What was measured")[1]
+LINES = re.findall(r"^\| (.*) \|$", MEASURED, flags=re.MULTILINE)
+ROWS = {NAMES[line.split(" | ")[0]]: line.split(" | ")[1:] for line in LINES[2:]}
+EXACT = ("igr", "igr-sb", "gumbel-softmax")
+RELAXED = ("gumbel-softmax", "igr", "igr-planar", "igr-sb")
+# How far a fit by draws turns with the processor, as the page says.
+ELSEWHERE = 0.003
+
+
+def holds(shown, value):
+    return value < float(shown[2:]) if shown.startswith("< ") else agrees(shown, value)
+
+
+def test_the_table_has_every_target():
+    assert list(ROWS) == list(TARGETS)
+    assert {len(row) for row in ROWS.values()} == {len(EXACT) + len(RELAXED)}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_exact_fits_are_as_near_as_the_table_says(name):
+    target = TARGETS[name]
+    igr, _, gumbel = ROWS[name][: len(EXACT)]
+    assert holds(igr, fit(target.law, "igr").total_variation)
+    sizes = (20, 40, 100) if target.is_countable else (None,)
+    nearest = min(fit(target.law, "gumbel-softmax", num_categories=size).total_variation for size in sizes)
+    assert holds(gumbel, nearest)
+
+
+@pytest.mark.slow
+def test_every_figure_of_the_table_is_one_of_the_study(tmp_path):
+    """The study with its defaults, in minutes."""
+    study = studies.study("discrete-laws")
+    run_study(study, study.config(), tmp_path)
+    found = {}
+    for how in ("exact", "relaxed"):
+        with (tmp_path / "tables" / f"total-variation-{how}.csv").open(newline="") as file:
+            found[how] = {row["target"]: row for row in csv.DictReader(file)}
+    for name, cells in ROWS.items():
+        for family, shown in zip(EXACT, cells, strict=False):
+            assert holds(shown, float(found["exact"][name][family])), (name, family)
+        for family, shown in zip(RELAXED, cells[len(EXACT) :], strict=True):
+            assert float(shown) == pytest.approx(float(found["relaxed"][name][family]), abs=ELSEWHERE + 5e-4)
+
+
+def test_the_times_have_their_source():
+    page = Page("docs/fitting.md")
+    lbfgs, newton, lbfgs_of_many, newton_of_many = (
+        timed("fitting", title, row)
+        for title in ("ten categories", "1,000 laws of Dirichlet(1), K = 10")
+        for row in ("LBFGS on the exact law", "igr.fitting.fit, Newton")
+    )
+    page.says("takes <> of the time of `torch.optim.LBFGS`", newton["ratio"])
+    notes = result_of("fitting")["notes"]
+    page.says(
+        "(<> and <> ms, with <> and <> in total variation), and <> of it for 1,000 random laws of ten "
+        "categories at once (<> and <> s)",
+        newton["milliseconds"],
+        lbfgs["milliseconds"],
+        *(
+            float(re.search(rf"ten categories, {row}: total variation (\S+);", notes)[1])
+            for row in ("igr.fitting.fit, Newton", "LBFGS on the exact law")
+        ),
+        newton_of_many["ratio"],
+        newton_of_many["milliseconds"] / 1000,
+        lbfgs_of_many["milliseconds"] / 1000,
+    )
+    sticks = [
+        timed("fitting", law, f"{family}, scale {scale}")["milliseconds"] / 1000
+        for law in ("Poisson(50)", "NegativeBinomial(50, 0.6)")
+        for family in ("igr-sb", "igr-sb-log")
+        for scale in (1, 5)
+    ]
+    ends = min(sticks[:4]), max(sticks[:4]), min(sticks[4:]), max(sticks[4:])
+    page.says("<> to <> s for Poisson(50) and <> to <> s for NegativeBinomial(50, 0.6), the narrow", *ends)
+    page.check(settings_too=False)
