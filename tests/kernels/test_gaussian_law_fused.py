@@ -147,7 +147,6 @@ def test_a_masked_law_and_a_threshold_of_each_law():
 COMPILE = """
 from igr.kernels import fused, gaussian_law_fused
 from igr.kernels.gaussian_law import maximum_log_probs
-from interpreted_kernels import OLD_CONVERSION, interpret
 
 fused._DEVICES.add("cpu")
 gaussian_law_fused._FEW = 1
