@@ -1,5 +1,6 @@
 """Folders that are whole or not there."""
 
+import json
 import os
 import subprocess
 import sys
@@ -209,6 +210,86 @@ def test_a_process_that_is_killed_at_any_step_leaves_nothing_in_the_way(tmp_path
     assert killed.returncode == 0
     moves = [(), ("a",), ("a", "b"), ("a", "b", "last")]
     assert seen == set(moves if is_there else moves[::3])
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    """What a process that was killed amid its moves has left in a folder, but for its file of these."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    folder = tmp_path / f"x/.unfinished-{dead.pid}-x"
+    folder.mkdir(parents=True)
+    (folder / "last").write_text("2")
+    return folder
+
+
+def test_nothing_outside_of_a_folder_is_removed_whatever_is_said_of_it(tmp_path, left):
+    """The folder may come from a stranger, who may look at the files of others."""
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "others").mkdir()
+    fill(tmp_path / "others")
+    moves = {}
+    for path in (tmp_path / "mine", tmp_path / "others", tmp_path / "others/a", tmp_path):
+        found = path.stat()
+        mark = [found.st_ino, found.st_size, found.st_mtime_ns]
+        for name in (str(path), os.path.relpath(path, tmp_path / "x")):
+            moves[name] = mark
+    found = (tmp_path / "x").stat()
+    moves["."] = [found.st_ino, found.st_size, found.st_mtime_ns]
+    for said in (moves, [[name, *mark] for name, mark in moves.items()]):
+        (left / ".moves.json").write_text(json.dumps(said))
+        assert atomic.amid_moves(tmp_path / "x", "last") == set()
+    atomic.write_folder(tmp_path / "x", fill, "a")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "others/a").read_text() == "1"
+    assert os.listdir(tmp_path / "x") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "{", "5", "null", '"a"', '["a"]', '{"a": 5}', '{"a": null}', '{"a": [[]]}', "[" * 100_000, b"\xff"],
+)
+def test_what_says_nothing_of_moves_names_none(tmp_path, left, said):
+    (tmp_path / "x/a").write_text("mine")
+    (left / ".moves.json").write_bytes(said if isinstance(said, bytes) else said.encode())
+    assert atomic.amid_moves(tmp_path / "x", "last") == set()
+    with pytest.raises(OSError, match="not empty"):
+        atomic.write_folder(tmp_path / "x", fill, "a")
+    assert (tmp_path / "x/a").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "large", "link to what has no end"])
+def test_what_is_no_small_file_is_not_read_for_moves(tmp_path, left, kind):
+    path = left / ".moves.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large":
+        with path.open("wb") as file:
+            # Of holes, which take no place on a disk.
+            file.truncate(2**40)
+    else:
+        path.symlink_to("/dev/zero")
+    assert atomic.amid_moves(tmp_path / "x", "last") == set()
+
+
+def test_what_others_put_in_the_place_of_a_moved_file_stays_where_a_move_fails(tmp_path, monkeypatch):
+    real = Path.rename
+
+    def fails(path: Path, to: Path) -> Path:
+        if path.name == "last":
+            (tmp_path / "mine").write_text("mine")
+            (tmp_path / "mine").replace(tmp_path / "x/a")
+            raise OSError(28, "full")
+        return real(path, to)
+
+    (tmp_path / "x").mkdir()
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="full"):
+        atomic.write_folder(tmp_path / "x", fill_two, "last")
+    assert os.listdir(tmp_path / "x") == ["a"]
+    assert (tmp_path / "x/a").read_text() == "mine"
 
 
 def test_of_two_processes_that_fill_an_empty_folder_the_second_is_refused(tmp_path):

@@ -13,8 +13,9 @@ from typing import Any
 
 # With the process in it, so that two processes that write the same file do not share one.
 _NAME = re.compile(r"\.unfinished-(\d+)-(.+)")
-# In the folder whose content is being moved: what that is.
+# In the folder whose content is being moved: what that is, in at most so many bytes.
 _MOVES = ".moves.json"
+_MOST_BYTES = 2**20
 # The folders that threads of this process are filling, which its number does not tell from what an earlier
 # process of that number has left.
 _FILLED: set[str] = set()
@@ -113,13 +114,10 @@ def amid_moves(folder: Path, last: str, own: Path | None = None) -> set[Path]:
     """
     found: set[Path] = set()
     for left, _ in _left_over(folder, own):
-        try:
-            moved = json.loads((left / _MOVES).read_text(encoding="utf-8"))
-            # Else all of it was there before the process was killed.
-            if (left / last).exists():
-                found |= {path for name, *mark in moved if _mark(path := folder / name) == mark}
-        except (OSError, ValueError, TypeError):
-            continue
+        # Else all of it was there before the process was killed.
+        if (left / last).exists():
+            moved = _moves(left)
+            found |= {entry for entry in folder.iterdir() if moved.get(entry.name) == _mark(entry)}
     return found
 
 
@@ -197,8 +195,9 @@ def _check_empty(entries: Iterator[Path]) -> None:
 def _move(source: Path, folder: Path, last: str) -> None:
     """Moves all that is in a folder into another, where nothing of it is left if that fails."""
     names = sorted(os.listdir(source), key=lambda name: (name == last, name))
-    # With marks, since others may put something of the same name there once this process is dead.
-    write_json(source / _MOVES, [[name, *_mark(source / name)] for name in names])
+    # Since others may put something of the same name there.
+    marks = {name: _mark(source / name) for name in names}
+    write_json(source / _MOVES, marks)
     try:
         for name in names:
             if name == last:
@@ -206,10 +205,24 @@ def _move(source: Path, folder: Path, last: str) -> None:
             (source / name).rename(folder / name)
     except BaseException:
         for name in reversed(names):
-            # What is no longer there was moved.
-            if not (source / name).exists():
+            if _mark(folder / name) == marks[name]:
                 _remove(folder / name)
         raise
+
+
+def _moves(source: Path) -> dict[str, Any]:
+    """What :func:`_move` wrote into a folder: the marks of what it moves, by name; nothing where it did not.
+
+    The folder may come from a stranger, so this may be anything.
+    """
+    path = source / _MOVES
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            return {}
+        moves = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return moves if isinstance(moves, dict) else {}
 
 
 def _mark(path: Path) -> list[int]:
