@@ -318,6 +318,19 @@ def test_a_file_is_no_folder(model):
         from_pretrained(model / "README.md")
 
 
+@pytest.mark.parametrize("call", ["is_file", "iterdir"])
+def test_a_folder_that_may_not_be_looked_into_is_refused(model, call, monkeypatch):
+    """Listed but not entered, or entered but not listed."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (model / "config.json").unlink()
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(UserError, match=r"which cannot be looked into \(Permission denied\); check its"):
+        from_pretrained(model)
+
+
 def test_a_folder_is_told_from_a_run(model, tmp_path):
     with pytest.raises(
         UserError, match="which has a trained model alone, as igr export writes it; name the run"

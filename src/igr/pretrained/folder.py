@@ -165,22 +165,25 @@ def check_free(folder: Path) -> None:
 
 
 def _check_folder(path: Path) -> None:
+    try:
+        wrong, advice = _what_is_wrong(path)
+    except OSError as error:
+        wrong, advice = f"cannot be looked into ({error.strerror or error})", "check its permissions"
+    if wrong:
+        raise UserError(f"expected the folder of a trained model; got {path}, which {wrong}; {advice}")
+
+
+def _what_is_wrong(path: Path) -> tuple[str, str]:
+    """Why a path is not the folder of a model, and what to do; empty where it may be one."""
+    another = "name a folder that igr export or igr train wrote"
     if not path.is_dir():
-        got = "is a file and no folder" if path.is_file() else "does not exist"
-        raise UserError(
-            f"expected the folder of a trained model; got {path}, which {got}; "
-            "name a folder that igr export or igr train wrote"
-        )
-    if not (path / CONFIG).is_file():
-        if any(map(atomic.is_unfinished, path.iterdir())):
-            raise UserError(
-                f"expected the folder of a trained model; got {path}, which igr export has not finished; "
-                "wait for it, or if it was killed run it again with the same --out"
-            )
-        raise UserError(
-            f"expected the folder of a trained model; got {path}, which has no {CONFIG}; name a folder that "
-            "igr export or igr train wrote"
-        )
+        return "is a file and no folder" if path.is_file() else "does not exist", another
+    if (path / CONFIG).is_file():
+        return "", ""
+    if any(map(atomic.is_unfinished, path.iterdir())):
+        again = "wait for it, or if it was killed run it again with the same --out"
+        return "igr export has not finished", again
+    return f"has no {CONFIG}", another
 
 
 def _check_bytes(path: Path) -> None:
