@@ -20,6 +20,7 @@ MODULES = (
     "igr.distributions",
     "igr.estimators",
     "igr.evaluation",
+    "igr.explorer.process",
     "igr.fitting",
     "igr.functional",
     "igr.models.latents",
