@@ -23,6 +23,7 @@ from PIL import Image
 
 import igr
 from guarded import Findings, pickled_trap, read_each
+from igr import atomic
 from igr.data import cache, celeba_archive, celeba_worker, unfinished
 from igr.data.idx import IdxContent, read_idx
 from igr.data.mnist import MNIST
@@ -682,9 +683,26 @@ def cluster(folder: Path) -> Reader:
     return Reader(SETTINGS, make, read)
 
 
+def moves(folder: Path) -> Reader:
+    """What a process that was killed amid an export was moving; the folder may have come from others."""
+    left = folder / f"model/.unfinished-{2**22 + 1}-model"
+    left.mkdir(parents=True)
+    for path in (left / "config.json", folder / "model/mine"):
+        path.touch()
+    value = {"README.md": [1, 2, 3], "mine": [4, 0, 5], "../model": [6, 7, 8]}
+    write = written(left / ".moves.json")
+
+    def read(file: bytes) -> None:
+        write(file)
+        assert atomic.amid_moves(folder / "model", "config.json") == set()
+
+    return Reader(json.dumps(value).encode(), lambda random: mutated_json(random, value), read)
+
+
 READERS = {
     "attempts": attempts,
     "endings": endings,
+    "moves": moves,
     "cluster": cluster,
     "idx": idx,
     "trusted idx": trusted_idx,
@@ -707,7 +725,7 @@ READERS = {
     "published idx": published_idx,
 }
 # Files of which nothing depends: what is none is made anew.
-NEVER_REFUSED = ("unfinished", "kept prior")
+NEVER_REFUSED = ("unfinished", "kept prior", "moves")
 
 
 def findings(name: str, folder: Path, numbers: range) -> Findings:
