@@ -17,8 +17,8 @@ LINES = re.findall(r"^\| (.*) \|$", MEASURED, flags=re.MULTILINE)
 ROWS = {NAMES[line.split(" | ")[0]]: line.split(" | ")[1:] for line in LINES[2:]}
 EXACT = ("igr", "igr-sb", "gumbel-softmax")
 RELAXED = ("gumbel-softmax", "igr", "igr-planar", "igr-sb")
-# How far a fit by draws turns with the processor, as the page says.
-ELSEWHERE = 0.003
+# How far a fit by draws turns with the processor and its threads, as the page says.
+ELSEWHERE = 0.005
 
 
 def holds(shown, value):
@@ -53,7 +53,8 @@ def test_every_figure_of_the_table_is_one_of_the_study(tmp_path):
         for family, shown in zip(EXACT, cells, strict=False):
             assert holds(shown, float(found["exact"][name][family])), (name, family)
         for family, shown in zip(RELAXED, cells[len(EXACT) :], strict=True):
-            assert float(shown) == pytest.approx(float(found["relaxed"][name][family]), abs=ELSEWHERE + 5e-4)
+            turned = abs(float(shown) - float(found["relaxed"][name][family]))
+            assert turned <= ELSEWHERE + 5e-4, (name, family)
 
 
 def test_the_times_have_their_source():
