@@ -191,12 +191,12 @@ def test_a_process_that_is_killed_at_any_step_leaves_nothing_in_the_way(tmp_path
             with pytest.raises(OSError, match="not empty"):
                 atomic.write_folder(path, newer, "last")
         else:
-            assert atomic.amid_moves(path, "last") == {path / name for name in found}
+            assert {*atomic.amid_moves(path, "last")} == {path / name for name in found}
             if found == ["a", "b"]:
                 # Another file of that name, which others have put there since.
                 (path / "mine").write_text("mine")
                 (path / "mine").replace(path / "b")
-                assert atomic.amid_moves(path, "last") == {path / "a"}
+                assert {*atomic.amid_moves(path, "last")} == {path / "a"}
                 with pytest.raises(OSError, match="not empty"):
                     atomic.write_folder(path, newer, "last")
                 assert (path / "b").read_text() == "mine"
@@ -238,7 +238,7 @@ def test_nothing_outside_of_a_folder_is_removed_whatever_is_said_of_it(tmp_path,
     moves["."] = [found.st_ino, found.st_size, found.st_mtime_ns]
     for said in (moves, [[name, *mark] for name, mark in moves.items()]):
         (left / ".moves.json").write_text(json.dumps(said))
-        assert atomic.amid_moves(tmp_path / "x", "last") == set()
+        assert {*atomic.amid_moves(tmp_path / "x", "last")} == set()
     atomic.write_folder(tmp_path / "x", fill, "a")
     assert (tmp_path / "mine").read_text() == "mine"
     assert (tmp_path / "others/a").read_text() == "1"
@@ -252,7 +252,7 @@ def test_nothing_outside_of_a_folder_is_removed_whatever_is_said_of_it(tmp_path,
 def test_what_says_nothing_of_moves_names_none(tmp_path, left, said):
     (tmp_path / "x/a").write_text("mine")
     (left / ".moves.json").write_bytes(said if isinstance(said, bytes) else said.encode())
-    assert atomic.amid_moves(tmp_path / "x", "last") == set()
+    assert {*atomic.amid_moves(tmp_path / "x", "last")} == set()
     with pytest.raises(OSError, match="not empty"):
         atomic.write_folder(tmp_path / "x", fill, "a")
     assert (tmp_path / "x/a").read_text() == "mine"
@@ -271,7 +271,32 @@ def test_what_is_no_small_file_is_not_read_for_moves(tmp_path, left, kind):
             file.truncate(2**40)
     else:
         path.symlink_to("/dev/zero")
-    assert atomic.amid_moves(tmp_path / "x", "last") == set()
+    assert {*atomic.amid_moves(tmp_path / "x", "last")} == set()
+
+
+def test_what_another_process_writes_while_a_slower_one_tidies_up_stays(tmp_path, left, monkeypatch):
+    path, moves = tmp_path / "x", {}
+    for name in ("a", "b"):
+        (path / name).write_text("old")
+        found = (path / name).stat()
+        moves[name] = [found.st_ino, found.st_size, found.st_mtime_ns]
+    (left / ".moves.json").write_text(json.dumps(moves))
+    real = atomic._remove
+
+    def overtaken(_: Path) -> None:
+        monkeypatch.setattr(atomic, "_remove", real)
+        for old in (left, path / "a", path / "b"):
+            real(old)
+        for name in ("a", "b", "last"):
+            (tmp_path / name).write_text("new")
+            (tmp_path / name).rename(path / name)
+
+    monkeypatch.setattr(atomic, "_remove", overtaken)
+    with pytest.raises(OSError, match="not empty"):
+        atomic.write_folder(path, fill, "last")
+    assert {entry.name: entry.read_text() for entry in path.iterdir()} == dict.fromkeys(
+        ("a", "b", "last"), "new"
+    )
 
 
 def test_what_others_put_in_the_place_of_a_moved_file_stays_where_a_move_fails(tmp_path, monkeypatch):

@@ -694,7 +694,7 @@ def moves(folder: Path) -> Reader:
 
     def read(file: bytes) -> None:
         write(file)
-        assert atomic.amid_moves(folder / "model", "config.json") == set()
+        assert {*atomic.amid_moves(folder / "model", "config.json")} == set()
 
     return Reader(json.dumps(value).encode(), lambda random: mutated_json(random, value), read)
 

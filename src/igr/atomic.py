@@ -104,21 +104,21 @@ def is_unfinished(path: Path) -> bool:
     return _NAME.fullmatch(path.name) is not None
 
 
-def amid_moves(folder: Path, last: str, own: Path | None = None) -> set[Path]:
+def amid_moves(folder: Path, last: str, own: Path | None = None) -> Iterator[Path]:
     """What a process that was killed has moved into a folder of what belonged there, the last not yet.
+
+    Each is looked at as it is asked for, since another process may put its own in the place of it.
 
     Arguments:
         folder: What :func:`write_folder` was filling.
         last: As there.
         own: What the caller is going to fill within, if it is.
     """
-    found: set[Path] = set()
-    for left, _ in _left_over(folder, own):
+    for left, _ in list(_left_over(folder, own)):
         # Else all of it was there before the process was killed.
         if (left / last).exists():
             moved = _moves(left)
-            found |= {entry for entry in folder.iterdir() if moved.get(entry.name) == _mark(entry)}
-    return found
+            yield from (entry for entry in list(folder.iterdir()) if moved.get(entry.name) == _mark(entry))
 
 
 def remove_unfinished(folder: Path, name: str | None = None) -> None:

@@ -148,7 +148,7 @@ def check_free(folder: Path) -> None:
     try:
         if folder.is_dir():
             # What a killed process left unfinished is removed, and a live one is told of.
-            left = atomic.amid_moves(folder, CONFIG)
+            left = {*atomic.amid_moves(folder, CONFIG)}
             others = (
                 entry for entry in folder.iterdir() if not (atomic.is_unfinished(entry) or entry in left)
             )
