@@ -36,9 +36,8 @@ def test_every_latent_is_among_them():
 @pytest.mark.parametrize(
     "name", [name if name == "igr" else pytest.param(name, marks=pytest.mark.slow) for name in VAES]
 )
-@pytest.mark.filterwarnings(
-    "ignore:The given buffer is not writable:UserWarning"
-)  # by torch 2.11, of its own
+# By torch 2.11, of its own.
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
 @torch.no_grad()
 def test_programs_give_what_the_model_gives(tmp_path, name):
     write_run_of(VAES[name], tmp_path / "run")
