@@ -25,7 +25,8 @@ from igr.cli.terminal import say, watcher
 from igr.evaluation import compare, stored_evaluation
 from igr.training import loop
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 
 EPOCHS = 20
 GUMBEL = {"latent": "gumbel-softmax", "temperature": 0.67}

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from igr.training.watchers import Watcher
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from igr.evaluation import BOUND_KINDS, Estimate, Evaluation
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 STEP = 130
 EPOCHS = 10

@@ -18,7 +18,8 @@ from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import COMPONENTS, DLGMMConfig
 from igr.training.replicas import train_replicas
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from igr.training.sop_config import SOPConfig
 
 pytestmark = [

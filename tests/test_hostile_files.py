@@ -42,7 +42,8 @@ from igr.training.build import build_latent
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.loop import train
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from igr.training.sop_config import SOPConfig
 from mutations import (
     deflated_zeros,

@@ -11,7 +11,8 @@ from igr.training.build import build_model
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder, parameter_tensors
+from igr.training.run_folder import RunFolder
+from igr.training.runs import parameter_tensors
 from igr.training.sop_config import SOPConfig
 
 STEP, EPOCH = 4, 2

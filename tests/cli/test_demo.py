@@ -9,7 +9,7 @@ import pytest
 from igr.cli import demo
 from igr.training.config import TrainConfig
 from igr.training.loop import train
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from igr.training.watchers import Watcher
 
 NAMES = ["gumbel-softmax-relaxed", "gumbel-softmax-discrete", "igr-relaxed", "igr-discrete"]

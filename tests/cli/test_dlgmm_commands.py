@@ -9,7 +9,8 @@ import torch
 from igr.cli import main
 from igr.evaluation import evaluate, num_passed
 from igr.training.failures import TrainingFailure
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 
 TINY = [
     *("--max-images", "40", "--epochs", "2", "--batch-size", "20", "--num-eval-samples", "12"),

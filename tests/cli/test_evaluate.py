@@ -12,7 +12,7 @@ from igr.cli import evaluate, main
 from igr.evaluation import BOUND_KINDS
 from igr.training.config import TrainConfig
 from igr.training.loop import train
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 CONFIG = TrainConfig(
     network="dense", num_variables=3, num_categories=4, max_images=40, epochs=1, num_eval_samples=6

@@ -18,7 +18,7 @@ from igr.evaluation import evaluation
 from igr.training import checkpoints, loop
 from igr.training.failures import TrainingFailure
 from igr.training.replicas import train_replicas
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from igr.training.watchers import Watcher
 from interruptions import state
 from tiny_runs import TINY

@@ -11,7 +11,8 @@ from igr.errors import UserError
 from igr.evaluation import evaluate
 from igr.training import loop
 from igr.training.failures import Interrupted
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from interruptions import InterruptAt
 from run_folders import KEYS, evaluation, write_run
 from tiny_runs import TINY

@@ -18,7 +18,7 @@ from igr.studies import STUDIES
 from igr.sweeps import SweepWatcher, expand, groups_of, run_sweep
 from igr.training import loop
 from igr.training.folders import held
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from igr.training.watchers import Watcher
 from interruptions import state
 from tiny_runs import TINY
@@ -123,7 +123,7 @@ def test_a_study_that_goes_on(capsys):
 def test_a_run_whose_process_was_killed_is_free_at_once():
     body = (
         "import os, signal, sys\n"
-        "from igr.training.runs import RunFolder\n"
+        "from igr.training.run_folder import RunFolder\n"
         "with RunFolder('run').locked():\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from igr.cli import main
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 TINY = [
     "--max-images",

@@ -18,7 +18,7 @@ from igr.cli import sweep as command
 from igr.evaluation.evaluation import stored_evaluation
 from igr.sweeps import job, read_sweep
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 TINY = [
     *("--network", "dense", "--num-variables", "2", "--num-categories", "3", "--max-images", "50"),

@@ -16,7 +16,8 @@ import igr
 from igr.cli import main
 from igr.data import load
 from igr.training import checkpoints, loop
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from igr.training.watchers import ProgressBar
 
 TINY = ["--network", "dense", "--num-variables", "3", "--num-categories", "4", "--epochs", "2"]

@@ -20,7 +20,8 @@ from igr.evaluation import (
 )
 from igr.training.config import TrainConfig
 from igr.training.loop import train
-from igr.training.runs import LoadedRun, RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import LoadedRun, load_run
 
 CONFIG = TrainConfig(
     network="dense", num_variables=3, num_categories=4, max_images=40, epochs=1, num_eval_samples=6

@@ -14,7 +14,8 @@ from igr.evaluation import images_of_split, temperature_of
 from igr.models.pictures import hard_reconstructions, traversals
 from igr.training import loop
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from tiny_runs import TINY
 
 

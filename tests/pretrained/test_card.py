@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from igr.pretrained import save_pretrained
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from run_folders import evaluation
 from written_runs import CONFIGS, STEP, VAES, write_run_of
 

@@ -17,7 +17,8 @@ from igr.errors import UserError
 from igr.fitting import fit
 from igr.pretrained import Trained, from_pretrained, save_pretrained
 from igr.training import checkpoints
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from written_runs import CONFIGS, EPOCH, STEP, VAES, vae, write_run_of
 
 NAMES = ["README.md", "config.json", "model.safetensors"]

@@ -16,7 +16,7 @@ from igr.errors import UserError
 from igr.sweeps import Group, SlurmSettings, read_sweep, run_sweep, status
 from igr.sweeps import slurm as slurm_of_sweeps
 from igr.training.failures import Interrupted
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from interruptions import state
 from slurm_cluster import Cluster
 from tiny_runs import TINY

@@ -13,7 +13,7 @@ from igr.models.stick_laws import MIXTURES
 from igr.studies import Machine, groups_of, run_study
 from igr.studies.dlgmm import DLGMMStudyConfig
 from igr.studies.grid import TITLES
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 STUDY = studies.study("dlgmm")
 SMALL = dataclasses.replace(STUDY.smoke, networks=("dlgmm_dense",), components=(12,))

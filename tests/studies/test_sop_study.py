@@ -10,7 +10,7 @@ from igr import studies
 from igr.errors import UserError
 from igr.studies import Machine, groups_of, run_study
 from igr.studies.sop import SOPStudyConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 STUDY = studies.study("sop")
 SMALL = dataclasses.replace(

@@ -15,7 +15,7 @@ from igr.studies.grid import TITLES
 from igr.studies.jointvae import JointVaeConfig
 from igr.studies.vae_grid import VaeConfig
 from igr.studies.vae_table import VaeTableConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 NAMES = (
     "vae-table",

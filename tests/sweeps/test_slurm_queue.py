@@ -18,7 +18,7 @@ from igr.sweeps import EvaluationSettings, Group, SlurmSettings, SweepOutcome, r
 from igr.sweeps.job import Bundle, Ending, Job
 from igr.sweeps.slurm_task import AGAIN, SlurmTask, write_endings
 from igr.training.failures import Interrupted
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from tiny_runs import TINY
 
 GROUPS = [Group("igr", (TINY,), (0, 1))]

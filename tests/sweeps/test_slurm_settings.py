@@ -14,7 +14,7 @@ from igr.sweeps.job import Bundle, Ending, Job
 from igr.sweeps.slurm import states_of
 from igr.sweeps.slurm_task import AGAIN, SlurmTask, read_endings, write_endings
 from igr.training import loop
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from interruptions import state
 from tiny_runs import TINY
 

@@ -14,7 +14,7 @@ from igr.sweeps import Group, run_sweep, status, workers
 from igr.sweeps.job import Ending
 from igr.training import loop
 from igr.training.failures import Interrupted
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from tiny_runs import TINY
 
 GROUPS = [Group("igr", (TINY, dataclasses.replace(TINY, temperature=0.9)), (0, 1))]

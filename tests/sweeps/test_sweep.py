@@ -30,7 +30,7 @@ from igr.sweeps import (
 from igr.training import loop
 from igr.training.failures import Interrupted
 from igr.training.folders import held
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from tiny_runs import TINY
 
 FAILING = dataclasses.replace(TINY, learning_rate=1e30)

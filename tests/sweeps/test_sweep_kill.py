@@ -12,7 +12,7 @@ import pytest
 from test_sweep import files, results
 
 from igr.sweeps import Group, expand, groups_of, run_sweep
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 GRID = {
     "network": "dense",

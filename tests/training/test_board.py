@@ -15,7 +15,8 @@ from igr.training import loop
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder, evaluation_images, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import evaluation_images, load_run
 from interruptions import InterruptAt
 
 SMALL = TrainConfig(

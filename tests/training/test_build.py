@@ -16,7 +16,8 @@ from igr.training import checkpoints, loop
 from igr.training.build import build_latent, build_model
 from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
-from igr.training.runs import RunFolder, check_size, load_data, load_run, parameter_tensors
+from igr.training.run_folder import RunFolder
+from igr.training.runs import check_size, load_data, load_run, parameter_tensors
 from igr.training.sop_config import SOPConfig
 
 K = 4

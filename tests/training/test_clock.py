@@ -13,7 +13,7 @@ from igr.cli.sweep import Display
 from igr.training import loop
 from igr.training.board import Board
 from igr.training.failures import Interrupted
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from igr.training.watchers import Watcher
 from interruptions import InterruptAt, state
 from tiny_runs import TINY

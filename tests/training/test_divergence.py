@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from igr.training import loop
 from igr.training.config import TrainConfig
 from igr.training.failures import TrainingFailure
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 SMALL = TrainConfig(
     network="dense",

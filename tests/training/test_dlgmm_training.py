@@ -12,7 +12,8 @@ from igr.training.build import build_dlgmm, build_model
 from igr.training.dlgmm_config import COMPONENTS, DLGMMConfig
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from interruptions import InterruptAt, state
 
 SMALL = {

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from igr.training import loop
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 
 # A checkpoint at each epoch, so that kills fall into their writing too.
 SMALL = TrainConfig(
@@ -114,7 +114,7 @@ import tensorboard.summary.writer.record_writer, torch.utils.tensorboard.summary
 from igr import data
 from igr.training import loop
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 data.load("digits", None)
 for line in sys.stdin:
     path, config = json.loads(line)

@@ -21,7 +21,7 @@ from igr.training.build import build_model
 from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from igr.training.watchers import Watcher
 
 SMALL = TrainConfig(

@@ -23,7 +23,8 @@ from igr.models.pictures import prior_samples, traversals
 from igr.training.build import build_model
 from igr.training.config import TrainConfig
 from igr.training.loop import train
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from small_celeba import celeba_prepared
 
 TINY = TrainConfig(

@@ -13,7 +13,7 @@ from igr.training.config import TrainConfig
 from igr.training.dlgmm_config import DLGMMConfig
 from igr.training.failures import Interrupted
 from igr.training.passes import Passes, vanishing_share
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from igr.training.sop_config import SOPConfig
 from igr.training.tasks import task_of
 from interruptions import InterruptAt

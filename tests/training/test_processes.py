@@ -25,7 +25,7 @@ from igr.training.failures import TrainingFailure
 from igr.training.images import Images
 from igr.training.processes import ALONE, Lost, Processes, are_several
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder
+from igr.training.run_folder import RunFolder
 from igr.training.sop_config import SOPConfig
 from igr.training.watchers import Watcher
 from several_processes import ends, start

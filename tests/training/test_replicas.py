@@ -19,7 +19,8 @@ from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.folders import held
 from igr.training.replicas import shared_settings, train_replicas
 from igr.training.run_config import RunConfig
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from igr.training.sop_config import SOPConfig
 from interruptions import InterruptAt
 

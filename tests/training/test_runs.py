@@ -10,7 +10,8 @@ from igr.errors import UserError
 from igr.training import checkpoints
 from igr.training.build import build_model
 from igr.training.config import TrainConfig
-from igr.training.runs import RunFolder, load_run, parameter_tensors
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run, parameter_tensors
 
 CONFIG = TrainConfig(network="dense", num_variables=3, num_categories=4, max_images=20).resolved()
 

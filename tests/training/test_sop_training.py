@@ -11,7 +11,8 @@ from igr.training import loop
 from igr.training.build import build_sop
 from igr.training.failures import Interrupted, TrainingFailure
 from igr.training.randomness import keyed_generator
-from igr.training.runs import RunFolder, load_run
+from igr.training.run_folder import RunFolder
+from igr.training.runs import load_run
 from igr.training.sop_config import SOPConfig
 from interruptions import InterruptAt, state
 

@@ -26,22 +26,6 @@ from igr.training.run_config import RunConfig
 from igr.training.run_folder import RunFolder
 from igr.training.sop_config import SOPConfig
 
-# Whoever reads runs finds their folder here too.
-__all__ = [
-    "LoadedDLGMM",
-    "LoadedRun",
-    "LoadedSOP",
-    "LoadedVAE",
-    "RunFolder",
-    "as_vae",
-    "check_size",
-    "evaluation_images",
-    "load_data",
-    "load_run",
-    "parameter_tensors",
-    "with_data_at_hand",
-]
-
 Config = TypeVar("Config", bound=RunConfig)
 Model = TypeVar("Model", bound=nn.Module)
 
