@@ -29,7 +29,7 @@ V, K = 10, 10  # variables, and categories of each
 
 
 class Autoencoder(nn.Module):
-    """64 pixels to V vectors of numbers, one for each variable, and points of the simplex back to pixels."""
+    """64 pixels to a vector of numbers for each variable, and points back to pixels."""
 
     def __init__(self, numbers: int = K) -> None:
         super().__init__()
@@ -211,13 +211,9 @@ theirs = torch.distributions.RelaxedOneHotCategorical(
     torch.tensor(cold), logits=outputs, validate_args=False
 )
 found = theirs.log_prob(theirs.rsample((1000,)))
-print(
-    f"torch, temperature {cold}: finite log-densities {float(found.isfinite().float().mean()):.1%}"
-)
+print(f"torch: finite log-densities {float(found.isfinite().float().mean()):.1%}")
 z, log_density = law.with_temperature(cold).rsample_and_log_prob((1000,), generator=generator)
-print(
-    f"igr,   temperature {cold}: finite log-densities {float(log_density.isfinite().float().mean()):.1%}"
-)
+print(f"igr:   finite log-densities {float(log_density.isfinite().float().mean()):.1%}")
 
 # %%
 # The divergence in the loss: which of the two?
@@ -261,7 +257,7 @@ def points_and_divergence(name, kl, outputs):
 
 @torch.no_grad()
 def discrete_bound(model, name):
-    """The ELBO of the discrete model on the test images: mean and standard error over the images."""
+    """The ELBO of the discrete model: mean and standard error over the test images."""
     exact = posterior(name, model.encoder(test)).discrete()
     vertices = exact.sample((20,))
     divergence = torch.distributions.kl_divergence(exact, uniform[name].discrete()).sum(-1)
@@ -273,22 +269,19 @@ def discrete_bound(model, name):
     )
 
 
-print(
-    f"{'':16}{'KL in the loss':16}{'loss at the end':>16}{'discrete ELBO, test':>22}{'discrete KL':>14}"
-)
+print(f"{'':16}{'KL in the loss':16}{'final loss':>12}{'discrete ELBO':>22}{'discrete KL':>14}")
 for name in uniform:
     for kl in ("relaxed", "discrete"):
 
         def loss(model, x, epoch, name=name, kl=kl):
             z, divergence = points_and_divergence(name, kl, model.encoder(x))
-            weight = min(
-                1.0, epoch / 35
-            )  # warmed up, or the relaxed KL empties the code for good
+            # Warmed up, or the relaxed KL empties the code for good.
+            weight = min(1.0, epoch / 35)
             return (model.minus_log_likelihood(x, z) + weight * divergence.sum(-1)).mean()
 
         model, curve = train(K - 1 if name == "IGR-I" else K, loss, seed=0, num_epochs=50)
         bound, error, divergence = discrete_bound(model, name)
-        print(f"{name:16}{kl:16}{curve[-1]:16.2f}{bound:15.2f} ± {error:.2f}{divergence:14.2f}")
+        print(f"{name:16}{kl:16}{curve[-1]:12.2f}{bound:15.2f} ± {error:.2f}{divergence:14.2f}")
 
 # %%
 # The discrete KL wins by two nats and more with either law, and with it the laws are half a nat apart:
