@@ -74,8 +74,8 @@ def train(numbers, loss, seed, num_epochs=30):
 # Replace the call
 # ----------------
 #
-# :func:`igr.functional.gumbel_softmax` takes what torch's function takes (but ``eps``, which does nothing
-# there any more), and draws from the same law with other random numbers:
+# :func:`igr.functional.gumbel_softmax` takes what torch's function takes (``dim`` by name, and no
+# ``eps``, which does nothing there any more), and draws from the same law with other random numbers:
 
 logits = torch.zeros(2, K)
 z = functional.gumbel_softmax(logits, tau=0.67)  # before

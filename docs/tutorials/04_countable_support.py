@@ -251,14 +251,16 @@ _ = axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1,
 
 run = runs["threshold 0.999"][0]
 largest = run["weights"].argsort(descending=True)[:40]
-figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-_ = igr.plot.labelled_images(
+figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+igr.plot.labelled_images(
     axes,
     run["pixels"][largest].reshape(-1, 1, 8, 8),
     [f"{share:.1%}" for share in run["weights"][largest].tolist()],
     columns=10,
     title="the pixels' probabilities in the 40 components with the largest weights",
 )
+for share in axes.texts:
+    share.set_fontsize(7)
 
 # %%
 # In the experiments
