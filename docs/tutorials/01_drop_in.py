@@ -6,9 +6,6 @@ You have a model with ``torch.nn.functional.gumbel_softmax`` in it. Here that ca
 with the same arguments, then by another relaxation, and then by a law, which can do what a function that
 returns points cannot: densities, divergences, the exact discrete law, hard samples, masks. Each step is a
 line or two.
-
-The model is a small discrete autoencoder of handwritten digits (scikit-learn's, 8 x 8 pixels, binary), whose
-code is ten variables of ten categories each. All of it runs on one core, in some twenty seconds.
 """
 
 import matplotlib.pyplot as plt
@@ -20,12 +17,37 @@ from torch.nn import functional
 import igr
 from igr.plot import LINES
 
+# %%
+# Replace the call
+# ----------------
+#
+# :func:`igr.functional.gumbel_softmax` takes what torch's function takes (``dim`` by name, and no
+# ``eps``, which does nothing there any more), and draws from the same law with other random numbers:
+
+V, K = 10, 10  # variables of a code, and categories of each
+logits = torch.zeros(2, K)
+z = functional.gumbel_softmax(logits, tau=0.67)  # before
+z = igr.functional.gumbel_softmax(logits, tau=0.67)  # after
+
+# %%
+# :func:`igr.functional.invertible_gaussian` is another law, IGR-I: the softmax of K - 1 Gaussian variables
+# and a zero. It takes their means and their scale, so a network gives K - 1 numbers for each variable instead
+# of K, and its temperatures mean something else: begin with 0.4 where Gumbel-Softmax has 0.67.
+
+z = igr.functional.invertible_gaussian(torch.zeros(2, K - 1), 1.0, tau=0.4)  # [2, K]
+
+# %%
+# In a model
+# ----------
+#
+# The model is a small discrete autoencoder of handwritten digits (scikit-learn's, 8 x 8 pixels, binary), whose
+# code is ten variables of ten categories each. All of this page runs on one core, in some twenty seconds.
+
 pixels = torch.tensor(load_digits().data, dtype=torch.float32)
 images = (pixels > 7.5).float()[
     torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
 ]
 training, test = images[:1500], images[1500:]
-V, K = 10, 10  # variables, and categories of each
 
 
 class Autoencoder(nn.Module):
@@ -71,25 +93,7 @@ def train(numbers, loss, seed, num_epochs=30):
 
 
 # %%
-# Replace the call
-# ----------------
-#
-# :func:`igr.functional.gumbel_softmax` takes what torch's function takes (``dim`` by name, and no
-# ``eps``, which does nothing there any more), and draws from the same law with other random numbers:
-
-logits = torch.zeros(2, K)
-z = functional.gumbel_softmax(logits, tau=0.67)  # before
-z = igr.functional.gumbel_softmax(logits, tau=0.67)  # after
-
-# %%
-# :func:`igr.functional.invertible_gaussian` is another law, IGR-I: the softmax of K - 1 Gaussian variables
-# and a zero. It takes their means and their scale, so a network gives K - 1 numbers for each variable instead
-# of K, and its temperatures mean something else: begin with 0.4 where Gumbel-Softmax has 0.67.
-
-z = igr.functional.invertible_gaussian(torch.zeros(2, K - 1), 1.0, tau=0.4)  # [2, K]
-
-# %%
-# In the model the three of them stand between encoder and decoder:
+# Between encoder and decoder stands one of the three:
 
 samplers = {
     "torch, gumbel_softmax": (
