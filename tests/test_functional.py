@@ -253,9 +253,17 @@ def test_numbers_must_be_positive_and_finite(bad):
         "delta ": lambda: softmax_plus_plus(LOC, bad),
     }.items():
         with pytest.raises(
-            ValueError, match=rf"expected {name.strip()} to be positive and finite; got {bad}\.$"
+            ValueError,
+            match=rf"expected {name.strip()} to be positive and finite; got {bad}(\.$|; the nearest)",
         ):
             call()
+
+
+def test_shapes_that_do_not_broadcast_are_told_each_with_its_own_advice():
+    with pytest.raises(ValueError, match=r"tau .* \(4, 3\); got shape \(5,\); a temperature or delta has no"):
+        gumbel_softmax(LOGITS, torch.ones(5))
+    with pytest.raises(ValueError, match=r"scale .* \(4, 3, 4\); got shape \(5,\)\.$"):
+        invertible_gaussian(LOC, torch.ones(5))
 
 
 def test_noise_of_another_shape_is_refused():

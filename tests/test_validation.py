@@ -90,6 +90,14 @@ def test_a_temperature_is_one_that_can_be_divided_by(dtype, lowest):
     for value in (0.5 * lowest, torch.tensor([1.0, 0.5 * lowest], dtype=torch.float64)):
         with pytest.raises(ValueError, match=r"f: expected tau of at least 9\.9e-32|of at least 1\.0e-292"):
             validation.check_temperature("f", "tau", value, dtype)
+    for value in (0.0, torch.tensor([1.0, 0.0])):
+        with pytest.raises(
+            ValueError, match=r"got 0\.0.*; the nearest vertex, .* is that of hard=True and of"
+        ):
+            validation.check_temperature("f", "tau", value, dtype)
+    for value in (-1.0, math.inf):
+        with pytest.raises(ValueError, match=r"got [^;]*\.$"):
+            validation.check_temperature("f", "tau", value, dtype)
     for value in (0.0, -1.0, math.inf, math.nan, torch.tensor([1.0, 0.0]), torch.tensor([math.nan])):
         with pytest.raises(ValueError, match="f: expected tau to be positive and finite; got"):
             validation.check_temperature("f", "tau", value, dtype)

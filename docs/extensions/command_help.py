@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import textwrap
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -11,7 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 import igr.cli
 
 # As wide as a page.
-COLUMNS = "84"
+COLUMNS = 96
 
 
 class CommandHelp(SphinxDirective):
@@ -22,12 +23,16 @@ class CommandHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         shown, complaint = io.StringIO(), io.StringIO()
-        os.environ.update(COLUMNS=COLUMNS, NO_COLOR="1")
+        os.environ.update(COLUMNS=str(COLUMNS), NO_COLOR="1")
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(complaint):
             code = igr.cli.main([*self.arguments[0].split(), "--help"])
         if code:
             raise self.error(f"igr {self.arguments[0]} --help failed: {complaint.getvalue().strip()}")
-        text = "\n".join(line.rstrip() for line in shown.getvalue().strip().splitlines())
+        # A terminal breaks the lines of a description by itself, a page does not.
+        text = "\n".join(
+            textwrap.fill(line, COLUMNS) if len(line) > COLUMNS else line.rstrip()
+            for line in shown.getvalue().strip().splitlines()
+        )
         block = nodes.literal_block(text, text)
         block["language"] = "none"
         return [block]

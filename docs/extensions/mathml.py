@@ -24,14 +24,15 @@ SPELLED = {
 COMMAND = re.compile("|".join(re.escape(name) + r"(?![A-Za-z])" for name in SPELLED))
 # A fraction of two single signs.
 FRACTION = re.compile(r"\\[td]?frac(\w)(\w)")
-# A function before a letter is set apart from it by hand.
+# A function is set apart by hand from a letter or a bracket before it, and from a letter after it.
+BEFORE = re.compile(r"(?<=[\w)}])\s*(?=\\(?:log|exp|max|min|tanh|arg|det)(?![A-Za-z]))")
 FUNCTION = re.compile(r"(\\(?:log|exp|max|min|tanh|arg))\s*(?=[A-Za-z0-9]|\\(?!mathrm|,|;|!|left|big|Big|{))")
 
 
 def as_mathml(node: nodes.math | nodes.math_block, *, as_block: bool) -> str:
     latex = COMMAND.sub(lambda found: SPELLED[found[0]], node.astext())
     latex = FRACTION.sub(r"\\frac{\1}{\2}", latex)
-    latex = FUNCTION.sub(r"\1\\,", latex)
+    latex = BEFORE.sub(r"\\,", FUNCTION.sub(r"\1\\,", latex))
     try:
         return tex2mathml(latex, as_block=as_block)
     except MathError as error:

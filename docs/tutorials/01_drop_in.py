@@ -6,9 +6,6 @@ You have a model with ``torch.nn.functional.gumbel_softmax`` in it. Here that ca
 with the same arguments, then by another relaxation, and then by a law, which can do what a function that
 returns points cannot: densities, divergences, the exact discrete law, hard samples, masks. Each step is a
 line or two.
-
-The model is a small discrete autoencoder of handwritten digits (scikit-learn's, 8 x 8 pixels, binary), whose
-code is ten variables of ten categories each. All of it runs on one core, in some twenty seconds.
 """
 
 import matplotlib.pyplot as plt
@@ -20,16 +17,41 @@ from torch.nn import functional
 import igr
 from igr.plot import LINES
 
+# %%
+# Replace the call
+# ----------------
+#
+# :func:`igr.functional.gumbel_softmax` takes what torch's function takes (``dim`` by name, and no
+# ``eps``, which does nothing there any more), and draws from the same law with other random numbers:
+
+V, K = 10, 10  # variables of a code, and categories of each
+logits = torch.zeros(2, K)
+z = functional.gumbel_softmax(logits, tau=0.67)  # before
+z = igr.functional.gumbel_softmax(logits, tau=0.67)  # after
+
+# %%
+# :func:`igr.functional.invertible_gaussian` is another law, IGR-I: the softmax of K - 1 Gaussian variables
+# and a zero. It takes their means and their scale, so a network gives K - 1 numbers for each variable instead
+# of K, and its temperatures mean something else: begin with 0.4 where Gumbel-Softmax has 0.67.
+
+z = igr.functional.invertible_gaussian(torch.zeros(2, K - 1), 1.0, tau=0.4)  # [2, K]
+
+# %%
+# In a model
+# ----------
+#
+# The model is a small discrete autoencoder of handwritten digits (scikit-learn's, 8 x 8 pixels, binary), whose
+# code is ten variables of ten categories each. All of this page runs on one core, in some twenty seconds.
+
 pixels = torch.tensor(load_digits().data, dtype=torch.float32)
 images = (pixels > 7.5).float()[
     torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
 ]
 training, test = images[:1500], images[1500:]
-V, K = 10, 10  # variables, and categories of each
 
 
 class Autoencoder(nn.Module):
-    """64 pixels to V vectors of numbers, one for each variable, and points of the simplex back to pixels."""
+    """64 pixels to a vector of numbers for each variable, and points back to pixels."""
 
     def __init__(self, numbers: int = K) -> None:
         super().__init__()
@@ -71,25 +93,7 @@ def train(numbers, loss, seed, num_epochs=30):
 
 
 # %%
-# Replace the call
-# ----------------
-#
-# :func:`igr.functional.gumbel_softmax` takes what torch's function takes (but ``eps``, which does nothing
-# there any more), and draws from the same law with other random numbers:
-
-logits = torch.zeros(2, K)
-z = functional.gumbel_softmax(logits, tau=0.67)  # before
-z = igr.functional.gumbel_softmax(logits, tau=0.67)  # after
-
-# %%
-# :func:`igr.functional.invertible_gaussian` is another law, IGR-I: the softmax of K - 1 Gaussian variables
-# and a zero. It takes their means and their scale, so a network gives K - 1 numbers for each variable instead
-# of K, and its temperatures mean something else: begin with 0.4 where Gumbel-Softmax has 0.67.
-
-z = igr.functional.invertible_gaussian(torch.zeros(2, K - 1), 1.0, tau=0.4)  # [2, K]
-
-# %%
-# In the model the three of them stand between encoder and decoder:
+# Between encoder and decoder stands one of the three:
 
 samplers = {
     "torch, gumbel_softmax": (
@@ -211,13 +215,9 @@ theirs = torch.distributions.RelaxedOneHotCategorical(
     torch.tensor(cold), logits=outputs, validate_args=False
 )
 found = theirs.log_prob(theirs.rsample((1000,)))
-print(
-    f"torch, temperature {cold}: finite log-densities {float(found.isfinite().float().mean()):.1%}"
-)
+print(f"torch: finite log-densities {float(found.isfinite().float().mean()):.1%}")
 z, log_density = law.with_temperature(cold).rsample_and_log_prob((1000,), generator=generator)
-print(
-    f"igr,   temperature {cold}: finite log-densities {float(log_density.isfinite().float().mean()):.1%}"
-)
+print(f"igr:   finite log-densities {float(log_density.isfinite().float().mean()):.1%}")
 
 # %%
 # The divergence in the loss: which of the two?
@@ -261,7 +261,7 @@ def points_and_divergence(name, kl, outputs):
 
 @torch.no_grad()
 def discrete_bound(model, name):
-    """The ELBO of the discrete model on the test images: mean and standard error over the images."""
+    """The ELBO of the discrete model: mean and standard error over the test images."""
     exact = posterior(name, model.encoder(test)).discrete()
     vertices = exact.sample((20,))
     divergence = torch.distributions.kl_divergence(exact, uniform[name].discrete()).sum(-1)
@@ -273,22 +273,19 @@ def discrete_bound(model, name):
     )
 
 
-print(
-    f"{'':16}{'KL in the loss':16}{'loss at the end':>16}{'discrete ELBO, test':>22}{'discrete KL':>14}"
-)
+print(f"{'':16}{'KL in the loss':16}{'final loss':>12}{'discrete ELBO':>22}{'discrete KL':>14}")
 for name in uniform:
     for kl in ("relaxed", "discrete"):
 
         def loss(model, x, epoch, name=name, kl=kl):
             z, divergence = points_and_divergence(name, kl, model.encoder(x))
-            weight = min(
-                1.0, epoch / 35
-            )  # warmed up, or the relaxed KL empties the code for good
+            # Warmed up, or the relaxed KL empties the code for good.
+            weight = min(1.0, epoch / 35)
             return (model.minus_log_likelihood(x, z) + weight * divergence.sum(-1)).mean()
 
         model, curve = train(K - 1 if name == "IGR-I" else K, loss, seed=0, num_epochs=50)
         bound, error, divergence = discrete_bound(model, name)
-        print(f"{name:16}{kl:16}{curve[-1]:16.2f}{bound:15.2f} ± {error:.2f}{divergence:14.2f}")
+        print(f"{name:16}{kl:16}{curve[-1]:12.2f}{bound:15.2f} ± {error:.2f}{divergence:14.2f}")
 
 # %%
 # The discrete KL wins by two nats and more with either law, and with it the laws are half a nat apart:

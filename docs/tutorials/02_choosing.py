@@ -182,7 +182,7 @@ def bias_and_noise(law_of, parameters, temperature, count=1000):
     """Root mean squares over the problems, as shares of the length of the exact gradient."""
     parameters = parameters.clone().requires_grad_()
     (exact,) = torch.autograd.grad(exact_loss(law_of(parameters, temperature)).sum(), parameters)
-    # Each sample has parameters of its own, so that one backward pass keeps their gradients apart.
+    # Each sample has parameters of its own, so that a backward pass keeps gradients apart.
     copies = parameters.detach().expand(count, *parameters.shape).requires_grad_()
     loss = f(law_of(copies, temperature).rsample(generator=generator)).sum()
     (gradients,) = torch.autograd.grad(loss, copies)
@@ -287,7 +287,7 @@ print(
 )
 
 figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-for (name, (left, error)), marker in zip(runs.items(), "os^D", strict=False):
+for (name, (left, error)), marker in zip(runs.items(), "os^Dv", strict=True):
     bars = axes.errorbar(grid, 100 * left[:-1], 100 * error[:-1], marker=marker, label=name)
     axes.axhline(100 * left[-1], color=bars[0].get_color(), linestyle=":", linewidth=1)
 axes.set(xscale="log", xlabel="temperature", ylabel="left of the way, per cent", ylim=(0, None))
@@ -298,9 +298,8 @@ _ = axes.legend(frameon=False, fontsize=8)
 # Rules of thumb
 # --------------
 
-print(
-    f"{'':20}{'best at':>9}{'left there':>13}{'at a quarter':>14}{'at 4 times':>12}{'annealed':>13}"
-)
+titles = f"{'best at':>9}{'left there':>13}{'at a quarter':>14}{'at 4 times':>12}{'annealed':>13}"
+print(f"{'':20}{titles}")
 for name in ("Gumbel-Softmax", "IGR-I", "IGR-SB, log-ratios"):
     left, error = (100 * numbers for numbers in runs[name])
     best = int(left[:-1].argmin())

@@ -261,7 +261,7 @@ _ = igr.plot.traversals(below, rows, labels, title="one variable turned through 
 #
 # .. code-block:: bash
 #
-#    igr train --data digits --num-variables 10 --kl relaxed --kl-warmup 40    # here the scales are free
+#    igr train --data digits --num-variables 10 --kl relaxed --kl-warmup 40  # scales are free
 #    igr train --data digits --num-variables 10 --latent gumbel-softmax
 #
 # :doc:`/experiments` has all of it, :doc:`/architecture` says more on the bounds, and :doc:`/laws` on the

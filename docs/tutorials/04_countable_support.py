@@ -34,8 +34,17 @@ from igr.fitting import fit
 torch.set_num_threads(1)  # enough for tensors as small as these
 poisson = fit(Poisson(4.0), "igr-sb", scale=3.0)
 binomial = fit(NegativeBinomial(3.0, probs=torch.tensor(0.6)), "igr-sb", scale=3.0)
-for found in (poisson, binomial):
-    print(found)
+
+
+def show(found):
+    print(f"{found.target.description} by {found.num_categories} categories")
+    print(
+        f"  kl {found.kl:.1e}, total_variation {found.total_variation:.1e}, tail {found.tail:.1e}"
+    )
+
+
+show(poisson)
+show(binomial)
 
 # %%
 # The fit chose the number of categories, so that no more than a millionth of the mass of the law lies beyond
@@ -60,7 +69,7 @@ for axes, (title, found) in zip(panels, laws.items(), strict=True):
 # beyond:
 
 short = fit(Poisson(4.0), "igr-sb", scale=3.0, num_categories=8)
-print(short)
+show(short)
 print(f"P(count > 6) = {1 - Poisson(4.0).log_prob(torch.arange(7.0)).exp().sum():.3f}")
 
 # %%
@@ -70,7 +79,7 @@ print(f"P(count > 6) = {1 - Poisson(4.0).log_prob(torch.arange(7.0)).exp().sum()
 
 generator = torch.Generator().manual_seed(0)
 long = fit(Poisson(4.0), "igr-sb", scale=3.0, num_categories=40)
-print(long)
+show(long)
 law = long.distribution(temperature=0.05)
 print(f"a point has {law.sample(generator=generator).shape[-1]} coordinates")
 
@@ -199,9 +208,10 @@ runs = {
     name: [train(truncation, seed) for seed in (1, 2, 3)]
     for name, truncation in truncations.items()
 }
-print(
-    f"{'':<17}{'sticks at the end':>17}{'CPU seconds':>13}{'weights > 0.1%':>16}{'test log p(x)':>24}"
+titles = (
+    f"{'sticks at the end':>17}{'CPU seconds':>13}{'weights > 0.1%':>16}{'test log p(x)':>24}"
 )
+print(f"{'':<17}{titles}")
 for name, found in runs.items():
     kept = ", ".join(str(run["kept"][-1]) for run in found)
     seconds = sum(run["seconds"] for run in found) / len(found)
@@ -242,13 +252,15 @@ _ = axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1,
 run = runs["threshold 0.999"][0]
 largest = run["weights"].argsort(descending=True)[:40]
 figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-_ = igr.plot.labelled_images(
+igr.plot.labelled_images(
     axes,
     run["pixels"][largest].reshape(-1, 1, 8, 8),
     [f"{share:.1%}" for share in run["weights"][largest].tolist()],
     columns=10,
     title="the pixels' probabilities in the 40 components with the largest weights",
 )
+for share in axes.texts:
+    share.set_fontsize(7)
 
 # %%
 # In the experiments

@@ -235,9 +235,10 @@ def _check_number(
     except RuntimeError:
         fits = False
     if not fits:
+        advice = "" if name == "scale" else "; a temperature or delta has no dimension for the categories"
         raise ValueError(
             f"{owner}: expected {name} to be a number or a tensor that broadcasts against {tuple(batch)}; "
-            f"got shape {tuple(value.shape)}; a temperature or delta has no dimension for the categories."
+            f"got shape {tuple(value.shape)}{advice}."
         )
 
 

@@ -120,8 +120,10 @@ def check_name(owner: str, key: str, given: object, allowed: Iterable[str]) -> N
         )
 
 
-def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool = False) -> None:
-    """Raises ValueError unless every entry is finite (and positive)."""
+def check_values(
+    owner: str, name: str, value: float | Tensor, *, positive: bool = False, advice: str = ""
+) -> None:
+    """Raises ValueError unless every entry is finite (and positive); the advice ends the sentence."""
     if is_traced():
         return
     kind = "positive and finite" if positive else "finite"
@@ -130,9 +132,9 @@ def check_values(owner: str, name: str, value: float | Tensor, *, positive: bool
         if not bool(good.all()):
             bad = value[~good].flatten()
             where = "" if value.dim() == 0 else f" in {bad.numel()} of {value.numel()} entries"
-            raise ValueError(f"{owner}: expected {name} to be {kind}; got {bad[0].item()!r}{where}.")
+            raise ValueError(f"{owner}: expected {name} to be {kind}; got {bad[0].item()!r}{where}{advice}.")
     elif not (math.isfinite(value) and (value > 0 or not positive)):
-        raise ValueError(f"{owner}: expected {name} to be {kind}; got {value!r}.")
+        raise ValueError(f"{owner}: expected {name} to be {kind}; got {value!r}{advice}.")
 
 
 def check_temperature(owner: str, name: str, value: float | Tensor, dtype: torch.dtype) -> None:
@@ -159,12 +161,15 @@ def check_temperature(owner: str, name: str, value: float | Tensor, dtype: torch
             return
     elif lowest <= value < math.inf:
         return
-    check_values(owner, name, value, positive=True)
     least = value.min().item() if isinstance(value, Tensor) else value
+    limit = (
+        "the nearest vertex, which is the limit, is that of hard=True and of law.vertex(noise) at any "
+        "temperature"
+    )
+    check_values(owner, name, value, positive=True, advice=f"; {limit}" if least == 0 else "")
     raise ValueError(
         f"{owner}: expected {name} of at least {lowest:.1e} in {info.dtype}, or what is divided by it "
-        f"overflows; got {least!r}; take a larger one: the nearest vertex, which is the limit, is that of "
-        "hard=True and of law.vertex(noise) at any temperature."
+        f"overflows; got {least!r}; take a larger one: {limit}."
     )
 
 

@@ -164,5 +164,6 @@ def check_categories(p: Distribution, q: Distribution) -> None:
     if p.event_shape != q.event_shape:
         raise ValueError(
             "kl_divergence: expected laws over the same number of categories; "
-            f"got {p.event_shape[0]} and {q.event_shape[0]}."
+            f"got {p.event_shape[0]} and {q.event_shape[0]}; K categories take K logits, or K - 1 means of "
+            "Gaussians."
         )
