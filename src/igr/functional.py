@@ -54,9 +54,10 @@ def gumbel_softmax(
 
     Raises:
         TypeError: unless logits is a floating-point tensor, and tau a number or a tensor.
-        ValueError: for a temperature that is a number and not positive and finite, or below 1e-31 (1e-292
-            in float64; values of tensors are not read), a tensor that does not broadcast, noise of another
-            shape, or ``fused=True`` for what no kernel can do.
+        ValueError: for logits without a dimension, a temperature that is a number and not positive and
+            finite, or below 1e-31 (1e-292 in float64; values of tensors are not read), a tensor that does not
+            broadcast, noise of another shape, or ``fused=True`` for what no kernel can do.
+        IndexError: logits have no dimension ``dim``.
 
     References:
         Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017)
@@ -66,7 +67,7 @@ def gumbel_softmax(
         >>> gumbel_softmax(logits, tau=0.5, hard=True, generator=torch.Generator().manual_seed(0))
         tensor([0., 0., 1.])
     """
-    check_float_tensor("gumbel_softmax", "logits", logits)
+    _check_rows("gumbel_softmax", "logits", logits)
     dtype = compute_dtype(logits.dtype)
     rows = logits.movedim(dim, -1)
     _check_number("gumbel_softmax", "tau", tau, rows.shape[:-1], divides=dtype)
@@ -116,9 +117,11 @@ def invertible_gaussian(
 
     Raises:
         TypeError: unless loc is a floating-point tensor, and scale, tau and delta are numbers or tensors.
-        ValueError: for a temperature, scale or delta that is a number and not positive and finite, a
-            temperature below 1e-31 (1e-292 in float64; values of tensors are not read), a tensor that does
-            not broadcast, noise of another shape, or ``fused=True`` for what no kernel can do.
+        ValueError: for loc without a dimension, a temperature, scale or delta that is a number and not
+            positive and finite, a temperature below 1e-31 (1e-292 in float64; values of tensors are not
+            read), a tensor that does not broadcast, noise of another shape, or ``fused=True`` for what no
+            kernel can do.
+        IndexError: loc has no dimension ``dim``.
 
     References:
         Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3
@@ -128,7 +131,7 @@ def invertible_gaussian(
         >>> invertible_gaussian(loc, 1.0, tau=0.1, hard=True, generator=torch.Generator().manual_seed(0))
         tensor([1., 0., 0.])
     """
-    check_float_tensor("invertible_gaussian", "loc", loc)
+    _check_rows("invertible_gaussian", "loc", loc)
     dtype = compute_dtype(loc.dtype)
     rows = loc.movedim(dim, -1)
     _check_number("invertible_gaussian", "tau", tau, rows.shape[:-1], divides=dtype)
@@ -166,7 +169,9 @@ def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> 
 
     Raises:
         TypeError: unless x is a floating-point tensor, and delta a number or a tensor.
-        ValueError: if delta is a number that is not positive and finite, or a tensor that does not broadcast.
+        ValueError: for x without a dimension, or a delta that is a number and not positive and finite, or a
+            tensor that does not broadcast.
+        IndexError: x has no dimension ``dim``.
 
     References:
         Invertible Gaussian Reparameterization (Potapczynski et al., 2020), equation 5
@@ -175,7 +180,7 @@ def softmax_plus_plus(x: Tensor, delta: float | Tensor = 1.0, dim: int = -1) -> 
         >>> softmax_plus_plus(torch.zeros(3))
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
-    check_float_tensor("softmax_plus_plus", "x", x)
+    _check_rows("softmax_plus_plus", "x", x)
     dtype = compute_dtype(x.dtype)
     rows = x.to(dtype).movedim(dim, -1)
     _check_number("softmax_plus_plus", "delta", delta, rows.shape[:-1])
@@ -198,6 +203,8 @@ def stick_breaking_lengths(logits: Tensor, dim: int = -1) -> Tensor:
 
     Raises:
         TypeError: unless logits is a floating-point tensor.
+        ValueError: for logits without a dimension.
+        IndexError: logits have no dimension ``dim``.
 
     References:
         Invertible Gaussian Reparameterization (Potapczynski et al., 2020), section 3.3
@@ -206,9 +213,19 @@ def stick_breaking_lengths(logits: Tensor, dim: int = -1) -> Tensor:
         >>> stick_breaking_lengths(torch.zeros(3))
         tensor([0.5000, 0.2500, 0.1250])
     """
-    check_float_tensor("stick_breaking_lengths", "logits", logits)
+    _check_rows("stick_breaking_lengths", "logits", logits)
     lengths = stick_breaking.lengths(logits.to(compute_dtype(logits.dtype)).movedim(dim, -1))
     return lengths.to(logits.dtype).movedim(-1, dim)
+
+
+def _check_rows(owner: str, name: str, value: Tensor) -> None:
+    """Raises unless there are floating-point numbers with a dimension; which one is torch's to check."""
+    check_float_tensor(owner, name, value)
+    if value.dim() == 0:
+        raise ValueError(
+            f"{owner}: expected {name} with a dimension for the categories; got a single number; "
+            "stack the numbers of all categories."
+        )
 
 
 def _check_number(

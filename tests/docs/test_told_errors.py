@@ -101,6 +101,8 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.functional.gumbel_softmax": [
         (TypeError, lambda: functional.gumbel_softmax(WHOLE)),
         (TypeError, lambda: functional.gumbel_softmax(THREE, tau="1")),
+        (ValueError, lambda: functional.gumbel_softmax(THREE.sum())),
+        (IndexError, lambda: functional.gumbel_softmax(THREE, dim=3)),
         (ValueError, lambda: functional.gumbel_softmax(THREE, tau=0.0)),
         (ValueError, lambda: functional.gumbel_softmax(THREE, tau=FIVE)),
         (ValueError, lambda: functional.gumbel_softmax(THREE, noise=FIVE)),
@@ -109,6 +111,8 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.functional.invertible_gaussian": [
         (TypeError, lambda: functional.invertible_gaussian(WHOLE, 1.0)),
         (TypeError, lambda: functional.invertible_gaussian(TWO, "1")),
+        (ValueError, lambda: functional.invertible_gaussian(TWO.sum(), 1.0)),
+        (IndexError, lambda: functional.invertible_gaussian(TWO, 1.0, dim=3)),
         (ValueError, lambda: functional.invertible_gaussian(TWO, -1.0)),
         (ValueError, lambda: functional.invertible_gaussian(TWO, 1.0, delta=0.0)),
         (ValueError, lambda: functional.invertible_gaussian(TWO, FIVE)),
@@ -117,11 +121,15 @@ WRONG: dict[str, list[tuple[type, Callable[[], object]]]] = {
     "igr.functional.softmax_plus_plus": [
         (TypeError, lambda: functional.softmax_plus_plus(WHOLE)),
         (TypeError, lambda: functional.softmax_plus_plus(TWO, delta=None)),
+        (ValueError, lambda: functional.softmax_plus_plus(TWO.sum())),
+        (IndexError, lambda: functional.softmax_plus_plus(TWO, dim=3)),
         (ValueError, lambda: functional.softmax_plus_plus(TWO, delta=0.0)),
         (ValueError, lambda: functional.softmax_plus_plus(TWO, delta=FIVE)),
     ],
     "igr.functional.stick_breaking_lengths": [
         (TypeError, lambda: functional.stick_breaking_lengths(WHOLE)),
+        (ValueError, lambda: functional.stick_breaking_lengths(TWO.sum())),
+        (IndexError, lambda: functional.stick_breaking_lengths(TWO, dim=3)),
     ],
     "igr.InvertibleGaussian": [
         (TypeError, lambda: igr.InvertibleGaussian(WHOLE, 1.0, 0.5)),
