@@ -12,23 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from igr.models.pictures import GAP, hard_reconstructions, prior_samples, sheet
 from igr.training import loop
-from igr.training.config import TrainConfig
 from igr.training.failures import Interrupted
 from igr.training.randomness import keyed_generator
 from igr.training.run_folder import RunFolder
 from igr.training.runs import evaluation_images, load_run
 from interruptions import InterruptAt
+from tiny_runs import SMALL
 
-SMALL = TrainConfig(
-    network="dense",
-    num_variables=4,
-    num_categories=5,
-    max_images=110,
-    batch_size=40,
-    epochs=4,
-    eval_every=2,
-    checkpoint_every=2,
-)
+VALIDATED = dataclasses.replace(SMALL, eval_every=2)
 
 
 def board_of(path: Path) -> EventAccumulator:
@@ -46,7 +37,7 @@ def scalars(board: EventAccumulator, tag: str) -> dict[int, float]:
 
 @pytest.mark.parametrize(("kl", "name"), [("relaxed", "bound"), ("discrete", "objective")])
 def test_the_board_has_every_figure_of_the_metrics(tmp_path, kl, name):
-    loop.train(dataclasses.replace(SMALL, kl=kl), tmp_path / "run")
+    loop.train(dataclasses.replace(VALIDATED, kl=kl), tmp_path / "run")
     board = board_of(tmp_path / "run")
     lines = RunFolder(tmp_path / "run").metrics()
     names = {name: "bound", "log-likelihood": "log_likelihood", "KL": "kl"}
@@ -62,7 +53,7 @@ def test_the_board_has_every_figure_of_the_metrics(tmp_path, kl, name):
 
 
 def test_images_are_of_the_model_where_the_validation_was_measured(tmp_path):
-    loop.train(SMALL, tmp_path / "run")
+    loop.train(VALIDATED, tmp_path / "run")
     board = board_of(tmp_path / "run")
     for tag in ("reconstructions", "prior samples"):
         assert [event.step for event in board.Images(tag)] == [6, 12]
@@ -75,7 +66,7 @@ def test_images_are_of_the_model_where_the_validation_was_measured(tmp_path):
 
 
 def test_prior_samples_are_drawn_alike_at_each_step(tmp_path):
-    loop.train(SMALL, tmp_path / "run")
+    loop.train(VALIDATED, tmp_path / "run")
     run = load_run(tmp_path / "run")
     drawn = prior_samples(run.model, 64, keyed_generator(0, "board/prior samples", 0))
     last = board_of(tmp_path / "run").Images("prior samples")[-1]
@@ -101,7 +92,7 @@ def test_a_sheet_shows_rows_of_images_one_beside_the_other():
 def test_a_resumed_run_has_each_step_once(tmp_path):
     """The process that was stopped had shown an epoch after the checkpoint that the next goes on from."""
     with pytest.raises(Interrupted):
-        loop.train(SMALL, tmp_path / "run", InterruptAt(10))
+        loop.train(VALIDATED, tmp_path / "run", InterruptAt(10))
     folder = RunFolder(tmp_path / "run")
     latest = folder.latest_checkpoint()
     assert latest is not None
@@ -122,7 +113,7 @@ def test_a_resumed_run_has_each_step_once(tmp_path):
 
 def test_without_a_board_nothing_is_written_and_the_numbers_are_the_same(tmp_path):
     for tensorboard in (True, False):
-        loop.train(dataclasses.replace(SMALL, tensorboard=tensorboard), tmp_path / str(tensorboard))
+        loop.train(dataclasses.replace(VALIDATED, tensorboard=tensorboard), tmp_path / str(tensorboard))
     assert not (tmp_path / "False" / "tensorboard").exists()
     first, second = (RunFolder(tmp_path / name).metrics() for name in ("True", "False"))
     assert first == second
@@ -130,7 +121,7 @@ def test_without_a_board_nothing_is_written_and_the_numbers_are_the_same(tmp_pat
 
 def test_the_board_has_the_parts_that_a_latent_reports(tmp_path):
     config = dataclasses.replace(
-        SMALL,
+        VALIDATED,
         latent="igr-sb-truncated",
         continuous_dim=2,
         track_gradients=True,

@@ -11,16 +11,7 @@ from igr.training import loop
 from igr.training.config import TrainConfig
 from igr.training.failures import TrainingFailure
 from igr.training.run_folder import RunFolder
-
-SMALL = TrainConfig(
-    network="dense",
-    num_variables=4,
-    num_categories=5,
-    max_images=110,
-    batch_size=40,
-    epochs=4,
-    checkpoint_every=2,
-)
+from tiny_runs import SMALL
 
 
 def test_a_learning_rate_far_too_high_stops_the_run(tmp_path):

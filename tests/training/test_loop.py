@@ -23,16 +23,7 @@ from igr.training.failures import Interrupted
 from igr.training.randomness import keyed_generator
 from igr.training.run_folder import RunFolder
 from igr.training.watchers import Watcher
-
-SMALL = TrainConfig(
-    network="dense",
-    num_variables=4,
-    num_categories=5,
-    max_images=110,
-    batch_size=40,
-    epochs=4,
-    checkpoint_every=2,
-)
+from tiny_runs import SMALL
 
 
 class At(Watcher):

@@ -13,20 +13,16 @@ from filelock import FileLock
 
 from igr import atomic
 from igr.errors import UserError
-from igr.training.config import TrainConfig
 from igr.training.run_folder import RunFolder
+from tiny_runs import BEGUN, begun
 
-CONFIG = TrainConfig(network="dense", num_variables=3, num_categories=4, max_images=20).resolved()
 # No process has it: Linux numbers them up to 2^22.
 DEAD = 2**22 + 1
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path / "run")
-    with folder.locked():
-        folder.begin(CONFIG)
-    return folder
+    return begun(tmp_path / "run")
 
 
 def metrics(epoch: int) -> dict[str, object]:
@@ -34,7 +30,7 @@ def metrics(epoch: int) -> dict[str, object]:
 
 
 def test_the_config_comes_back(folder):
-    assert folder.config() == CONFIG
+    assert folder.config() == BEGUN
     record = json.loads((folder.path / "config.json").read_text())
     assert record["torch"] == torch.__version__
 
@@ -74,7 +70,7 @@ def test_what_is_no_run_is_refused(tmp_path, make, message):
 
 def test_a_new_run_wants_an_empty_folder(folder):
     with folder.locked(), pytest.raises(UserError, match=r"igr train --resume .* --out"):
-        folder.begin(CONFIG)
+        folder.begin(BEGUN)
 
 
 def test_what_a_killed_start_leaves_is_no_hindrance(tmp_path):
@@ -83,8 +79,8 @@ def test_what_a_killed_start_leaves_is_no_hindrance(tmp_path):
     (path / ".lock").touch()
     (path / f".unfinished-{DEAD}-config.json").write_text('{"form')
     with RunFolder(path).locked() as folder:
-        folder.begin(CONFIG)
-    assert folder.config() == CONFIG
+        folder.begin(BEGUN)
+    assert folder.config() == BEGUN
     folder.rewind(0)
     assert sorted(entry.name for entry in path.iterdir()) == [".lock", "config.json"]
 

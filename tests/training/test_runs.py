@@ -12,16 +12,12 @@ from igr.training.build import build_model
 from igr.training.config import TrainConfig
 from igr.training.run_folder import RunFolder
 from igr.training.runs import load_run, parameter_tensors
-
-CONFIG = TrainConfig(network="dense", num_variables=3, num_categories=4, max_images=20).resolved()
+from tiny_runs import BEGUN, begun
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path / "run")
-    with folder.locked():
-        folder.begin(CONFIG)
-    return folder
+    return begun(tmp_path / "run")
 
 
 def test_a_run_without_a_checkpoint_cannot_be_loaded(folder):
@@ -32,14 +28,14 @@ def test_a_run_without_a_checkpoint_cannot_be_loaded(folder):
 
 
 def test_a_loaded_run_has_the_weights_of_its_latest_checkpoint(folder):
-    models = {step: build_model(CONFIG, (1, 8, 8)) for step in (3, 11)}
+    models = {step: build_model(BEGUN, (1, 8, 8)) for step in (3, 11)}
     with torch.no_grad():
         for step, model in models.items():
             for parameter in model.parameters():
                 parameter += step
             checkpoints.write(folder.checkpoints, step, step // 2, parameter_tensors(model))
     run = load_run(folder.path)
-    assert (run.step, run.epoch, run.config) == (11, 5, CONFIG)
+    assert (run.step, run.epoch, run.config) == (11, 5, BEGUN)
     assert not run.model.training
     assert len(run.dataset.test) == 20
     for name, parameter in models[11].named_parameters():
@@ -47,7 +43,7 @@ def test_a_loaded_run_has_the_weights_of_its_latest_checkpoint(folder):
 
 
 def test_a_checkpoint_that_training_replaces_meanwhile_is_not_missed(folder, monkeypatch):
-    model = build_model(CONFIG, (1, 8, 8))
+    model = build_model(BEGUN, (1, 8, 8))
     checkpoints.write(folder.checkpoints, 3, 1, parameter_tensors(model))
     read = checkpoints.read
 
@@ -62,11 +58,11 @@ def test_a_checkpoint_that_training_replaces_meanwhile_is_not_missed(folder, mon
 
 
 def test_a_run_of_an_absent_device_can_be_loaded_elsewhere(tmp_path):
-    config = TrainConfig(**{**CONFIG.to_json(), "device": "cuda:99"})
+    config = TrainConfig(**{**BEGUN.to_json(), "device": "cuda:99"})
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
         folder.begin(config)
-    model = build_model(CONFIG, (1, 8, 8))
+    model = build_model(BEGUN, (1, 8, 8))
     checkpoints.write(folder.checkpoints, 3, 1, parameter_tensors(model))
     assert folder.config() == config
     with pytest.raises(UserError, match="but torch sees"):
@@ -86,7 +82,7 @@ def test_a_run_of_an_absent_device_can_be_loaded_elsewhere(tmp_path):
 def test_a_config_with_a_model_far_larger_than_the_checkpoint_is_refused_at_once(
     folder, monkeypatch, settings
 ):
-    model = build_model(CONFIG, (1, 8, 8))
+    model = build_model(BEGUN, (1, 8, 8))
     checkpoints.write(folder.checkpoints, 3, 1, parameter_tensors(model))
     assert load_run(folder.path).step == 3
     path = folder.path / "config.json"
